@@ -1,0 +1,126 @@
+"""All that a run needs to continue, or a model to be used, in one file of plain containers and tensors."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments import models
+from experiments.config import Config
+from experiments.data import Splits
+from experiments.training import EarlyStopping, EpochResult, make_optimizer
+
+FORMAT = 1
+
+
+@dataclass
+class State:
+    """Everything that training changes.
+
+    Attributes:
+        history: the metrics of each epoch so far.
+        best: the weights of the best epoch, on the CPU; None where the last ones are to be kept.
+    """
+
+    model: models.Classifier
+    optimizer: torch.optim.Optimizer
+    stopping: EarlyStopping
+    history: list[dict[str, float]]
+    best: dict[str, Tensor] | None
+
+    @classmethod
+    def fresh(cls, config: Config, splits: Splits, device: torch.device) -> State:
+        """The state before the first epoch: torch's random numbers are seeded, then the weights are drawn."""
+        torch.manual_seed(config.seed)
+        model = models.build(
+            config.model, len(splits.classes), splits.image_shape, config.data.mean, config.data.std
+        ).to(device)
+        return cls(model, make_optimizer(model, config.optimizer), EarlyStopping(config.early_stopping), [], None)
+
+    def remaining(self, epochs: int) -> range:
+        """The epochs still to do of so many; none after an early stop."""
+        return range(0) if self.stopping.stopped else range(len(self.history) + 1, epochs + 1)
+
+    def update(self, epoch: EpochResult) -> bool:
+        """Take note of an epoch; True where it was the last."""
+        self.history.append(epoch.metrics)
+        stop = self.stopping.update(epoch.epoch, epoch.metrics)
+        if self.stopping.settings.restore_best and self.stopping.best_epoch == epoch.epoch:
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        return stop
+
+    def final_model(self) -> models.Classifier:
+        """The model with the weights to keep, in evaluation mode."""
+        if self.best is not None:
+            self.model.load_state_dict(self.best)
+        return self.model.eval()
+
+    def save(self, path: Path, run_id: str, config: Config, splits: Splits) -> None:
+        """Write all of it, so that `path` holds either this state or the one before, whenever the power goes."""
+        content = {
+            "format": FORMAT,
+            "run_id": run_id,
+            "config": config.to_dict(),
+            "classes": list(splits.classes),
+            "image_shape": list(splits.image_shape),
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "stopping": self.stopping.state_dict(),
+            "history": self.history,
+            "random": {
+                "cpu": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            },
+        }
+        partial = path.with_suffix(".part")
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    def restore(self, path: Path, run_id: str) -> bool:
+        """Become the state that `path` holds of the run `run_id`; False, and unchanged, where it holds none."""
+        content = _load(path)
+        if content is None or content["run_id"] != run_id:
+            return False
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.stopping.load_state_dict(content["stopping"])
+        self.history, self.best = content["history"], content["best"]
+        torch.set_rng_state(content["random"]["cpu"])
+        if torch.cuda.is_available() and content["random"]["cuda"]:
+            torch.cuda.set_rng_state_all(content["random"]["cuda"])
+        return True
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    """What `save` wrote, on the CPU; None where there is nothing. Tensors and containers only: no code can run."""
+    if not path.exists():
+        return None
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return content if content["format"] == FORMAT else None
+
+
+def load_model(path: Path) -> tuple[models.Classifier, tuple[str, ...]]:
+    """The model that a run kept, in evaluation mode, and its class names; it takes raw uint8 pictures.
+
+    Raises:
+        FileNotFoundError: where there is no checkpoint.
+    """
+    content = _load(path)
+    if content is None:
+        raise FileNotFoundError(path)
+    config = Config.parse(content["config"])
+    classes = tuple(content["classes"])
+    channels, height, width = content["image_shape"]
+    shape = (channels, height, width)
+    model = models.build(config.model, len(classes), shape, config.data.mean, config.data.std)
+    model.load_state_dict(content["best"] or content["model"])
+    return model.eval(), classes

@@ -1,0 +1,180 @@
+"""Command line -> checked configuration: overrides are composed by Hydra, and every mistake is reported at once.
+
+    check(["data=digits", "model.filtres=64"])   # UserError: model.filtres: ... did you mean model.filters?
+
+Hydra stops at the first override it cannot apply. So where it stops, the overrides are taken one by one here: those
+that cannot apply are described, the others are composed and checked by `Config.parse`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.config import MODELS, Config, UserError, unknown_key
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def load(overrides: Sequence[str]) -> Config:
+    """Compose `overrides` as the command line would and check the result.
+
+    Raises:
+        UserError: listing every mistake.
+    """
+    with _hydra():
+        try:
+            composed = compose("config", overrides=list(overrides))
+        except (HydraException, OmegaConfBaseException):
+            raise UserError("\n".join(_diagnose(overrides))) from None
+        problems = _wrong_types_of_own_network(overrides, composed)
+    return parse(composed, problems)
+
+
+def parse(composed: DictConfig, problems: Sequence[str] = ()) -> Config:
+    """A composed configuration as `Config`.
+
+    Raises:
+        UserError: listing `problems` and every mistake found here.
+    """
+    try:
+        config = Config.parse(_resolved(composed))
+    except UserError as error:
+        raise UserError("\n".join([*problems, str(error)])) from None
+    if problems:
+        raise UserError("\n".join(problems))
+    return config
+
+
+def check(overrides: Sequence[str]) -> None:
+    """Check a command line, sweeps included: each value of a swept key is checked with the others at their first.
+
+    Raises:
+        UserError: listing every mistake of every point.
+    """
+    parsed = [_parse(override) for override in overrides]
+    choices = [
+        [text] if isinstance(override, str) or not override.is_sweep_override() else _points(override)
+        for text, override in zip(overrides, parsed)
+    ]
+    points = [[alternatives[0] for alternatives in choices]]
+    for index, alternatives in enumerate(choices):
+        points += [points[0][:index] + [value] + points[0][index + 1 :] for value in alternatives[1:]]
+    problems: dict[str, None] = {}  # a set that keeps the order: points share most of their mistakes
+    for point in points:
+        try:
+            load(point)
+        except UserError as error:
+            problems.update(dict.fromkeys(str(error).split("\n")))
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _points(override: Override) -> list[str]:
+    values = itertools.islice(override.sweep_string_iterator(), 1000) if override.is_discrete_sweep() else []
+    return [f"{override.get_key_element()}={value}" for value in values] or [f"{override.get_key_element()}=null"]
+
+
+@contextlib.contextmanager
+def _hydra() -> Iterator[None]:
+    """Hydra's compose API, set up for conf/ unless somebody (the command line, a notebook) has done so."""
+    if GlobalHydra.instance().is_initialized():
+        yield
+    else:
+        with initialize_config_dir(str(CONF)):
+            yield
+
+
+def _parse(text: str) -> Override | str:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        return f"{text}: cannot be read; write key=value, and put quotes around special characters: 'key=\"a, b\"'"
+
+
+def _diagnose(overrides: Sequence[str]) -> list[str]:
+    """Why Hydra refused `overrides`: a line a mistake, with those that only show in the composed configuration."""
+    problems = []
+    groups, values = [], []
+    repository = GlobalHydra.instance().config_loader()
+    for text in overrides:
+        override = _parse(text)
+        if isinstance(override, str):
+            problems.append(override)
+        elif options := repository.get_group_options(override.key_or_group):
+            if override.value() in options or not isinstance(override.value(), str):
+                groups.append(text)
+            else:
+                problems.append(_unknown_choice(override.key_or_group, override.value(), options))
+        else:
+            values.append((text, override))
+    try:
+        base = compose("config", overrides=groups)
+    except (
+        HydraException,
+        OmegaConfBaseException,
+    ) as error:  # two groups that contradict each other, a broken YAML file
+        return [*problems, str(error)]
+    accepted = list(groups)
+    for text, override in values:
+        try:
+            compose("config", overrides=[*accepted, text])
+            accepted.append(text)
+        except (HydraException, OmegaConfBaseException) as error:
+            known = _dotted(base) + repository.get_group_options("", results_filter=None)
+            missing = OmegaConf.select(base, override.key_or_group, throw_on_missing=False) is None
+            problems.append(unknown_key(override.key_or_group, known) if missing else f"{text}: {error}")
+    composed = compose("config", overrides=accepted)
+    try:
+        parse(composed, _wrong_types_of_own_network(accepted, composed))
+    except UserError as error:
+        problems.append(str(error))
+    return problems
+
+
+def _unknown_choice(group: str, choice: str, options: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(choice, options, n=1)
+    hint = f"; did you mean {group}={nearest[0]}?" if nearest else ""
+    return f"{group}={choice}: must be one of {', '.join(options)}{hint}"
+
+
+def _wrong_types_of_own_network(overrides: Sequence[str], composed: DictConfig) -> list[str]:
+    """A network of one's own has no dataclass here: the values in its YAML file say which types its keys have."""
+    model = composed.get("model")
+    changed = [text for text in overrides if text.lstrip("+").startswith("model.")]
+    if not changed or not isinstance(model, DictConfig) or model.get("_target_") in MODELS:
+        return []
+    base = compose("config", overrides=[text for text in overrides if text not in changed]).model
+    problems = []
+    for key, value in OmegaConf.to_container(model).items():  # type: ignore[union-attr]
+        old = base.get(key)
+        kinds = (int, float) if type(old) is float else (type(old),)
+        if old is not None and type(value) not in kinds:
+            problems.append(f"model.{key}={value}: must be like the {old} of its YAML file ({type(old).__name__})")
+    return problems
+
+
+def _resolved(composed: DictConfig) -> dict[str, Any]:
+    try:
+        return OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise UserError(str(error)) from None
+
+
+def _dotted(config: DictConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in config.items():
+        keys += _dotted(value, f"{prefix}{key}.") if isinstance(value, DictConfig) else [f"{prefix}{key}"]
+    return keys

@@ -1,0 +1,115 @@
+"""CIFAR-10 and CIFAR-100 from their official "python version" (Krizhevsky, "Learning multiple layers of features from
+tiny images", 2009): pickles of uint8 rows, read without letting a pickle run code."""
+
+from __future__ import annotations
+
+import codecs
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.config import Cifar, UserError
+from experiments.data.download import fetch
+from experiments.data.images import Images
+
+
+@dataclass(frozen=True)
+class _Layout:
+    folder: str
+    train: tuple[str, ...]
+    images_a_file: int
+    test: str
+    meta: str
+    labels: bytes
+    names: bytes
+
+
+LAYOUTS = {
+    "cifar10": _Layout(
+        folder="cifar-10-batches-py",
+        train=tuple(f"data_batch_{number}" for number in range(1, 6)),
+        images_a_file=10_000,
+        test="test_batch",
+        meta="batches.meta",
+        labels=b"labels",
+        names=b"label_names",
+    ),
+    "cifar100": _Layout(
+        folder="cifar-100-python",
+        train=("train",),
+        images_a_file=50_000,
+        test="test",
+        meta="meta",
+        labels=b"fine_labels",
+        names=b"fine_label_names",
+    ),
+}
+
+
+def load(config: Cifar) -> tuple[Images, Images]:
+    """(training, test): 50,000 and 10,000 pictures of 32x32; downloaded where `config.root` does not hold them.
+
+    Raises:
+        UserError: where the data cannot be had, or the files are not what they should be.
+    """
+    layout = LAYOUTS[config.name]
+    folder = Path(config.root) / layout.folder
+    files = (*layout.train, layout.test, layout.meta)
+    if not all((folder / file).exists() for file in files):
+        fetch(config.urls, config.sha256, Path(config.root), layout.folder, files)
+    names = _read(folder / layout.meta).get(layout.names)
+    if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
+        raise UserError(f"{folder / layout.meta}: holds no list of class names; delete {folder} to download it again")
+    classes = tuple(name.decode() for name in names)
+    pixels = np.empty((len(layout.train) * layout.images_a_file, 3, 32, 32), dtype=np.uint8)
+    labels = np.empty(len(pixels), dtype=np.int64)
+    for part, file in enumerate(layout.train):  # straight into place: at no time are there two copies of all
+        rows = slice(part * layout.images_a_file, (part + 1) * layout.images_a_file)
+        pixels[rows], labels[rows] = _batch(folder / file, layout, layout.images_a_file, len(classes))
+    test_pixels, test_labels = _batch(folder / layout.test, layout, 10_000, len(classes))
+    return Images(pixels, labels, classes), Images(test_pixels, test_labels, classes)
+
+
+def _batch(path: Path, layout: _Layout, count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    content = _read(path)
+    pixels, labels = content.get(b"data"), np.asarray(content.get(layout.labels, []))
+    if not isinstance(pixels, np.ndarray) or pixels.shape != (count, 3072) or pixels.dtype != np.uint8:
+        found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise UserError(
+            f"{path}: its pixels are {found}, not uint8 ({count}, 3072); delete {path.parent} to start afresh"
+        )
+    if labels.shape != (count,) or labels.dtype.kind != "i" or not 0 <= labels.min() <= labels.max() < classes:
+        raise UserError(f"{path}: its labels are not {count:,} numbers from 0 to {classes - 1}; delete {path.parent}")
+    return pixels.reshape(count, 3, 32, 32), labels.astype(np.int64)
+
+
+def _read(path: Path) -> dict[bytes, Any]:
+    try:
+        with path.open("rb") as file:
+            content = _ArrayUnpickler(file, encoding="bytes").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+        raise UserError(
+            f"{path}: not the file that it should be ({error}); delete {path.parent} to start afresh"
+        ) from None
+    return content if isinstance(content, dict) else {}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Admits numpy arrays beside plain containers, and refuses every other name that a pickle may ask for."""
+
+    ADMITTED = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+        ("_codecs", "encode"): codecs.encode,  # how Python 3 writes bytes in the old protocols
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self.ADMITTED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no data file needs") from None

@@ -1,0 +1,178 @@
+"""A run from start to end: data, model, loop, test once, log. `run` is the story; what it calls does one thing each."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from experiments.config import Config, UserError
+from experiments.data import Splits
+from experiments.data import load as load_data
+
+if TYPE_CHECKING:
+    import torch
+
+    from experiments.checkpoint import State
+    from experiments.evaluation import Evaluation
+    from experiments.tracking import NoTracker, Tracker
+
+EVALUATION_BATCH = 500  # pictures; larger ones are no faster on a CPU and take more memory
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run ended with; `metrics` are those that MLflow holds, `objective` is the monitored one at its best."""
+
+    run_id: str
+    name: str
+    metrics: dict[str, float]
+    objective: float
+
+
+def run(config: Config, overrides: Sequence[str] = ()) -> Result:
+    """Train, test and log what `config` describes; or continue it, or tell its results, where it was run before.
+
+    Raises:
+        UserError: for mistakes that only show here, such as missing data; nothing is logged then.
+        training.Diverged: where the loss is not a number any more.
+    """
+    splits = load_data(config.data, config.seed)
+    import torch  # takes seconds: missing data is reported before
+
+    from experiments import checkpoint, identity, terminal, training
+    from experiments.data.batches import Batches
+    from experiments.evaluation import evaluate
+
+    device = _device(config)
+    state = checkpoint.State.fresh(config, splits, device)
+    terminal.show_start(config, splits, device)
+    fingerprint = identity.fingerprint(config, device.type, splits.digest)
+    with (
+        identity.hold(Path(config.outputs) / "runs" / fingerprint[:16]) as folder,
+        _tracked(config, fingerprint, overrides, splits, folder) as tracker,
+    ):
+        if tracker.finished:
+            terminal.show_finished(tracker.name, tracker.run_id, tracker.results(), tracker.hint())
+            return _result(config, tracker, tracker.results())
+        saved = folder / "checkpoint.pt"
+        if config.resume and state.restore(saved, tracker.run_id):
+            terminal.show_continued(tracker.name, len(state.history))
+        else:
+            terminal.show_network(state.model, splits.image_shape)
+
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+        train_batches = Batches(splits.train, config.training.batch_size, device, shuffle=True)
+        validation_batches = Batches(splits.validation, EVALUATION_BATCH, device)
+        with terminal.EpochLog(config.training.epochs, len(splits.train)) as log:
+            epochs = state.remaining(config.training.epochs)
+            for epoch in training.train(
+                state.model, state.optimizer, train_batches, validation_batches, epochs, autocast, log
+            ):
+                tracker.log(epoch.epoch, epoch.metrics)
+                stop = state.update(epoch)
+                state.save(saved, tracker.run_id, config, splits)
+                log.finish_epoch(epoch, best=state.stopping.best_epoch == epoch.epoch)
+                if stop:
+                    break
+
+        model = state.final_model()
+        test = evaluate(model, Batches(splits.test, EVALUATION_BATCH, device), autocast)
+        results = _results(state, test, splits.classes)
+        _write_artifacts(folder / "artifacts", config, state, test, splits.classes)
+        tracker.finish(results, folder / "artifacts", model, splits.test.pixels[:2], splits.classes)
+    terminal.show_results(results)
+    terminal.show_test(test, splits.classes)
+    terminal.show_next(tracker.name, tracker.run_id, tracker.hint())
+    return _result(config, tracker, results)
+
+
+@contextlib.contextmanager
+def _tracked(
+    config: Config, fingerprint: str, overrides: Sequence[str], splits: Splits, folder: Path
+) -> Iterator[Tracker | NoTracker]:
+    """The tracker of this run; a run that does not come to its end is marked as killed or failed."""
+    from experiments import tracking
+
+    if config.tracking.uri is None:
+        tracker: Tracker | NoTracker = tracking.NoTracker(folder, config, fingerprint)
+    else:
+        tracker = tracking.Tracker(config, fingerprint, overrides, splits)
+    try:
+        yield tracker
+    except KeyboardInterrupt:
+        tracker.close("KILLED")
+        raise
+    except BaseException:
+        tracker.close("FAILED")
+        raise
+
+
+def _device(config: Config) -> torch.device:
+    """The device that `config.device` means on this machine, with its threads set.
+
+    Raises:
+        UserError: where it is not there, or cannot compute in the precision asked for.
+    """
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kind = next(name for name, there in available.items() if there) if config.device == "auto" else config.device
+    if not available[kind]:
+        raise UserError(
+            f"device={kind}: not on this machine; it has {', '.join(n for n, there in available.items() if there)}"
+        )
+    if config.precision == "bf16" and kind == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise UserError("precision=bf16: this processor cannot compute in bfloat16; take precision=fp32")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return torch.device(kind)
+
+
+def _results(state: State, test: Evaluation, classes: Sequence[str]) -> dict[str, float]:
+    best = state.history[state.stopping.best_epoch - 1]
+    return {
+        "best/epoch": state.stopping.best_epoch,
+        "best/val_loss": best["val/loss"],
+        "best/val_accuracy": best["val/accuracy"],
+        "test/loss": test.loss,
+        "test/accuracy": test.accuracy,
+        "test/macro_f1": test.macro_f1,
+        **{f"test/f1/{name}": float(f1) for name, f1, n in zip(classes, test.f1, test.support) if n},
+    }
+
+
+def _result(config: Config, tracker: Tracker | NoTracker, metrics: dict[str, float]) -> Result:
+    key = {"val/loss": "best/val_loss", "val/accuracy": "best/val_accuracy"}.get(config.early_stopping.monitor)
+    return Result(tracker.run_id, tracker.name, metrics, metrics[key or "best/val_loss"])
+
+
+def _write_artifacts(folder: Path, config: Config, state: State, test: Evaluation, classes: Sequence[str]) -> None:
+    """The files that a run leaves: configuration, history, confusion matrix, classification report, figures."""
+    from experiments import figures
+
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
+    _write_csv(
+        folder / "history.csv", ["epoch", *state.history[0]], ([e, *m.values()] for e, m in enumerate(state.history, 1))
+    )
+    matrix = ([name, *map(int, row)] for name, row in zip(classes, test.confusion))
+    _write_csv(folder / "confusion_matrix.csv", ["true class", *classes], matrix)
+    report = json.dumps(test.report(classes), indent=2, ensure_ascii=False)
+    (folder / "classification_report.json").write_text(report, encoding="utf-8")
+    title = f"Test set: {test.accuracy:.2%} of {test.confusion.sum():,} right"
+    figures.curves(state.history, state.stopping.best_epoch).savefig(folder / "figures" / "curves.png", dpi=120)
+    figures.confusion_matrix(test.confusion, classes, title).savefig(
+        folder / "figures" / "confusion_matrix.png", dpi=120
+    )
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])

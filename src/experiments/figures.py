@@ -1,0 +1,48 @@
+"""Arrays -> matplotlib figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+matplotlib.use("agg")
+
+BLUE, ORANGE, GREY = "#3366cc", "#e07020", "#888888"
+
+
+def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
+    """Loss and accuracy against the epoch, for training and validation, with the best epoch marked."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    epochs = np.arange(1, len(history) + 1)
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy")):
+        for split, name, color in (("train", "training", ORANGE), ("val", "validation", BLUE)):
+            axes.plot(epochs, [epoch[f"{split}/{metric}"] for epoch in history], "o-", ms=3, color=color, label=name)
+        axes.axvline(best_epoch, color=GREY, ls="--", lw=1, label=f"best epoch: {best_epoch}")
+        axes.set(xlabel="epoch", ylabel=metric, title=metric.capitalize())
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """Counts (up to 25 classes) over a colour that shows the share of each row: true class down, prediction across."""
+    count = len(classes)
+    side = min(4 + 0.45 * count, 16)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    if count <= 100:
+        axes.set_xticks(range(count), classes, rotation=90 if count > 5 else 0, fontsize=9 if count <= 25 else 5)
+        axes.set_yticks(range(count), classes, fontsize=9 if count <= 25 else 5)
+    if count <= 25:
+        for true, said in np.ndindex(confusion.shape):
+            color = "white" if shares[true, said] > 0.5 else "black"
+            axes.text(said, true, str(confusion[true, said]), ha="center", va="center", color=color, fontsize=8)
+    return figure

@@ -1,0 +1,94 @@
+"""Networks. A model takes raw uint8 pictures: scaling and normalisation are its first layer, so they travel with it.
+
+A network of one's own is a class that is called as `Network(image_shape=(3, H, W), classes=N, **keys)`, takes
+normalised float pictures (batch, 3, H, W) and returns logits (batch, N); `_target_` in its YAML file names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from experiments.config import Model, UserError
+
+
+class Normalize(nn.Module):
+    """Raw pictures, uint8 (batch, 3, H, W), to floats of the given mean and deviation, channels last in memory."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(3, 1, 1)))
+        self.register_buffer("shift", (torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        floats = pixels.to(self.scale.dtype, memory_format=torch.channels_last)
+        return floats * self.scale - self.shift
+
+
+class Classifier(nn.Module):
+    """Pictures (batch, 3, H, W), uint8, to logits (batch, classes): `normalize`, then `network`."""
+
+    def __init__(self, normalize: Normalize, network: nn.Module) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network(self.normalize(pixels))
+
+
+def build(
+    config: Model, classes: int, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
+) -> Classifier:
+    """The network that `config` names, with fresh weights from torch's global random numbers.
+
+    Raises:
+        UserError: where the class cannot be found or does not take the keys of its YAML file.
+    """
+    network_class = _locate(config.target)
+    keys = {"image_shape": image_shape, "classes": classes, **config.parameters}
+    try:
+        inspect.signature(network_class).bind(**keys)
+    except TypeError as error:
+        raise UserError(f"model: {config.target}({', '.join(keys)}) does not fit the class: {error}") from None
+    model = Classifier(Normalize(mean, std), network_class(**keys)).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        logits = model.eval()(torch.zeros((2, *image_shape), dtype=torch.uint8))
+    if logits.shape != (2, classes):
+        shape = tuple(logits.shape)
+        raise UserError(f"{config.target}: must give logits (batch, {classes}), but gave {shape} for a batch of 2")
+    return model.train()
+
+
+def source_file(target: str) -> Path | None:
+    """The file that holds the class `target`, found without importing it; None where there is none."""
+    _search_working_directory()
+    try:
+        found = importlib.util.find_spec(target.rpartition(".")[0])
+    except ModuleNotFoundError:
+        return None
+    return Path(found.origin) if found and found.origin else None
+
+
+def _locate(target: str) -> type[nn.Module]:
+    _search_working_directory()
+    module, _, name = target.rpartition(".")
+    try:
+        located = getattr(importlib.import_module(module), name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise UserError(f"model._target_={target}: there is no such class ({error})") from None
+    if not (isinstance(located, type) and issubclass(located, nn.Module)):
+        raise UserError(f"model._target_={target}: must be a class derived from torch.nn.Module")
+    return located
+
+
+def _search_working_directory() -> None:
+    """Networks of one's own lie in the project's folder, which only `python train.py` has on its path by itself."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))

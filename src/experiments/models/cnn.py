@@ -1,0 +1,41 @@
+"""The teaching notebook's network: convolutions without padding, pooling, one dense layer."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from experiments.config import feature_size
+
+
+class CNN(nn.Sequential):
+    """`blocks` times convolution, 2x2 max-pooling and ReLU; then a dense layer with ReLU, dropout, and the logits.
+
+    Pooling stands before ReLU: the two commute exactly, and ReLU then has a quarter of the elements to do.
+    Weights are Glorot-uniform (Glorot and Bengio, 2010) and biases zero, as Keras has them.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        filters: int,
+        kernel_size: int,
+        dense_width: int,
+        blocks: int,
+        dropout: float,
+    ) -> None:
+        channels, height, width = image_shape
+        layers: list[nn.Module] = []
+        for _ in range(blocks):
+            layers += [nn.Conv2d(channels, filters, kernel_size), nn.MaxPool2d(2), nn.ReLU()]
+            channels = filters
+        features = filters * math.prod(feature_size(side, kernel_size, blocks) for side in (height, width))
+        layers += [nn.Flatten(), nn.Linear(features, dense_width), nn.ReLU()]
+        layers += [nn.Dropout(dropout)] if dropout else []
+        super().__init__(*layers, nn.Linear(dense_width, classes))
+        for layer in self:
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)

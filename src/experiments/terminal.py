@@ -1,0 +1,175 @@
+"""What a run prints: its configuration, the network, the epochs, the results, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor, nn
+
+from experiments.config import Config
+from experiments.data import Splits
+from experiments.evaluation import Evaluation
+from experiments.models import Classifier
+from experiments.training import EpochResult
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def show_start(config: Config, splits: Splits, device: torch.device) -> None:
+    """The resolved configuration in short."""
+    counts = f"{len(splits.train):,} train, {len(splits.validation):,} validation, {len(splits.test):,} test"
+    size = "x".join(str(side) for side in splits.image_shape[1:])
+    stop = config.early_stopping
+    rows = {
+        "data": f"{config.data.name}: {counts} ({config.data.split} split), {len(splits.classes)} classes, {size} pixels",
+        "model": " ".join([config.model.target.rpartition(".")[2], *_pairs(config.model.parameters)]),
+        "optimizer": f"{config.optimizer.name} lr={config.optimizer.lr:g} weight_decay={config.optimizer.weight_decay:g}",
+        "training": f"at most {config.training.epochs} epochs, batches of {config.training.batch_size}, seed {config.seed}",
+        "stopping": f"{stop.patience} epochs without a better {stop.monitor}"
+        if stop.patience is not None
+        else "never early",
+        "device": f"{device} ({_hardware(device)}), {config.precision}",
+    }
+    for key, value in rows.items():
+        console.print(f"[bold]{key:<10}[/bold] {value}")
+
+
+def _pairs(values: Mapping[str, object]) -> list[str]:
+    return [f"{key}={value}" for key, value in values.items()]
+
+
+def _hardware(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+
+
+def show_network(model: Classifier, image_shape: tuple[int, int, int]) -> None:
+    """A row a layer: name, output shape, parameters; and their sum."""
+    table = Table("layer", "output shape", "parameters", box=None, padding=(0, 3, 0, 0))
+    table.columns[2].justify = "right"
+    for name, shape, parameters in layers(model, image_shape):
+        table.add_row(name, " x ".join(map(str, shape)), f"{parameters:,}" if parameters else "")
+    console.print()
+    console.print(table)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    console.print(f"[bold]{total:,} parameters[/bold]\n")
+
+
+def layers(model: Classifier, image_shape: tuple[int, int, int]) -> list[tuple[str, tuple[int, ...], int]]:
+    """(kind, output shape of one picture, parameters) of every layer, in the order in which they run."""
+    rows: list[tuple[str, tuple[int, ...], int]] = []
+
+    def note(layer: nn.Module, _: object, output: object) -> None:
+        shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+        rows.append((type(layer).__name__, shape, sum(p.numel() for p in layer.parameters(recurse=False))))
+
+    leaves = [layer for layer in model.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(note) for layer in leaves]
+    training = model.training
+    try:
+        device = model.normalize.scale.device
+        with torch.inference_mode():
+            model.eval()(torch.zeros((1, *image_shape), dtype=torch.uint8, device=device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return rows
+
+
+class EpochLog:
+    """A line an epoch; on a terminal, the running one is drawn below with what is known so far. Use in `with`."""
+
+    REFRESH = 0.2  # seconds between two looks at the loss: on a GPU each look waits for it
+
+    def __init__(self, epochs: int, images: int) -> None:
+        self.epochs = epochs
+        self.images = images
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._shown = self._started = time.perf_counter()
+
+    def __enter__(self) -> EpochLog:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def step(self, epoch: int, step: int, images: int, losses: Tensor, correct: Tensor) -> None:
+        now = time.perf_counter()
+        if step == 1:
+            self._started = now
+        if not self._live or now - self._shown < self.REFRESH:
+            return
+        self._shown = now
+        rate = images / max(now - self._started, 1e-9)
+        left = (self.images - images) / max(rate, 1e-9)
+        bar = "━" * round(24 * images / self.images)
+        loss, accuracy = losses[:step].sum().item() / images, correct.item() / images
+        text = (
+            f"epoch {epoch:>3}/{self.epochs}  {bar:<24}  loss {loss:.4f}  accuracy {accuracy:.4f}  {rate:,.0f} images/s"
+        )
+        self._live.update(Text(f"{text}  {left:.0f} s left"), refresh=True)
+
+    def finish_epoch(self, result: EpochResult, best: bool) -> None:
+        metrics = result.metrics
+        console.print(
+            f"epoch {result.epoch:>3}/{self.epochs}"
+            f"  train loss {result.train_loss:.4f}  accuracy {result.train_accuracy:.4f}"
+            f"  validation loss {result.validation.loss:.4f}  accuracy {result.validation.accuracy:.4f}"
+            f"  {result.seconds:.1f} s  {metrics['images_per_second']:,.0f} images/s{'  best' if best else ''}"
+        )
+
+
+def show_continued(name: str, epochs: int) -> None:
+    console.print(f"\ncontinuing run [bold]{name}[/bold] after epoch {epochs}\n")
+
+
+def show_finished(name: str, run_id: str, results: Mapping[str, float], hint: str) -> None:
+    console.print("\nthis run is finished already; these are its results (resume=false trains anew)")
+    show_results(results)
+    show_next(name, run_id, hint)
+
+
+def show_results(results: Mapping[str, float]) -> None:
+    console.print()
+    for name, value in results.items():
+        if name.startswith(("best/", "test/")) and not name.startswith("test/f1/"):
+            console.print(f"[bold]{name:<18}[/bold] {value:.4f}" if name != "best/epoch" else f"{name:<18} {value:.0f}")
+
+
+def show_test(test: Evaluation, classes: Sequence[str]) -> None:
+    """The confusion matrix (up to 20 classes) and the classes most often taken for each other."""
+    console.print()
+    if len(classes) <= 20:
+        table = Table(title="test set: true class down, predicted class across", title_justify="left", box=None)
+        table.add_column("")
+        for name in classes:
+            table.add_column(name[:10], justify="right")
+        table.add_column("recall", justify="right")
+        for row, name in enumerate(classes):
+            counts = [str(count) if count else "·" for count in test.confusion[row]]
+            counts[row] = f"[bold]{counts[row]}[/bold]"
+            share = f"{test.confusion[row, row] / test.support[row]:.2f}" if test.support[row] else "none"
+            table.add_row(name[:20], *counts, share)
+        console.print(table)
+    pairs = [f"{classes[true]} taken for {classes[said]} {count}x" for true, said, count in test.most_confused(5)]
+    console.print(f"most confused: {'; '.join(pairs) or 'nothing'}")
+
+
+def show_next(name: str, run_id: str, hint: str) -> None:
+    console.print(f"\nrun [bold]{name}[/bold] ({run_id})")
+    console.print(f"look at it:   {hint}", markup=False)
+
+
+def command(overrides: Sequence[str]) -> str:
+    """The command line that means these overrides."""
+    return shlex.join(["python", "train.py", *overrides])

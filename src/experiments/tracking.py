@@ -1,0 +1,323 @@
+"""The only module that writes to MLflow. `Tracker` finds or starts the run that stands for a fingerprint; `NoTracker`
+has the same methods and keeps the results in the run's folder."""
+
+from __future__ import annotations
+
+import getpass
+import importlib.metadata
+import json
+import logging
+import os
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+
+import filelock
+import numpy as np
+import requests
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LifecycleStage,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+)
+from mlflow.exceptions import MlflowException
+
+from experiments.config import Config, UserError
+from experiments.data import Splits
+from experiments.models import Classifier
+
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial MLflow database tables..."
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class Tracker:
+    """One run in MLflow. Every method may be called again after a crash: nothing is written twice.
+
+    Attributes:
+        run_id: MLflow's.
+        name: the run's, for people.
+        finished: the run was finished before; there is nothing left to do.
+    """
+
+    def __init__(self, config: Config, fingerprint: str, overrides: Sequence[str], splits: Splits) -> None:
+        assert config.tracking.uri is not None
+        self.uri = config.tracking.uri
+        self.client = _connect(self.uri)
+        experiment_id = self._experiment(config)
+        run = self._newest(experiment_id, fingerprint) if config.resume else None
+        if run is None:
+            name = config.tracking.run_name or _name(config, overrides, fingerprint)
+            tags = {"fingerprint": fingerprint, "test_set_evaluations": "0", **_origin(overrides)}
+            run = self.client.create_run(experiment_id, run_name=name, tags=tags)
+        self.run_id: str = run.info.run_id
+        self.name: str = run.info.run_name
+        self.experiment_id = experiment_id
+        self.finished = run.info.status == "FINISHED"
+        self._logged = self._logged_epochs(run)
+        if not self.finished:
+            self._describe(run, config, splits)
+
+    def _experiment(self, config: Config) -> str:
+        name = config.tracking.experiment
+        artifacts = Path(config.tracking.artifacts).resolve().as_uri() if self.uri.startswith("sqlite") else None
+        with filelock.FileLock(Path(config.outputs) / ".mlflow.lock"):  # runs that start together make it once
+            known = self.client.get_experiment_by_name(name)
+            if known is None:
+                return self.client.create_experiment(name, artifact_location=artifacts)
+        if known.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise UserError(
+                f"tracking.experiment={name}: was deleted in MLflow; restore it there, or take another name"
+            )
+        return known.experiment_id
+
+    def _newest(self, experiment_id: str, fingerprint: str) -> Run | None:
+        found = self.client.search_runs(
+            [experiment_id],
+            f"tags.fingerprint = '{fingerprint}'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        return found[0] if found else None
+
+    def _logged_epochs(self, run: Run) -> set[int]:
+        if "val/loss" not in run.data.metrics:
+            return set()
+        return {metric.step for metric in self.client.get_metric_history(self.run_id, "val/loss")}
+
+    def _describe(self, run: Run, config: Config, splits: Splits) -> None:
+        """Parameters and data set, where they are not there yet (the process may have died before)."""
+        if run.info.status != "RUNNING":
+            self.client.update_run(self.run_id, status="RUNNING")
+        params = [
+            Param(key, str(value)[:6000]) for key, value in _flatten(config.to_dict()) if key not in run.data.params
+        ]
+        for start in range(0, len(params), 100):  # MLflow's limit a call
+            self.client.log_batch(self.run_id, params=params[start : start + 100])
+        if not run.inputs or not run.inputs.dataset_inputs:
+            self.client.log_inputs(self.run_id, datasets=list(_datasets(config, splits)))
+
+    def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """The metrics of an epoch, in one transaction."""
+        if epoch not in self._logged:
+            self._log_metrics(metrics, epoch)
+            self._logged.add(epoch)
+
+    def _log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        self.client.log_batch(self.run_id, [Metric(_safe(key), value, now, step) for key, value in metrics.items()])
+
+    def results(self) -> dict[str, float]:
+        """The final metrics of a finished run."""
+        return dict(self.client.get_run(self.run_id).data.metrics)
+
+    def finish(
+        self,
+        results: Mapping[str, float],
+        artifacts: Path,
+        model: Classifier,
+        example: np.ndarray,
+        classes: Sequence[str],
+    ) -> None:
+        """Keep everything that a finished run leaves, and close it.
+
+        Args:
+            results: final metrics.
+            artifacts: a folder; all that it holds.
+            model: in evaluation mode.
+            example: raw pictures, uint8 (at least 2, 3, H, W).
+        """
+        self.client.log_artifacts(self.run_id, str(artifacts))
+        self._log_model(model, example, classes)
+        run = self.client.get_run(self.run_id)
+        if not set(map(_safe, results)) <= run.data.metrics.keys():
+            self._log_metrics(results, int(results["best/epoch"]))
+        self.client.log_batch(self.run_id, tags=[RunTag("test_set_evaluations", "1")])
+        self.close("FINISHED")
+
+    def close(self, status: str) -> None:
+        """End the run as FINISHED, FAILED or KILLED."""
+        self.client.set_terminated(self.run_id, status)
+
+    def _log_model(self, model: Classifier, example: np.ndarray, classes: Sequence[str]) -> None:
+        """The model as `model`, exported without pickle; a half-written one of an earlier attempt is removed."""
+        found = self.client.search_logged_models([self.experiment_id], filter_string=f"source_run_id = '{self.run_id}'")
+        for logged in found:
+            if str(logged.status) == "READY":
+                return
+            self.client.delete_logged_model(logged.model_id)
+        logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/model"
+            save_model(model, path, example, classes, self.run_id, logged.model_id)
+            self.client.log_model_artifacts(logged.model_id, path)
+        self.client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        self.client.finalize_logged_model(logged.model_id, "READY")
+
+    def hint(self) -> str:
+        """What to type to look at the run."""
+        if self.uri.startswith("http"):
+            return f"{self.uri}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return "mlflow ui" if self.uri == "sqlite:///mlflow.db" else f"mlflow ui --backend-store-uri {self.uri}"
+
+
+class NoTracker:
+    """Keeps no run anywhere but in `folder`; for `tracking=none`."""
+
+    run_id = "none"
+
+    def __init__(self, folder: Path, config: Config, fingerprint: str) -> None:
+        self._results = folder / "results.json"
+        self.name = config.tracking.run_name or fingerprint[:8]
+        self.finished = config.resume and self._results.exists()
+        if not self.finished:
+            self._results.unlink(missing_ok=True)
+
+    def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def results(self) -> dict[str, float]:
+        return json.loads(self._results.read_text())
+
+    def finish(
+        self,
+        results: Mapping[str, float],
+        artifacts: Path,
+        model: Classifier,
+        example: np.ndarray,
+        classes: Sequence[str],
+    ) -> None:
+        partial = self._results.with_suffix(".part")
+        partial.write_text(json.dumps(dict(results)))
+        partial.replace(self._results)
+
+    def close(self, status: str) -> None:
+        pass
+
+    def hint(self) -> str:
+        return f"ls {self._results.parent}"
+
+
+def save_model(
+    model: Classifier, path: str, example: np.ndarray, classes: Sequence[str], run_id: str, model_id: str
+) -> None:
+    """An MLflow model that loads without pickle, takes raw uint8 pictures in any number, and returns logits."""
+    import mlflow.pytorch  # these three take 1 s
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]), "pictures")]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, len(classes)), "logits")]),
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No complete tensor found")  # torch.export says it of the plainest models
+        mlflow.pytorch.save_model(
+            model.cpu(),
+            path,
+            mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
+            signature=signature,
+            input_example=example,
+            serialization_format="pt2",
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("mlflow", "numpy", "torch")],
+            metadata={"classes": list(classes), "preprocessing": "raw uint8 RGB pictures, normalised inside the model"},
+        )
+
+
+def _connect(uri: str) -> MlflowClient:
+    """A client whose store is there and has its schema.
+
+    Raises:
+        UserError: where a server does not answer; MLflow itself would try for minutes.
+    """
+    if uri.startswith("http"):
+        try:
+            requests.get(f"{uri}/health", timeout=5).raise_for_status()
+        except requests.RequestException as error:
+            raise UserError(f"tracking.uri={uri}: no MLflow server answers there ({type(error).__name__})") from None
+    elif uri.startswith("sqlite:///"):
+        _create_store(Path(uri.removeprefix("sqlite:///")))
+    client = MlflowClient(uri)
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        raise UserError(f"tracking.uri={uri}: cannot be used ({error})") from None
+    return client
+
+
+def _create_store(database: Path) -> None:
+    """A new SQLite store, whole or not at all: its schema takes seconds, in which other runs start or this one dies."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(database.with_name(f".{database.name}.lock")):
+        if database.exists():
+            return
+        with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow-") as folder:
+            partial = Path(folder) / "new.db"
+            MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+            partial.replace(database)
+
+
+def _name(config: Config, overrides: Sequence[str], fingerprint: str) -> str:
+    """What differs from the defaults, without the groups' names, and the start of the fingerprint."""
+    ignored = ("tracking", "data.root", "outputs", "resume", "device", "hydra")
+    different = [
+        text.split(".", 1)[-1] if "." in text.split("=")[0] else text
+        for text in overrides
+        if not text.startswith(ignored)
+    ]
+    return " ".join([*different, fingerprint[:6]])[:250]
+
+
+def _origin(overrides: Sequence[str]) -> dict[str, str]:
+    """Where a run comes from: command, user, and the commit of the working directory."""
+    tags = {
+        "overrides": " ".join(overrides),
+        "mlflow.source.name": "train.py",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": getpass.getuser(),
+    }
+    git = ("git", "--no-optional-locks")
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):  # no git, or no repository
+        return tags
+    return {**tags, "mlflow.source.git.commit": commit.stdout.strip(), "git_dirty": str(bool(status.stdout)).lower()}
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _datasets(config: Config, splits: Splits) -> Iterator[DatasetInput]:
+    """The three splits, each with the SHA-256 of its own images and labels (MLflow's digest holds the first 32 digits)."""
+    for context, images in (("training", splits.train), ("validation", splits.validation), ("testing", splits.test)):
+        dataset = Dataset(
+            name=config.data.name,
+            digest=images.digest[:32],
+            source_type="local",
+            source=json.dumps({"name": config.data.name, "root": getattr(config.data, "root", "scikit-learn")}),
+            profile=json.dumps({"images": len(images), "sha256": images.digest, "classes": len(images.classes)}),
+        )
+        yield DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+
+
+def _safe(name: str) -> str:
+    """A metric's name without what MLflow refuses: a class may be called anything."""
+    return "".join(character if character.isalnum() or character in "_-./ :" else "_" for character in name)[:250]
