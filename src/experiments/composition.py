@@ -71,7 +71,7 @@ def check(overrides: Sequence[str]) -> None:
     ]
     points = [[alternatives[0] for alternatives in choices]]
     for index, alternatives in enumerate(choices):
-        points += [points[0][:index] + [value] + points[0][index + 1 :] for value in alternatives[1:]]
+        points += [[*points[0][:index], value, *points[0][index + 1 :]] for value in alternatives[1:]]
     problems: dict[str, None] = {}  # a set that keeps the order: points share most of their mistakes
     for point in points:
         try:
@@ -114,10 +114,11 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
         if isinstance(override, str):
             problems.append(override)
         elif options := repository.get_group_options(override.key_or_group):
-            if override.value() in options or not isinstance(override.value(), str):
+            choice = override.value()
+            if choice in options or not isinstance(choice, str):
                 groups.append(text)
             else:
-                problems.append(_unknown_choice(override.key_or_group, override.value(), options))
+                problems.append(_unknown_choice(override.key_or_group, choice, options))
         else:
             values.append((text, override))
     try:
@@ -158,11 +159,12 @@ def _wrong_types_of_own_network(overrides: Sequence[str], composed: DictConfig) 
         return []
     base = compose("config", overrides=[text for text in overrides if text not in changed]).model
     problems = []
-    for key, value in OmegaConf.to_container(model).items():  # type: ignore[union-attr]
+    for key in model:
+        value = model[key]
         old = base.get(key)
         kinds = (int, float) if type(old) is float else (type(old),)
         if old is not None and type(value) not in kinds:
-            problems.append(f"model.{key}={value}: must be like the {old} of its YAML file ({type(old).__name__})")
+            problems.append(f"model.{key}={value!s}: must be like the {old!s} of its YAML file ({type(old).__name__})")
     return problems
 
 
@@ -176,5 +178,5 @@ def _resolved(composed: DictConfig) -> dict[str, Any]:
 def _dotted(config: DictConfig, prefix: str = "") -> list[str]:
     keys = []
     for key, value in config.items():
-        keys += _dotted(value, f"{prefix}{key}.") if isinstance(value, DictConfig) else [f"{prefix}{key}"]
+        keys += _dotted(value, f"{prefix}{key!s}.") if isinstance(value, DictConfig) else [f"{prefix}{key!s}"]
     return keys

@@ -262,8 +262,8 @@ class _Parser:
             if target in MODELS and self.read(MODELS[target], parameters, f"{key}.") is _INVALID:
                 return _INVALID
             return Model(target, parameters)
-        choices = {Data: SOURCES, Optimizer: OPTIMIZERS}.get(hint)
-        if choices is not None:
+        families: dict[type, Mapping[str, type]] = {Data: SOURCES, Optimizer: OPTIMIZERS}
+        if choices := families.get(hint):
             if value.get("name") not in choices:
                 return self.refuse(f"{key}.name", value.get("name"), f"one of {', '.join(choices)}")
             hint = choices[value["name"]]
@@ -337,9 +337,8 @@ def _cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
             yield f"data.validation_size={size}: must be at most {total - 1}; {name} has {total:,} training images"
     if (values := get("data.name", "data.image_size")) and values[0].startswith("cifar") and values[1] != 32:
         yield f"data.image_size={values[1]}: must be 32 for {values[0]}, whose pictures are 32x32"
-    if values := get("optimizer.nesterov", "optimizer.momentum"):
-        if values[0] and values[1] == 0:
-            yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
+    if (values := get("optimizer.nesterov", "optimizer.momentum")) and values[0] and values[1] == 0:
+        yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
     if (values := get("tracking.uri")) and values[0] and "://" not in values[0]:
         yield f"tracking.uri={values[0]}: must be sqlite:///FILE.db, http://HOST:PORT, or the address of a database"
     if (values := get("data.name", "data.root")) and values[0] == "image_folder" and not Path(values[1]).is_dir():

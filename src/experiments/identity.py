@@ -5,6 +5,7 @@ A run is what determines its result: the configuration, the data, and the source
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import json
@@ -41,13 +42,16 @@ def fingerprint(config: Config, device: str, data_digest: str) -> str:
 
 
 def _sources(target: str) -> dict[str, str]:
-    """SHA-256 of each decisive source file, and of the file of a network of one's own."""
+    """SHA-256 of each decisive source file, and of the file of a network of one's own; comments and layout do not count."""
     files = {path for name in DECISIVE for path in [PACKAGE / name, *(PACKAGE / name).rglob("*.py")] if path.is_file()}
     named = {path.relative_to(PACKAGE).as_posix(): path for path in files}
     own = models.source_file(target)
     if own is not None and own not in files:
         named[target] = own
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(named.items())}
+    return {
+        name: hashlib.sha256(ast.unparse(ast.parse(path.read_bytes())).encode()).hexdigest()
+        for name, path in sorted(named.items())
+    }
 
 
 @contextlib.contextmanager

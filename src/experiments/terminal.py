@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 
@@ -168,8 +167,3 @@ def show_test(test: Evaluation, classes: Sequence[str]) -> None:
 def show_next(name: str, run_id: str, hint: str) -> None:
     console.print(f"\nrun [bold]{name}[/bold] ({run_id})")
     console.print(f"look at it:   {hint}", markup=False)
-
-
-def command(overrides: Sequence[str]) -> str:
-    """The command line that means these overrides."""
-    return shlex.join(["python", "train.py", *overrides])

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 
@@ -72,7 +73,8 @@ class Tracker:
 
     def _experiment(self, config: Config) -> str:
         name = config.tracking.experiment
-        artifacts = Path(config.tracking.artifacts).resolve().as_uri() if self.uri.startswith("sqlite") else None
+        place = Path(config.tracking.artifacts).resolve() / quote(name, safe="")
+        artifacts = place.as_uri() if self.uri.startswith("sqlite") else None
         with filelock.FileLock(Path(config.outputs) / ".mlflow.lock"):  # runs that start together make it once
             known = self.client.get_experiment_by_name(name)
             if known is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ class EpochResult:
 
 def make_optimizer(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer:
     """The optimizer that `settings` name, over all parameters of `model`, in one fused kernel a step."""
-    common = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
+    common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
     if isinstance(settings, config.Adam):
         kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
         return kind(model.parameters(), betas=(settings.beta1, settings.beta2), eps=settings.epsilon, **common)

@@ -7,13 +7,15 @@ import codecs
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from experiments.config import Cifar, UserError
 from experiments.data.download import fetch
 from experiments.data.images import Images
+
+_reconstruct = np.zeros(0).__reduce__()[0]  # how numpy itself rebuilds an array, under the two names that it had
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,11 @@ def _read(path: Path) -> dict[bytes, Any]:
 class _ArrayUnpickler(pickle.Unpickler):
     """Admits numpy arrays beside plain containers, and refuses every other name that a pickle may ask for."""
 
-    ADMITTED = {
+    ADMITTED: ClassVar = {
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
-        ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
         ("_codecs", "encode"): codecs.encode,  # how Python 3 writes bytes in the old protocols
     }
 

@@ -21,6 +21,9 @@ from experiments.config import Model, UserError
 class Normalize(nn.Module):
     """Raw pictures, uint8 (batch, 3, H, W), to floats of the given mean and deviation, channels last in memory."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(3, 1, 1)))
@@ -33,6 +36,8 @@ class Normalize(nn.Module):
 
 class Classifier(nn.Module):
     """Pictures (batch, 3, H, W), uint8, to logits (batch, classes): `normalize`, then `network`."""
+
+    normalize: Normalize
 
     def __init__(self, normalize: Normalize, network: nn.Module) -> None:
         super().__init__()

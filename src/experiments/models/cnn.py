@@ -38,4 +38,5 @@ class CNN(nn.Sequential):
         for layer in self:
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
+                assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
