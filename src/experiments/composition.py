@@ -159,12 +159,11 @@ def _wrong_types_of_own_network(overrides: Sequence[str], composed: DictConfig) 
         return []
     base = compose("config", overrides=[text for text in overrides if text not in changed]).model
     problems = []
-    for key in model:
-        value = model[key]
+    for key, value in ((str(key), model[key]) for key in model):
         old = base.get(key)
         kinds = (int, float) if type(old) is float else (type(old),)
         if old is not None and type(value) not in kinds:
-            problems.append(f"model.{key}={value!s}: must be like the {old!s} of its YAML file ({type(old).__name__})")
+            problems.append(f"model.{key}={value}: must be like the {old} of its YAML file ({type(old).__name__})")
     return problems
 
 

@@ -24,23 +24,23 @@ def load(config: ImageFolder, seed: int) -> tuple[Images, Images]:
     """
     root = Path(config.root)
     has_split = (root / "train").is_dir() and (root / "test").is_dir()
+    folder = root / "train" if has_split else root
+    classes = _classes(folder)
+    if len(classes) < 2:
+        raise UserError(f"{folder}: must hold at least two folders of pictures, one a class; it holds {len(classes)}")
     if not has_split:
-        images = _read(root, _classes(root), config)
+        images = _read(root, classes, config)
         how = "random" if config.split == "random" else "stratified"
         kept, held_out = split(images.labels, config.test_size, how, seed, "data.test_size")
         return images[kept], images[held_out]
-    classes = _classes(root / "train")
     unknown = sorted(set(_classes(root / "test")) - set(classes))
     if unknown:
         raise UserError(f"{root / 'test'}: {', '.join(unknown)} has no folder of the same name in {root / 'train'}")
-    return _read(root / "train", classes, config), _read(root / "test", classes, config)
+    return _read(folder, classes, config), _read(root / "test", classes, config)
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    names = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
-    if len(names) < 2:
-        raise UserError(f"{folder}: must hold at least two folders of pictures, one a class; it holds {len(names)}")
-    return names
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
 
 
 def _read(folder: Path, classes: tuple[str, ...], config: ImageFolder) -> Images:

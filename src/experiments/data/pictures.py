@@ -25,8 +25,6 @@ def read_picture(source: Path | IO[bytes], image_size: int) -> np.ndarray:
     name = getattr(source, "name", source)
     try:
         with Image.open(source) as image:
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
-                raise UserError(f"{name}: {image.width}x{image.height} pixels are too many to decode safely")
             rgb = to_rgb(image)
     except FileNotFoundError:
         raise UserError(f"{name}: there is no such file") from None
@@ -35,8 +33,6 @@ def read_picture(source: Path | IO[bytes], image_size: int) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise UserError(f"{name}: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's readers raise for broken files
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{name}: the picture is broken ({error})") from None
     if rgb.size != (image_size, image_size):
         rgb = rgb.resize((image_size, image_size), Image.Resampling.BICUBIC)

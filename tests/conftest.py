@@ -1,0 +1,54 @@
+"""What is slow to make, once a session: the official files of CIFAR-10 in small pixels, and one finished run."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DIGITS = ("data=digits", "threads=1")
+
+
+def train_py(*overrides: str, cwd: Path, **options) -> subprocess.CompletedProcess:
+    """`python train.py ...` as a user types it, in a folder of its own."""
+    command = [sys.executable, str(ROOT / "train.py"), *overrides]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **options)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """(folder, output) of `python train.py data=digits` with three epochs."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = train_py(*DIGITS, "training.epochs=3", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def cifar_root(tmp_path_factory):
+    """A folder laid out like the official CIFAR-10, with blurry noise instead of pictures."""
+    root = tmp_path_factory.mktemp("cifar")
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in (*(f"data_batch_{part}" for part in range(1, 6)), "test_batch"):
+        pixels = rng.integers(0, 256, (10_000, 3072), dtype=np.uint8)
+        content = {b"data": pixels, b"labels": rng.integers(0, 10, 10_000).tolist()}
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    names = [f"class{number}".encode() for number in range(10)]
+    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": names}, protocol=2))
+    return root

@@ -1,0 +1,145 @@
+"""Networks: size, numbers against numpy, and a network of one's own."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+
+from experiments import models
+from experiments.composition import load
+from experiments.config import Adam, UserError
+from experiments.training import make_optimizer
+
+MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+
+
+def build(*overrides, classes=10, shape=(3, 32, 32), mean=(0, 0, 0), std=(1, 1, 1)):
+    return models.build(load(list(overrides)).model, classes, shape, mean, std)
+
+
+def parameters(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_default_has_the_notebooks_parameters():
+    assert parameters(build()) == 225_610
+
+
+@pytest.mark.parametrize("overrides", [("model.kernel_size=10",), ("model.blocks=5", "model.kernel_size=1"), ("model.dropout=0.5",)])
+def test_other_shapes_are_built(overrides):
+    assert build(*overrides, classes=7)(torch.zeros((2, 3, 32, 32), dtype=torch.uint8)).shape == (2, 7)
+
+
+def test_weights_are_drawn_as_in_keras():
+    torch.manual_seed(0)
+    for name, weight in build().network.state_dict().items():
+        if name.endswith("bias"):
+            assert (weight == 0).all()
+        else:
+            receptive = weight[0, 0].numel() if weight.ndim == 4 else 1
+            limit = (6 / ((weight.shape[0] + weight.shape[1]) * receptive)) ** 0.5
+            assert limit * 0.95 < weight.abs().max() <= limit
+
+
+def reference_loss(weights, pixels, labels):
+    """The network and its mean cross-entropy in numpy, float64, in the notebook's order: convolution, ReLU, pooling."""
+    mean, std = (np.array(values).reshape(3, 1, 1) for values in (MEAN, STD))
+    x = (pixels / 255 - mean) / std
+    for layer in ("0", "3"):
+        kernel, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
+        windows = sliding_window_view(x, kernel.shape[2:], axis=(2, 3))
+        x = np.einsum("nchwij,fcij->nfhw", windows, kernel) + bias.reshape(-1, 1, 1)
+        x = np.maximum(x, 0)
+        height, width = (side // 2 * 2 for side in x.shape[2:])
+        x = x[:, :, :height, :width].reshape(*x.shape[:2], height // 2, 2, width // 2, 2).max(axis=(3, 5))
+    x = x.reshape(len(x), -1)
+    x = np.maximum(x @ weights["7.weight"].T + weights["7.bias"], 0)
+    logits = x @ weights["9.weight"].T + weights["9.bias"]
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return logits, -log_probabilities[np.arange(len(labels)), labels].mean()
+
+
+def test_forward_gradient_and_adam_step_against_numpy():
+    torch.manual_seed(0)
+    overrides = ("model.filters=3", "model.kernel_size=3", "model.dense_width=5")
+    model = build(*overrides, classes=4, shape=(3, 13, 13), mean=MEAN, std=STD).double()
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (6, 3, 13, 13), dtype=np.uint8), rng.integers(0, 4, 6)
+    weights = {name: weight.numpy().copy() for name, weight in model.network.state_dict().items()}
+
+    logits = model(torch.from_numpy(pixels))
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))
+    expected_logits, expected_loss = reference_loss(weights, pixels, labels)
+    np.testing.assert_allclose(logits.detach().numpy(), expected_logits, rtol=0, atol=1e-6)  # float32 mean and deviation
+    assert abs(loss.item() - expected_loss) < 1e-6
+
+    loss.backward()
+    settings = Adam(name="adam", lr=0.01, weight_decay=0.0, beta1=0.9, beta2=0.999, epsilon=1e-7)
+    make_optimizer(model, settings).step()
+    for name, parameter in model.network.named_parameters():
+        for cell in rng.choice(weights[name].size, size=min(6, weights[name].size), replace=False):
+            place = np.unravel_index(cell, weights[name].shape)
+            sides = []
+            for nudge in (1e-5, -1e-5):
+                nudged = {**weights, name: weights[name].copy()}
+                nudged[name][place] += nudge
+                sides.append(reference_loss(nudged, pixels, labels)[1])
+            gradient = (sides[0] - sides[1]) / 2e-5
+            assert abs(parameter.grad[place].item() - gradient) < 1e-7
+            first, second = 0.1 * gradient, 0.001 * gradient**2  # Adam's moments after one step from zero
+            step = 0.01 * (first / 0.1) / (np.sqrt(second / 0.001) + 1e-7)
+            assert abs(parameter[place].item() - (weights[name][place] - step)) < 1e-4 * 0.01 or abs(gradient) < 1e-4
+
+
+OWN = """
+from torch import nn
+
+class Tiny(nn.Module):
+    def __init__(self, image_shape, classes, width):
+        super().__init__()
+        channels, height, _ = image_shape
+        self.layers = nn.Sequential(nn.Conv2d(channels, width, height), nn.Flatten(), nn.Linear(width, classes + {more}))
+
+    def forward(self, pictures):
+        return self.layers(pictures)
+"""
+
+
+@pytest.fixture
+def own(here):
+    """A function that gives an own network, from one class and one YAML file."""
+
+    def write(name, more=0):
+        (here / f"{name}.py").write_text(OWN.format(more=more))
+        return ["model=cnn", f"model._target_={name}.Tiny", "~model.filters", "~model.kernel_size", "~model.dense_width"] + [
+            "~model.blocks",
+            "~model.dropout",
+            "+model.width=8",
+        ]
+
+    return write
+
+
+def test_a_network_of_ones_own(own):
+    model = build(*own("tiny_one"), classes=5)
+    assert parameters(model) == 8 * 3 * 32 * 32 + 8 + 8 * 5 + 5
+
+
+def test_wrong_logits_are_said(own):
+    with pytest.raises(UserError, match=r"must give logits \(batch, 5\), but gave \(2, 6\)"):
+        build(*own("tiny_two", more=1), classes=5)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("nowhere.Net", "there is no such class"), ("torch.nn.Nothing", "there is no such class"), ("os.path.join", "must be a class")],
+)
+def test_a_class_that_is_no_network_is_said(target, message):
+    with pytest.raises(UserError, match=message):
+        build(f"model._target_={target}")
+
+
+def test_keys_that_the_class_does_not_take_are_said():
+    with pytest.raises(UserError, match="does not fit the class"):
+        build("model._target_=torch.nn.Linear")

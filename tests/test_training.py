@@ -1,0 +1,134 @@
+"""The loop and the sums: early stopping, guards, exactness, determinism."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics
+
+from experiments import config, training
+from experiments.composition import load as compose
+from experiments.data import load
+from experiments.data.batches import Batches
+from experiments.data.images import Images
+from experiments.evaluation import Evaluation, evaluate
+from experiments.models import build
+
+CPU = torch.device("cpu")
+FP32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
+
+
+class Silent:
+    def step(self, *_):
+        pass
+
+
+def digits(*overrides):
+    settings = compose(["data=digits", *overrides])
+    return settings, load(settings.data, 1)
+
+
+def fresh(settings, splits, seed=1):
+    torch.manual_seed(seed)
+    return build(settings.model, len(splits.classes), splits.image_shape, settings.data.mean, settings.data.std)
+
+
+def epochs(settings, splits, count, seed=1):
+    model = fresh(settings, splits, seed)
+    optimizer = training.make_optimizer(model, settings.optimizer)
+    batches = Batches(splits.train, 32, CPU, shuffle=True), Batches(splits.validation, 250, CPU)
+    return model, training.train(model, optimizer, *batches, range(1, count + 1), FP32, Silent())
+
+
+def test_the_same_seed_gives_the_same_bits():
+    settings, splits = digits("model.dropout=0.3")
+    results = []
+    for seed in (1, 1, 2):
+        model, run = epochs(settings, splits, 2, seed)
+        losses = [(epoch.train_loss, epoch.validation.loss) for epoch in run]
+        results.append((losses, model.state_dict()["network.0.weight"]))
+    assert results[0][0] == results[1][0] and torch.equal(results[0][1], results[1][1])
+    assert results[0][0] != results[2][0]
+
+
+def test_an_epoch_sees_every_image_once_and_the_last_batch_too():
+    settings, splits = digits()
+    batches = Batches(splits.train[np.arange(101)], 32, CPU, shuffle=True)
+    torch.manual_seed(0)
+    seen = torch.cat([pixels for pixels, _ in batches]).numpy()
+    assert len(batches) == 4
+    assert np.array_equal(np.sort(Images(seen, np.zeros(101, int), ()).fingerprints()), np.sort(batches.images.fingerprints()))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 297, 1000])
+def test_evaluation_is_exact_for_any_batch_size(batch_size):
+    settings, splits = digits()
+    model = fresh(settings, splits)
+    logits = model(torch.from_numpy(splits.test.pixels)).detach()
+    labels = torch.from_numpy(splits.test.labels)
+    found = evaluate(model, Batches(splits.test, batch_size, CPU), FP32)
+    assert found.loss == pytest.approx(torch.nn.functional.cross_entropy(logits.double(), labels).item(), abs=1e-6)
+    assert np.array_equal(found.confusion, metrics.confusion_matrix(labels, logits.argmax(1)))
+    assert model.training
+
+
+def test_numbers_follow_from_the_confusion_matrix():
+    rng = np.random.default_rng(0)
+    true, said = rng.integers(0, 5, 1000), rng.integers(0, 5, 1000)
+    found = Evaluation(0.0, metrics.confusion_matrix(true, said))
+    assert found.accuracy == pytest.approx(metrics.accuracy_score(true, said))
+    assert found.f1 == pytest.approx(metrics.f1_score(true, said, average=None))
+    assert found.macro_f1 == pytest.approx(metrics.f1_score(true, said, average="macro"))
+    expected = metrics.classification_report(true, said, target_names=list("abcde"), output_dict=True)
+    assert found.report("abcde")["c"] == pytest.approx(expected["c"])
+    assert found.report("abcde")["macro avg"] == pytest.approx(expected["macro avg"])
+
+
+def test_a_class_without_test_pictures_does_not_lower_macro_f1():
+    confusion = np.array([[5, 0, 0], [0, 5, 0], [0, 0, 0]])
+    assert Evaluation(0.0, confusion).macro_f1 == 1
+
+
+def test_most_confused():
+    confusion = np.array([[9, 2, 0], [7, 9, 1], [0, 0, 9]])
+    assert Evaluation(0.0, confusion).most_confused(2) == [(1, 0, 7), (0, 1, 2)]
+    assert len(Evaluation(0.0, confusion).most_confused(9)) == 3
+
+
+def test_the_guard_names_epoch_and_step():
+    settings, splits = digits("optimizer=sgd", "optimizer.lr=100")
+    _, run = epochs(settings, splits, 3)
+    with pytest.raises(training.Diverged, match=r"loss is (nan|inf) in epoch 1, step \d+; try optimizer.lr below 100"):
+        list(run)
+
+
+def stop_after(values, monitor="val/loss", patience=2, min_delta=0.0):
+    stopping = training.EarlyStopping(config.EarlyStopping(monitor, patience, min_delta, True))
+    for epoch, value in enumerate(values, 1):
+        if stopping.update(epoch, {monitor: value}):
+            return epoch, stopping.best_epoch
+    return None, stopping.best_epoch
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "expected"),
+    [
+        ([3, 2, 1, 2, 2, 0], {}, (5, 3)),
+        ([3, 2, 1], {}, (None, 3)),
+        ([3, 3, 3], {}, (3, 1)),
+        ([3, 2.9, 2.8, 2.7], {"min_delta": 0.5}, (3, 1)),
+        ([0.1, 0.2, 0.1, 0.1], {"monitor": "val/accuracy"}, (4, 2)),
+        ([1, 2, 2, 2, 2], {"patience": None}, (None, 1)),
+        ([1, 2], {"patience": 0}, (2, 1)),
+        ([1, 0.5, 0.6], {"patience": 0}, (3, 2)),
+    ],
+)
+def test_early_stopping(values, options, expected):
+    assert stop_after(values, **options) == expected
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_every_optimizer_learns(optimizer):
+    settings, splits = digits(f"optimizer={optimizer}")
+    _, run = epochs(settings, splits, 2)
+    first, second = run
+    assert second.train_loss < first.train_loss and second.validation.accuracy > 0.8
