@@ -76,7 +76,11 @@ def test_digits():
 
 def test_the_digest_changes_with_any_pixel_label_or_place():
     pixels, labels = np.zeros((4, 3, 8, 8), dtype=np.uint8), np.zeros(4, dtype=np.int64)
-    images = [Images(pixels, labels, ("a", "b")), Images(pixels, labels, ("a", "c")), Images(pixels + 1, labels, ("a", "b"))]
+    images = [
+        Images(pixels, labels, ("a", "b")),
+        Images(pixels, labels, ("a", "c")),
+        Images(pixels + 1, labels, ("a", "b")),
+    ]
     images.append(Images(pixels, labels + 1, ("a", "b")))
     assert len({image.digest for image in images}) == 4
     assert splits_of("data=digits").digest == splits_of("data=digits").digest
@@ -212,7 +216,9 @@ def test_own_pictures_join_the_training_set_alone(tmp_path):
     before, after = splits_of("data=digits"), splits_of("data=digits", extra)
     assert after.classes == (*before.classes, "tiger")
     assert after.train.labels[-4:].tolist() == [10, 10, 10, 3] and len(after.train) == len(before.train) + 4
-    assert np.array_equal(after.validation.pixels, before.validation.pixels) and np.array_equal(after.test.pixels, before.test.pixels)
+    assert np.array_equal(after.validation.pixels, before.validation.pixels) and np.array_equal(
+        after.test.pixels, before.test.pixels
+    )
     assert after.digest != before.digest
 
 
@@ -227,5 +233,3 @@ def test_an_extra_that_is_not_there_is_said(tmp_path):
         splits_of("data=digits", f"data.extra=[{{path: {tmp_path}/nowhere.png, label: new}}]")
     with pytest.raises(UserError, match="holds no pictures"):
         splits_of("data=digits", f"data.extra=[{{path: {tmp_path}, label: new}}]")
-
-

@@ -131,5 +131,11 @@ def test_nothing_leaves_the_folder(tmp_path):
     (tmp_path / "root").mkdir()
     (tmp_path / "root/data.tar.gz").write_bytes(evil)
     with pytest.raises(UserError, match="cannot be unpacked"):
-        fetch(["http://127.0.0.1:1/data.tar.gz"], hashlib.sha256(evil).hexdigest(), tmp_path / "root", "data", ["one", "../../escaped"])
+        fetch(
+            ["http://127.0.0.1:1/data.tar.gz"],
+            hashlib.sha256(evil).hexdigest(),
+            tmp_path / "root",
+            "data",
+            ["one", "../../escaped"],
+        )
     assert not list(tmp_path.rglob("escaped")) and not (tmp_path / "root/data").exists()

@@ -25,7 +25,9 @@ def test_the_default_has_the_notebooks_parameters():
     assert parameters(build()) == 225_610
 
 
-@pytest.mark.parametrize("overrides", [("model.kernel_size=10",), ("model.blocks=5", "model.kernel_size=1"), ("model.dropout=0.5",)])
+@pytest.mark.parametrize(
+    "overrides", [("model.kernel_size=10",), ("model.blocks=5", "model.kernel_size=1"), ("model.dropout=0.5",)]
+)
 def test_other_shapes_are_built(overrides):
     assert build(*overrides, classes=7)(torch.zeros((2, 3, 32, 32), dtype=torch.uint8)).shape == (2, 7)
 
@@ -71,7 +73,9 @@ def test_forward_gradient_and_adam_step_against_numpy():
     logits = model(torch.from_numpy(pixels))
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))
     expected_logits, expected_loss = reference_loss(weights, pixels, labels)
-    np.testing.assert_allclose(logits.detach().numpy(), expected_logits, rtol=0, atol=1e-6)  # float32 mean and deviation
+    np.testing.assert_allclose(
+        logits.detach().numpy(), expected_logits, rtol=0, atol=1e-6
+    )  # float32 mean and deviation
     assert abs(loss.item() - expected_loss) < 1e-6
 
     loss.backward()
@@ -112,11 +116,8 @@ def own(here):
 
     def write(name, more=0):
         (here / f"{name}.py").write_text(OWN.format(more=more))
-        return ["model=cnn", f"model._target_={name}.Tiny", "~model.filters", "~model.kernel_size", "~model.dense_width"] + [
-            "~model.blocks",
-            "~model.dropout",
-            "+model.width=8",
-        ]
+        cnn = ("filters", "kernel_size", "dense_width", "blocks", "dropout")
+        return [f"model._target_={name}.Tiny", "+model.width=8", *(f"~model.{key}" for key in cnn)]
 
     return write
 
@@ -133,7 +134,11 @@ def test_wrong_logits_are_said(own):
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("nowhere.Net", "there is no such class"), ("torch.nn.Nothing", "there is no such class"), ("os.path.join", "must be a class")],
+    [
+        ("nowhere.Net", "there is no such class"),
+        ("torch.nn.Nothing", "there is no such class"),
+        ("os.path.join", "must be a class"),
+    ],
 )
 def test_a_class_that_is_no_network_is_said(target, message):
     with pytest.raises(UserError, match=message):

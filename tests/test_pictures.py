@@ -33,7 +33,18 @@ def test_formats(tmp_path, name):
     assert np.array_equal(read_picture(path, 32), resized(Image.open(path)))
 
 
-@pytest.mark.parametrize(("mode", "name"), [("1", "a.png"), ("L", "a.png"), ("P", "a.png"), ("CMYK", "a.jpg"), ("CMYK", "a.tif"), ("YCbCr", "a.tif"), ("LAB", "a.tif")])
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        ("1", "a.png"),
+        ("L", "a.png"),
+        ("P", "a.png"),
+        ("CMYK", "a.jpg"),
+        ("CMYK", "a.tif"),
+        ("YCbCr", "a.tif"),
+        ("LAB", "a.tif"),
+    ],
+)
 def test_modes(tmp_path, mode, name):
     image = Image.fromarray(SCENE)
     if mode == "LAB":
@@ -115,7 +126,13 @@ def bomb(path):
 
 @pytest.mark.parametrize(
     "make",
-    [truncated, bomb, lambda path: path.write_bytes(b""), lambda path: path.write_text("not a picture"), lambda path: None],
+    [
+        truncated,
+        bomb,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("not a picture"),
+        lambda path: None,
+    ],
     ids=["truncated", "bomb", "empty", "text", "absent"],
 )
 def test_what_is_no_picture_is_named(tmp_path, make):

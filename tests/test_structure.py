@@ -44,6 +44,12 @@ def test_only_the_tracker_knows_mlflow(file):
     modules = [
         name
         for node in ast.walk(ast.parse(file.read_text()))
-        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] if isinstance(node, ast.Import) else [])
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
     ]
     assert file.name == "tracking.py" or not any(name.split(".")[0] == "mlflow" for name in modules)

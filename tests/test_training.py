@@ -51,12 +51,14 @@ def test_the_same_seed_gives_the_same_bits():
 
 
 def test_an_epoch_sees_every_image_once_and_the_last_batch_too():
-    settings, splits = digits()
+    _, splits = digits()
     batches = Batches(splits.train[np.arange(101)], 32, CPU, shuffle=True)
     torch.manual_seed(0)
     seen = torch.cat([pixels for pixels, _ in batches]).numpy()
     assert len(batches) == 4
-    assert np.array_equal(np.sort(Images(seen, np.zeros(101, int), ()).fingerprints()), np.sort(batches.images.fingerprints()))
+    assert np.array_equal(
+        np.sort(Images(seen, np.zeros(101, int), ()).fingerprints()), np.sort(batches.images.fingerprints())
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 297, 1000])

@@ -221,8 +221,8 @@ def save_model(
     from mlflow.types import Schema, TensorSpec
 
     signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]), "pictures")]),
-        Schema([TensorSpec(np.dtype(np.float32), (-1, len(classes)), "logits")]),
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, len(classes)))]),
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No complete tensor found")  # torch.export says it of the plainest models

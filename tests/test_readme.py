@@ -1,0 +1,49 @@
+"""The README speaks the truth: its commands are CI's, they are understood, and its network trains."""
+
+import re
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from experiments.composition import check
+from experiments.config import Model
+from experiments.models import build
+
+README = (ROOT / "README.md").read_text()
+INSTALLS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("pip install")]
+TRAINS = re.findall(r"python train\.py ?([^#`\n]*)", README)
+
+
+def test_two_commands_do_everything():
+    assert INSTALLS == ["pip install -e . && python train.py data=digits", "pip install -e '.[test]' && pytest"]
+
+
+def test_ci_takes_its_commands_from_the_readme():
+    assert "grep -E '^pip install' README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def overrides(command):
+    import shlex
+
+    return [word for word in shlex.split(command) if not word.startswith("-")]
+
+
+@pytest.mark.parametrize("command", [c for c in TRAINS if "filtres" not in c and "tiny" not in c])
+def test_every_command_is_understood(command):
+    check([word for word in overrides(command) if "extra" not in word])
+
+
+def test_the_mistakes_are_reported_as_printed():
+    block = re.search(r"\$ python train\.py (.*filtres.*)\n((?:.+\n)+?)```", README)
+    with pytest.raises(ValueError) as caught:
+        check(overrides(block[1]))
+    assert str(caught.value) == block[2].strip()
+
+
+def test_the_network_of_ones_own_is_built(here):
+    source, configuration = re.search(r"```python\n(from torch.*?)```.*?```yaml\n(.*?)```", README, re.DOTALL).groups()
+    (here / "my_networks.py").write_text(source)
+    parameters = yaml.safe_load(configuration)
+    model = build(Model(parameters.pop("_target_"), parameters), 5, (3, 32, 32), (0, 0, 0), (1, 1, 1))
+    assert sum(parameter.numel() for parameter in model.parameters()) == 16 * 27 + 16 + 256 * 5 + 5

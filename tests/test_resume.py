@@ -1,0 +1,129 @@
+"""Killed at any moment, the same command continues to the numbers of the run that was never cut."""
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from conftest import DIGITS, ROOT, train_py
+from experiments.composition import load as compose
+from experiments.experiment import run
+
+RUN = [*DIGITS, "training.epochs=6", "early_stopping.patience=4", "model.filters=8", "model.dropout=0.2"]
+KILLS = int(os.environ.get("KILLS", "10"))
+
+
+def work(folder):
+    """The body of a process that may be killed anywhere."""
+    os.chdir(folder)
+    with contextlib.redirect_stdout(None):
+        run(compose(RUN))
+
+
+def the_run(folder):
+    """(client, run): the only one there."""
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (only,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    return client, only
+
+
+def outcome(folder):
+    """All that must not depend on whether a run was cut: metrics of every epoch, final ones, and the weights' digest."""
+    client, only = the_run(folder)
+    assert only.info.status == "FINISHED"
+    assert len(client.search_logged_models([only.info.experiment_id])) == 1
+    assert only.data.tags["test_set_evaluations"] == "1" and len(only.inputs.dataset_inputs) == 3
+    timed = ("epoch_seconds", "images_per_second")
+    metrics = {
+        name: [
+            (metric.step, metric.value * (name not in timed))
+            for metric in client.get_metric_history(only.info.run_id, name)
+        ]
+        for name in only.data.metrics
+    }
+    (saved,) = folder.glob("outputs/runs/*/checkpoint.pt")
+    content = torch.load(saved, weights_only=True)
+    weights = {
+        kind: {name: tensor.numpy().tobytes() for name, tensor in content[kind].items()} for kind in ("best", "model")
+    }
+    return metrics, weights
+
+
+@pytest.fixture(scope="module")
+def start():
+    """A function that starts `work` in a process of its own, everything imported, so that a kill hits the run."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "mlflow.pytorch", "sklearn.datasets", "experiments.tracking"])
+
+    def begin(target, *arguments):
+        process = context.Process(target=target, args=arguments)
+        process.start()
+        return process
+
+    begin(print).join()  # the imports
+    return begin
+
+
+@pytest.fixture(scope="module")
+def uncut(start, tmp_path_factory):
+    """(outcome, seconds) of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("uncut")
+    started = time.monotonic()
+    process = start(work, folder)
+    process.join()
+    assert process.exitcode == 0
+    return outcome(folder), time.monotonic() - started
+
+
+def test_killed_again_and_again_it_ends_in_the_same_bits(start, uncut, tmp_path):
+    expected, seconds = uncut
+    moments = random.Random(888)
+    kills = runs = 0
+    while kills < KILLS or runs == 0:
+        folder = tmp_path / str(runs)
+        folder.mkdir(exist_ok=True)
+        process = start(work, folder)
+        process.join(moments.uniform(0, seconds) if kills < KILLS else None)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            kills += 1
+        else:
+            assert process.exitcode == 0
+            assert outcome(folder) == expected
+            runs += 1
+
+
+def test_stopped_it_says_how_to_go_on(tmp_path):
+    overrides = [*DIGITS, "training.epochs=1000", "early_stopping.patience=null"]
+    running = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        folder = tmp_path / number.name
+        folder.mkdir()
+        command = [sys.executable, str(ROOT / "train.py"), *overrides]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        running[number] = folder, subprocess.Popen(command, cwd=folder, **pipes)
+    for number, (folder, process) in running.items():
+        while not process.stdout.readline().startswith("epoch   2"):
+            assert process.poll() is None
+        process.send_signal(number)
+        _, errors = process.communicate()
+        assert process.returncode == 130
+        assert "python train.py data=digits" in errors and "Traceback" not in errors
+        assert the_run(folder)[1].info.status == "KILLED"
+        assert list(folder.glob("outputs/runs/*/checkpoint.pt"))
+
+
+def test_a_run_that_fails_is_marked_and_shows_its_traceback(tmp_path):
+    failed = train_py(*DIGITS, "optimizer=sgd", "optimizer.lr=100", cwd=tmp_path)
+    assert failed.returncode == 1
+    assert "Traceback" in failed.stderr and "Diverged" in failed.stderr and "epoch 1, step" in failed.stderr
+    assert the_run(tmp_path)[1].info.status == "FAILED"

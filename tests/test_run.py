@@ -1,0 +1,203 @@
+"""What one finished run leaves: on the terminal, in MLflow, on disk."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from conftest import DIGITS, train_py
+from experiments import checkpoint, identity
+from experiments.composition import load as compose
+from experiments.config import UserError
+from experiments.data import load
+from experiments.experiment import run
+
+EPOCH_METRICS = {
+    "train/loss",
+    "train/accuracy",
+    "val/loss",
+    "val/accuracy",
+    "learning_rate",
+    "epoch_seconds",
+    "images_per_second",
+}
+FINAL_METRICS = {"best/epoch", "best/val_loss", "best/val_accuracy", "test/loss", "test/accuracy", "test/macro_f1"}
+
+
+@pytest.fixture(scope="session")
+def logged(finished):
+    """(client, run) of the finished run."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{finished[0]}/mlflow.db")
+    experiment = client.get_experiment_by_name("digits")
+    (only,) = client.search_runs([experiment.experiment_id])
+    return client, only
+
+
+@pytest.fixture(scope="session")
+def artifacts(finished, logged):
+    return finished[0] / "mlruns" / "digits" / logged[1].info.run_id / "artifacts"
+
+
+def test_the_terminal_tells_the_story(finished, logged):
+    output = finished[1]
+    for part in ("1,200 train", "225,610 parameters", "epoch   3/3", "test/accuracy", "most confused", "mlflow ui"):
+        assert part in output
+    assert logged[1].info.run_id in output
+    assert output.count("\nepoch ") == 3
+    assert "Traceback" not in output and "Warning" not in output
+
+
+def test_metrics_one_a_step(logged):
+    client, only = logged
+    assert only.info.status == "FINISHED"
+    classes = {f"test/f1/{digit}" for digit in range(10)}
+    assert only.data.metrics.keys() == EPOCH_METRICS | FINAL_METRICS | classes
+    for name in EPOCH_METRICS:
+        assert [metric.step for metric in client.get_metric_history(only.info.run_id, name)] == [1, 2, 3]
+    for name in FINAL_METRICS:
+        assert len(client.get_metric_history(only.info.run_id, name)) == 1
+
+
+def test_params_tags_and_data(logged):
+    only = logged[1]
+    assert only.data.params["model.filters"] == "32" and only.data.params["early_stopping.monitor"] == "val/loss"
+    assert only.data.tags["overrides"] == "data=digits threads=1 training.epochs=3"
+    assert only.data.tags["test_set_evaluations"] == "1" and len(only.data.tags["fingerprint"]) == 64
+    assert only.info.run_name.startswith("data=digits threads=1 epochs=3")
+    inputs = {entry.tags[0].value: json.loads(entry.dataset.profile) for entry in only.inputs.dataset_inputs}
+    splits = load(compose(list(DIGITS)).data, 888)
+    assert inputs["training"] == {"images": 1200, "sha256": splits.train.digest, "classes": 10}
+    assert inputs["testing"]["sha256"] == splits.test.digest
+
+
+def test_artifacts(artifacts, logged):
+    metrics = logged[1].data.metrics
+    configuration = yaml.safe_load((artifacts / "config.yaml").read_text())
+    assert configuration["training"]["epochs"] == 3
+    history = list(csv.DictReader((artifacts / "history.csv").open()))
+    assert [row["epoch"] for row in history] == ["1", "2", "3"]
+    assert float(history[-1]["val/loss"]) == metrics["val/loss"]
+    matrix = np.array(
+        [
+            [int(cell) for cell in row[1:]]
+            for row in csv.reader((artifacts / "confusion_matrix.csv").open())
+            if row[0] != "true class"
+        ]
+    )
+    assert matrix.sum() == 297 and matrix.trace() / 297 == pytest.approx(metrics["test/accuracy"])
+    report = json.loads((artifacts / "classification_report.json").read_text())
+    assert report["macro avg"]["f1-score"] == pytest.approx(metrics["test/macro_f1"])
+    assert report["3"]["f1-score"] == pytest.approx(metrics["test/f1/3"])
+    for name in ("curves", "confusion_matrix"):
+        assert Image.open(artifacts / f"figures/{name}.png").size > (500, 300)
+
+
+def test_the_logged_model_answers_as_the_run_did(finished, logged):
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{finished[0]}/mlflow.db")
+    uri = f"runs:/{logged[1].info.run_id}/model"
+    exported, served = mlflow.pytorch.load_model(uri), mlflow.pyfunc.load_model(uri)
+    (saved,) = finished[0].glob("outputs/runs/*/checkpoint.pt")
+    model, classes = checkpoint.load_model(saved)
+    assert served.metadata.metadata["classes"] == list(classes) == list("0123456789")
+    test = load(compose(list(DIGITS)).data, 888).test
+    for count in (1, 2, 7, 250):
+        pictures = torch.from_numpy(test.pixels[:count])
+        with torch.inference_mode():
+            expected = model(pictures)
+            assert torch.equal(exported(pictures), expected)
+        assert np.array_equal(served.predict(pictures.numpy()), expected.numpy())
+    with torch.inference_mode():
+        right = (exported(torch.from_numpy(test.pixels)).argmax(1).numpy() == test.labels).mean()
+    assert right == pytest.approx(logged[1].data.metrics["test/accuracy"])
+
+
+def test_the_model_holds_no_pickle(finished):
+    from torch.export.pt2_archive import PT2ArchiveReader
+
+    (exported,) = finished[0].glob("mlruns/digits/models/*/artifacts/data/model.pt2")
+    names = PT2ArchiveReader(str(exported)).get_file_names()
+    assert names and not any(name.endswith(".pkl") for name in names)
+
+
+def test_again_it_tells_its_results(finished, logged):
+    again = train_py(*DIGITS, "training.epochs=3", cwd=finished[0])
+    client, only = logged
+    assert again.returncode == 0 and "finished already" in again.stdout
+    assert f"{only.data.metrics['test/accuracy']:.4f}" in again.stdout and only.info.run_id in again.stdout
+    assert len(client.search_runs([only.info.experiment_id])) == 1
+
+
+def test_a_missing_device_is_said(here):
+    with pytest.raises(UserError, match="device=cuda: not on this machine"):
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a CUDA device")
+        run(compose([*DIGITS, "device=cuda"]))
+    assert list(here.iterdir()) == []
+
+
+def test_a_server_that_does_not_answer_is_said(here):
+    with pytest.raises(UserError, match="no MLflow server answers"):
+        run(compose([*DIGITS, "tracking.uri=http://127.0.0.1:9"]))
+
+
+def test_two_at_once_say_who_holds_the_run(here):
+    settings = compose([*DIGITS, "tracking=none", "training.epochs=1"])
+    splits = load(settings.data, settings.seed)
+    fingerprint = identity.fingerprint(settings, "cpu", splits.digest)
+    with (
+        identity.hold(here / "outputs/runs" / fingerprint[:16]),
+        pytest.raises(UserError, match=r"process \d+ on .* holds it since"),
+    ):
+        run(settings)
+
+
+def test_the_fingerprint_is_what_determines_the_numbers(here):
+    def of(*overrides, digest="data"):
+        return identity.fingerprint(compose(["data=digits", *overrides]), "cpu", digest)
+
+    assert of() == of("resume=false") == of("tracking=none") == of("outputs=elsewhere") == of("tracking.run_name=a")
+    changes = (
+        "seed=1",
+        "model.filters=8",
+        "optimizer.lr=0.01",
+        "training.epochs=1",
+        "data.mean=[1,0,0]",
+        "precision=bf16",
+    )
+    assert len({of(), of(digest="other"), *(of(change) for change in changes)}) == len(changes) + 2
+
+    (here / "own_network.py").write_text("class Net: pass\n")
+    first = of("model._target_=own_network.Net")
+    (here / "own_network.py").write_text("# a comment changes nothing\nclass Net: pass\n")
+    assert of("model._target_=own_network.Net") == first
+    (here / "own_network.py").write_text("class Net: width = 3\n")
+    assert of("model._target_=own_network.Net") != first
+
+
+def test_resume_false_trains_anew_and_without_mlflow_results_stay_in_outputs(here, capsys):
+    overrides = [*DIGITS, "tracking=none", "training.epochs=1", "early_stopping.monitor=val/accuracy"]
+    first = run(compose(overrides))
+    assert first.objective == first.metrics["best/val_accuracy"]
+    assert run(compose(overrides)).metrics == first.metrics and "finished already" in capsys.readouterr().out
+    assert run(compose([*overrides, "resume=false"])).metrics == first.metrics
+    assert "finished already" not in capsys.readouterr().out
+    assert not (here / "mlflow.db").exists()
+
+
+def test_a_deleted_experiment_is_said(here):
+    from mlflow import MlflowClient
+
+    overrides = [*DIGITS, "training.epochs=1"]
+    run(compose(overrides))
+    client = MlflowClient("sqlite:///mlflow.db")
+    client.delete_experiment(client.get_experiment_by_name("digits").experiment_id)
+    with pytest.raises(UserError, match=r"tracking\.experiment=digits: was deleted"):
+        run(compose(overrides))
