@@ -36,10 +36,19 @@ class Evaluation:
         return self.confusion.sum(axis=1)
 
     @property
+    def recall(self) -> np.ndarray:
+        """Share of each true class that was found, shape (classes,); 0 for a class without examples."""
+        return np.diag(self.confusion) / np.maximum(self.support, 1)
+
+    @property
+    def precision(self) -> np.ndarray:
+        """Share of each predicted class that was right, shape (classes,); 0 for a class that was never predicted."""
+        return np.diag(self.confusion) / np.maximum(self.confusion.sum(axis=0), 1)
+
+    @property
     def f1(self) -> np.ndarray:
-        """F1 a class, shape (classes,); 0 for a class that was neither predicted nor there."""
-        twice_right = 2 * np.diag(self.confusion)
-        return twice_right / np.maximum(self.support + self.confusion.sum(axis=0), 1)
+        """Harmonic mean of precision and recall, shape (classes,)."""
+        return 2 * np.diag(self.confusion) / np.maximum(self.support + self.confusion.sum(axis=0), 1)
 
     @property
     def macro_f1(self) -> float:
@@ -54,19 +63,15 @@ class Evaluation:
         return [(int(true), int(said), int(mistakes[true, said])) for true, said in pairs if mistakes[true, said]]
 
     def report(self, classes: Sequence[str]) -> dict[str, Any]:
-        """scikit-learn's classification report: precision, recall, F1 and support a class, and their means."""
-        from sklearn.metrics import classification_report  # 1 s to import
-
-        true, said = np.indices(self.confusion.shape)
-        return classification_report(
-            true.ravel(),
-            said.ravel(),
-            labels=range(len(classes)),
-            target_names=list(classes),
-            sample_weight=self.confusion.ravel(),
-            output_dict=True,
-            zero_division=0,
-        )
+        """What scikit-learn's `classification_report(output_dict=True)` gives, without the seconds of its import."""
+        table = np.stack([self.precision, self.recall, self.f1], axis=1)
+        weights = self.support / self.support.sum()
+        rows = {name: (*values, n) for name, values, n in zip(classes, table, self.support)}
+        total = self.support.sum()
+        rows |= {"macro avg": (*table.mean(axis=0), total), "weighted avg": (*weights @ table, total)}
+        keys = ("precision", "recall", "f1-score", "support")
+        report = {name: dict(zip(keys, map(float, values))) for name, values in rows.items()}
+        return {**report, "accuracy": self.accuracy}
 
 
 @torch.inference_mode()
