@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from experiments.evaluation import Evaluation
     from experiments.tracking import NoTracker, Tracker
 
-EVALUATION_BATCH = 250  # pictures; larger ones are slower on a CPU, whose caches they leave
-
 
 @dataclass(frozen=True)
 class Result:
@@ -46,9 +44,8 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
     splits = load_data(config.data, config.seed)
     import torch  # takes seconds: missing data is reported before
 
-    from experiments import checkpoint, identity, models, terminal, training
+    from experiments import checkpoint, evaluation, identity, models, terminal, training
     from experiments.data.batches import Batches
-    from experiments.evaluation import evaluate
 
     device = _device(config)
     torch.manual_seed(config.seed)
@@ -71,7 +68,7 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
 
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
         train_batches = Batches(splits.train, config.training.batch_size, device, shuffle=True)
-        validation_batches = Batches(splits.validation, EVALUATION_BATCH, device)
+        validation_batches = Batches(splits.validation, evaluation.BATCH, device)
         with terminal.EpochLog(config.training.epochs, len(splits.train)) as log:
             epochs = state.remaining(config.training.epochs)
             for epoch in training.train(
@@ -84,7 +81,7 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
                 if stop:
                     break
 
-        test = evaluate(state.final_model(), Batches(splits.test, EVALUATION_BATCH, device), autocast)
+        test = evaluation.evaluate(state.final_model(), Batches(splits.test, evaluation.BATCH, device), autocast)
         results = _results(state, test, splits.classes)
         _write_artifacts(folder / "artifacts", config, state, test, splits.classes)
         tracker.finish(results, folder / "artifacts", model, splits.test.pixels[:2], splits.classes)

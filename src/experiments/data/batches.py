@@ -19,12 +19,11 @@ class Batches:
 
     def __init__(self, images: Images, batch_size: int, device: torch.device, shuffle: bool = False) -> None:
         self.images = images
-        self.classes = images.classes
         self.batch_size = batch_size
         self.device = device
         self.shuffle = shuffle
         self._pixels = torch.from_numpy(images.pixels).to(device)
-        self._labels = torch.from_numpy(images.labels).to(device)
+        self.labels = torch.from_numpy(images.labels).to(device)
 
     def __len__(self) -> int:
         """Batches a pass."""
@@ -32,8 +31,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         if not self.shuffle:
-            yield from zip(self._pixels.split(self.batch_size), self._labels.split(self.batch_size))
+            yield from zip(self._pixels.split(self.batch_size), self.labels.split(self.batch_size))
             return
         order = torch.randperm(len(self.images)).to(self.device)
         for rows in order.split(self.batch_size):
-            yield self._pixels[rows], self._labels[rows]
+            yield self._pixels[rows], self.labels[rows]
