@@ -35,7 +35,7 @@ def fresh(settings, splits, seed=1):
 def epochs(settings, splits, count, seed=1):
     model = fresh(settings, splits, seed)
     optimizer = training.make_optimizer(model, settings.optimizer)
-    batches = Batches(splits.train, 32, CPU, shuffle=True), Batches(splits.validation, 250, CPU)
+    batches = Batches(splits.train, 32, CPU, "shuffle"), Batches(splits.validation, 250, CPU)
     return model, training.train(model, optimizer, *batches, range(1, count + 1), FP32, Silent())
 
 
@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_bits():
 
 def test_an_epoch_sees_every_image_once_and_the_last_batch_too():
     _, splits = digits()
-    batches = Batches(splits.train[np.arange(101)], 32, CPU, shuffle=True)
+    batches = Batches(splits.train[np.arange(101)], 32, CPU, "shuffle")
     torch.manual_seed(0)
     seen = torch.cat([pixels for pixels, _ in batches]).numpy()
     assert len(batches) == 4
@@ -135,3 +135,43 @@ def test_every_optimizer_learns(optimizer):
     _, run = epochs(settings, splits, 2)
     first, second = run
     assert second.train_loss < first.train_loss and second.validation.accuracy > 0.8
+
+
+def imbalanced():
+    """9 pictures of class 0, 90 of class 1, none of class 2."""
+    labels = np.repeat([0, 1], [9, 90])
+    return Images(np.zeros((99, 3, 8, 8), dtype=np.uint8), labels, ("a", "b", "c"))
+
+
+def test_balanced_weights_are_scikit_learns():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    images = imbalanced()
+    expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=images.labels)
+    assert images.balancing_weights[:2] == pytest.approx(expected) and images.balancing_weights[2] == 0
+
+
+def test_the_balanced_sampler_draws_every_class_alike_often():
+    torch.manual_seed(0)
+    batches = Batches(imbalanced(), 50, CPU, "balanced")
+    drawn = torch.cat([labels for _ in range(50) for _, labels in batches])
+    assert len(drawn) == 50 * 99 and 0.47 < (drawn == 0).float().mean() < 0.53
+
+
+@pytest.mark.parametrize("override", ["training.class_weights=balanced", "training.sampler=balanced"])
+def test_balancing_finds_more_of_a_rare_class(override):
+    """A tenth of the eights: without balancing fewer of those in the test set are found."""
+    recalls = []
+    settings, splits = digits()
+    keep = np.flatnonzero((splits.train.labels != 8) | (np.arange(len(splits.train)) % 20 == 0))
+    for options in ([], [override]):
+        torch.manual_seed(1)
+        settings = compose(["data=digits", *options])
+        model = fresh(settings, splits)
+        train = splits.train[keep]
+        weights = torch.tensor(train.balancing_weights, dtype=torch.float32) if "weights" in str(options) else None
+        batches = Batches(train, 32, CPU, settings.training.sampler), Batches(splits.validation, 250, CPU)
+        optimizer = training.make_optimizer(model, settings.optimizer)
+        list(training.train(model, optimizer, *batches, range(1, 4), FP32, Silent(), weights))
+        recalls.append(evaluate(model, Batches(splits.test, 250, CPU), FP32).recall[8])
+    assert recalls[1] > recalls[0] + 0.1

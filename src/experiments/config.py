@@ -143,6 +143,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": Adam, "sgd": SG
 class Training:
     epochs: Annotated[int, Between(1, 100_000)]
     batch_size: Annotated[int, Between(1, 1_000_000)]
+    class_weights: Literal["none", "balanced"]
+    sampler: Literal["shuffle", "balanced"]
 
 
 @dataclass(frozen=True)

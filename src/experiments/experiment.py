@@ -67,12 +67,14 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
             terminal.show_network(model, splits.image_shape)
 
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
-        train_batches = Batches(splits.train, config.training.batch_size, device, shuffle=True)
+        train_batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)
         validation_batches = Batches(splits.validation, evaluation.BATCH, device)
+        balanced = config.training.class_weights == "balanced"
+        weights = torch.tensor(splits.train.balancing_weights, dtype=torch.float32, device=device) if balanced else None
         with terminal.EpochLog(config.training.epochs, len(splits.train)) as log:
             epochs = state.remaining(config.training.epochs)
             for epoch in training.train(
-                model, state.optimizer, train_batches, validation_batches, epochs, autocast, log
+                model, state.optimizer, train_batches, validation_batches, epochs, autocast, log, weights
             ):
                 tracker.log(epoch.epoch, epoch.metrics)
                 stop = state.update(epoch)

@@ -74,8 +74,11 @@ def train(
     epochs: Iterable[int],
     autocast: torch.autocast,
     progress: Progress,
+    class_weights: Tensor | None = None,
 ) -> Iterator[EpochResult]:
     """Train and validate epoch after epoch, and yield each result before the next epoch starts.
+
+    With `class_weights` (classes,) the training loss is the weighted mean; validation is never weighted.
 
     Raises:
         Diverged: naming epoch and step, where the loss is not finite.
@@ -83,7 +86,7 @@ def train(
     images = len(train_batches.images) + len(validation_batches.images)
     for epoch in epochs:
         started = time.perf_counter()
-        loss, accuracy = _train_epoch(model, optimizer, train_batches, epoch, autocast, progress)
+        loss, accuracy = _train_epoch(model, optimizer, train_batches, epoch, autocast, progress, class_weights)
         validation = evaluate(model, validation_batches, autocast)
         rate = optimizer.param_groups[0]["lr"]
         result = EpochResult(epoch, loss, accuracy, validation, rate, time.perf_counter() - started, images)
@@ -99,6 +102,7 @@ def _train_epoch(
     epoch: int,
     autocast: torch.autocast,
     progress: Progress,
+    class_weights: Tensor | None,
 ) -> tuple[float, float]:
     """Mean loss and accuracy over the epoch, each example counted as it was when it was trained on.
 
@@ -111,7 +115,7 @@ def _train_epoch(
     for step, (pixels, labels) in enumerate(batches, start=1):
         with autocast:
             logits = model(pixels)
-        loss = functional.cross_entropy(logits.float(), labels)
+        loss = functional.cross_entropy(logits.float(), labels, weight=class_weights)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,26 +14,38 @@ from experiments.data.images import Images
 class Batches:
     """Iterates over (pixels uint8 (batch, 3, H, W), labels int64 (batch,)) on `device`; the last batch may be smaller.
 
-    With `shuffle` every pass draws a new order from torch's global random numbers (those of the CPU, so that the
-    order is the same on every device); without it the order is that of `images`.
+    The order is that of `images` (`as_is`), a new one every pass (`shuffle`), or a new draw every pass, with
+    repetition, in which every class comes alike often (`balanced`). Draws come from torch's global random numbers of
+    the CPU, so that they are the same on every device.
     """
 
-    def __init__(self, images: Images, batch_size: int, device: torch.device, shuffle: bool = False) -> None:
+    def __init__(
+        self,
+        images: Images,
+        batch_size: int,
+        device: torch.device,
+        order: Literal["as_is", "shuffle", "balanced"] = "as_is",
+    ) -> None:
         self.images = images
         self.batch_size = batch_size
         self.device = device
-        self.shuffle = shuffle
-        self._pixels = torch.from_numpy(images.pixels).to(device)
+        self.order = order
         self.labels = torch.from_numpy(images.labels).to(device)
+        self._pixels = torch.from_numpy(images.pixels).to(device)
 
     def __len__(self) -> int:
         """Batches a pass."""
         return -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if not self.shuffle:
+        if self.order == "as_is":
             yield from zip(self._pixels.split(self.batch_size), self.labels.split(self.batch_size))
             return
-        order = torch.randperm(len(self.images)).to(self.device)
-        for rows in order.split(self.batch_size):
+        for rows in self._draw().to(self.device).split(self.batch_size):
             yield self._pixels[rows], self.labels[rows]
+
+    def _draw(self) -> Tensor:
+        if self.order == "shuffle":
+            return torch.randperm(len(self.images))
+        chances = torch.from_numpy(self.images.balancing_weights[self.images.labels])
+        return torch.multinomial(chances, len(self.images), replacement=True)

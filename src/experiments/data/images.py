@@ -35,6 +35,15 @@ class Images:
     def __getitem__(self, rows: np.ndarray | slice) -> Images:
         return Images(self.pixels[rows], self.labels[rows], self.classes)
 
+    @property
+    def balancing_weights(self) -> np.ndarray:
+        """Images / (classes x images of the class), shape (classes,): with these, every class weighs the same.
+
+        Classes without images have weight 0, and do not count as classes.
+        """
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return np.where(counts > 0, len(self) / (np.maximum(counts, 1) * (counts > 0).sum()), 0.0)
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over shape, classes, labels and pixels, as 64 hexadecimal digits."""
