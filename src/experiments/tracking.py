@@ -28,6 +28,7 @@ from mlflow.entities import (
     DatasetInput,
     InputTag,
     LifecycleStage,
+    LoggedModel,
     LoggedModelOutput,
     Metric,
     Param,
@@ -162,9 +163,9 @@ class Tracker:
             self.client.delete_logged_model(logged.model_id)
         logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
         with tempfile.TemporaryDirectory() as folder:
-            path = f"{folder}/model"
-            save_model(model, path, example, classes, self.run_id, logged.model_id)
-            self.client.log_model_artifacts(logged.model_id, path)
+            path = Path(folder) / "model"
+            save_model(model, path, example, classes, logged)
+            self.client.log_model_artifacts(logged.model_id, str(path))
         self.client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
         self.client.finalize_logged_model(logged.model_id, "READY")
 
@@ -212,30 +213,40 @@ class NoTracker:
         return f"ls {self._results.parent}"
 
 
-def save_model(
-    model: Classifier, path: str, example: np.ndarray, classes: Sequence[str], run_id: str, model_id: str
-) -> None:
-    """An MLflow model that loads without pickle, takes raw uint8 pictures in any number, and returns logits."""
-    import mlflow.pytorch  # these three take 1 s
+def save_model(model: Classifier, path: Path, example: np.ndarray, classes: Sequence[str], logged: LoggedModel) -> None:
+    """An MLflow model that loads without pickle and takes raw uint8 pictures in any number.
+
+    `mlflow.pytorch.load_model` gives the network (logits); `mlflow.pyfunc.load_model` and `mlflow models serve` go
+    through `serving.py` (a probability for every class name).
+    """
+    import mlflow.pytorch  # this and what follows take 1 s
     from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+    from experiments import serving
 
     signature = ModelSignature(
         Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
-        Schema([TensorSpec(np.dtype(np.float32), (-1, len(classes)))]),
+        Schema([ColSpec(DataType.double, name) for name in classes]),
     )
+    packages = ("mlflow", "numpy", "pandas", "torch")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No complete tensor found")  # torch.export says it of the plainest models
         mlflow.pytorch.save_model(
             model.cpu(),
-            path,
-            mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
+            str(path),
+            mlflow_model=Model(run_id=logged.source_run_id, model_uuid=logged.model_id, model_id=logged.model_id),
             signature=signature,
             input_example=example,
             serialization_format="pt2",
-            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("mlflow", "numpy", "torch")],
+            code_paths=[serving.__file__],
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in packages],
             metadata={"classes": list(classes), "preprocessing": "raw uint8 RGB pictures, normalised inside the model"},
         )
+    (path / "data" / "classes.json").write_text(json.dumps(list(classes), ensure_ascii=False), encoding="utf-8")
+    described = Model.load(str(path))
+    described.flavors["python_function"]["loader_module"] = Path(serving.__file__).stem
+    described.save(str(path / "MLmodel"))
 
 
 def _connect(uri: str) -> MlflowClient:

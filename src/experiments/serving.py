@@ -1,0 +1,38 @@
+"""How MLflow serves a model: raw pictures in, a probability for every class name out.
+
+This file travels inside every logged model, so it imports nothing of the package.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+BATCH = 250  # as in `evaluation`: batches of one size give a picture the same answer alone and among others
+
+
+class Served:
+    """What `mlflow.pyfunc.load_model` gives: `predict` takes uint8 pictures (N, 3, H, W)."""
+
+    def __init__(self, model: Any, classes: list[str]) -> None:
+        self.model = model
+        self.classes = classes
+
+    @torch.inference_mode()
+    def predict(self, pictures: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """A row a picture, a column a class."""
+        missing = -len(pictures) % BATCH
+        full = torch.from_numpy(np.concatenate([pictures, np.zeros((missing, *pictures.shape[1:]), dtype=np.uint8)]))
+        logits = torch.cat([self.model(batch) for batch in full.split(BATCH)])[: len(pictures)]
+        return pd.DataFrame(logits.softmax(dim=1).numpy().astype(np.float64), columns=self.classes)
+
+
+def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Served:
+    """Called by MLflow with the model's `data` folder."""
+    import mlflow.pytorch
+
+    classes = json.loads((Path(path) / "classes.json").read_text(encoding="utf-8"))
+    return Served(mlflow.pytorch.load_model(str(Path(path).parent)), classes)
