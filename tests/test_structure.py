@@ -9,6 +9,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "src" / "experiments"
 ORDER = [
     ["config"],
+    ["command_line"],
     ["composition", "data", "models"],
     ["evaluation"],
     ["training"],

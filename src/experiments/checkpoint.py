@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments import models
-from experiments.config import Config
+from experiments.config import Config, Model
 from experiments.data import Splits
 from experiments.training import EarlyStopping, EpochResult, make_optimizer
 
@@ -113,10 +113,9 @@ def load_model(path: Path) -> tuple[models.Classifier, tuple[str, ...]]:
     content = _load(path)
     if content is None:
         raise FileNotFoundError(path)
-    config = Config.parse(content["config"])
+    settings, data = dict(content["config"]["model"]), content["config"]["data"]
+    network = Model(settings.pop("_target_"), settings)
     classes = tuple(content["classes"])
-    channels, height, width = content["image_shape"]
-    shape = (channels, height, width)
-    model = models.build(config.model, len(classes), shape, config.data.mean, config.data.std)
+    model = models.build(network, len(classes), tuple(content["image_shape"]), data["mean"], data["std"])
     model.load_state_dict(content["best"] or content["model"])
     return model.eval(), classes

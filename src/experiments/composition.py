@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def load(overrides: Sequence[str]) -> Config:
             composed = compose("config", overrides=list(overrides))
         except (HydraException, OmegaConfBaseException):
             raise UserError("\n".join(_diagnose(overrides))) from None
-        problems = _wrong_types_of_own_network(overrides, composed)
+        problems = _only_composed(overrides, composed)
     return parse(composed, problems)
 
 
@@ -56,6 +56,20 @@ def parse(composed: DictConfig, problems: Sequence[str] = ()) -> Config:
     if problems:
         raise UserError("\n".join(problems))
     return config
+
+
+def complete(saved: Mapping[str, Any]) -> Config:
+    """The configuration that a finished run saved; keys that were added since have their default of today.
+
+    Raises:
+        UserError: where it holds a key that is no more.
+    """
+    groups = [f"{group}={saved[group]['name']}" for group in ("data", "optimizer")]
+    with _hydra():
+        base = compose("config", overrides=groups)
+    OmegaConf.set_struct(base, False)
+    base.model = saved["model"]  # has no defaults but those that it was saved with
+    return parse(OmegaConf.merge(base, saved))  # type: ignore[arg-type]
 
 
 def check(overrides: Sequence[str]) -> None:
@@ -139,7 +153,7 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
             problems.append(unknown_key(override.key_or_group, known) if missing else f"{text}: {error}")
     composed = compose("config", overrides=accepted)
     try:
-        parse(composed, _wrong_types_of_own_network(accepted, composed))
+        parse(composed, _only_composed(accepted, composed))
     except UserError as error:
         problems.append(str(error))
     return problems
@@ -149,6 +163,15 @@ def _unknown_choice(group: str, choice: str, options: Sequence[str]) -> str:
     nearest = difflib.get_close_matches(choice, options, n=1)
     hint = f"; did you mean {group}={nearest[0]}?" if nearest else ""
     return f"{group}={choice}: must be one of {', '.join(options)}{hint}"
+
+
+def _only_composed(overrides: Sequence[str], composed: DictConfig) -> list[str]:
+    """Mistakes that `Config.parse` cannot know of, because they are none for a run that is only read back."""
+    problems = _wrong_types_of_own_network(overrides, composed)
+    root = OmegaConf.select(composed, "data.root", throw_on_missing=False)
+    if OmegaConf.select(composed, "data.name") == "image_folder" and isinstance(root, str) and not Path(root).is_dir():
+        problems.append(f"data.root={root}: there is no such folder; it must hold a folder of pictures a class")
+    return problems
 
 
 def _wrong_types_of_own_network(overrides: Sequence[str], composed: DictConfig) -> list[str]:

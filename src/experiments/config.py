@@ -12,7 +12,6 @@ import difflib
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Metric = Literal["train/loss", "train/accuracy", "val/loss", "val/accuracy"]  # what early stopping can watch
@@ -343,8 +342,6 @@ def _cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
     if (values := get("tracking.uri")) and values[0] and "://" not in values[0]:
         yield f"tracking.uri={values[0]}: must be sqlite:///FILE.db, http://HOST:PORT, or the address of a database"
-    if (values := get("data.name", "data.root")) and values[0] == "image_folder" and not Path(values[1]).is_dir():
-        yield f"data.root={values[1]}: there is no such folder; it must hold a folder of pictures a class"
 
 
 def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:

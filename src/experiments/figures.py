@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from PIL.Image import Image
 
 matplotlib.use("agg")
 
@@ -45,4 +46,26 @@ def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) 
         for true, said in np.ndindex(confusion.shape):
             color = "white" if shares[true, said] > 0.5 else "black"
             axes.text(said, true, str(confusion[true, said]), ha="center", va="center", color=color, fontsize=8)
+    return figure
+
+
+def prediction(picture: Image, pixels: np.ndarray, top: Sequence[tuple[str, float]]) -> Figure:
+    """The original picture, what the network sees of it (uint8 (3, H, W)), and the most probable classes as bars."""
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    original, seen, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
+    original.imshow(picture)
+    original.set_title("picture")
+    seen.imshow(pixels.transpose(1, 2, 0), interpolation="nearest")
+    seen.set_title(f"what the network sees ({pixels.shape[2]}x{pixels.shape[1]})")
+    for axes in (original, seen):
+        axes.set_axis_off()
+    names, probabilities = zip(*reversed(top))
+    colors = [GREY] * (len(names) - 1) + [BLUE]
+    for bar, probability in zip(bars.barh([name[:20] for name in names], probabilities, color=colors), probabilities):
+        inside = probability > 0.7
+        x, align = (probability - 0.02, "right") if inside else (probability + 0.02, "left")
+        middle = bar.get_y() + bar.get_height() / 2
+        bars.text(x, middle, f"{probability:.1%}", va="center", ha=align, color="white" if inside else "black")
+    bars.set(xlim=(0, 1), title=f"{top[0][0]}: {top[0][1]:.1%}", xticks=[])
+    bars.spines[["top", "right", "bottom"]].set_visible(False)
     return figure

@@ -16,12 +16,14 @@ import torch
 import yaml
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow.artifacts
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from experiments import evaluation, models
+from experiments.composition import complete
 from experiments.config import Config, UserError
 from experiments.data import Images, Splits
 from experiments.data import load as load_data
@@ -134,7 +136,7 @@ def load(
             raise UserError(f"run {run_id}: its files are gone ({error})") from None
         classes = tuple(yaml.safe_load(Path(described).read_text(encoding="utf-8"))["metadata"]["classes"])
         weights = torch.export.load(exported).state_dict
-    config = Config.parse(yaml.safe_load(settings))
+    config = complete(yaml.safe_load(settings))
     size = config.data.image_size
     model = models.build(config.model, len(classes), (3, size, size), config.data.mean, config.data.std)
     model.load_state_dict(weights)

@@ -167,3 +167,13 @@ def show_test(test: Evaluation, classes: Sequence[str]) -> None:
 def show_next(name: str, run_id: str, hint: str) -> None:
     console.print(f"\nrun [bold]{name}[/bold] ({run_id})")
     console.print(f"look at it:   {hint}", markup=False)
+
+
+def show_predictions(name: str, run_id: str, rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> None:
+    """A row a picture: file, the most probable class, and those that come next; `rows` hold (file, [(class, share), ...])."""
+    console.print(f"run [bold]{name}[/bold] ({run_id})\n")
+    table = Table("file", "class", "probability", "then", box=None, padding=(0, 3, 0, 0))
+    for file, ((best, probability), *rest) in rows:
+        then = ", ".join(f"{other} {share:.1%}" for other, share in rest)
+        table.add_row(Text(file), Text(best, style="bold"), f"{probability:.1%}", Text(then))
+    console.print(table)

@@ -14,18 +14,24 @@ SUFFIXES = frozenset((".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", 
 
 
 def read_picture(source: Path | IO[bytes], image_size: int) -> np.ndarray:
-    """Pixels of a picture file, uint8, shape (3, image_size, image_size).
+    """Pixels of a picture file as a network takes them, uint8, shape (3, image_size, image_size).
 
-    Turned as its EXIF says, transparent parts over white, 16-bit greys scaled to 8, the first frame of an animation.
-    Width and height are both resized to `image_size`, whatever the shape: nothing is cut off.
+    Raises:
+        UserError: as `open_picture`.
+    """
+    return fit(open_picture(source), image_size)
+
+
+def open_picture(source: Path | IO[bytes]) -> Image.Image:
+    """The picture in a file of any kind that Pillow opens: upright, RGB, 8 bits, transparent parts over white.
 
     Raises:
         UserError: naming the file, where it is not a picture, is broken, or is too large to decode safely.
     """
-    name = getattr(source, "name", source)
+    name = source if isinstance(source, Path) else getattr(source, "name", "picture")
     try:
         with Image.open(source) as image:
-            rgb = to_rgb(image)
+            return _to_rgb(image)
     except FileNotFoundError:
         raise UserError(f"{name}: there is no such file") from None
     except UnidentifiedImageError:
@@ -34,13 +40,17 @@ def read_picture(source: Path | IO[bytes], image_size: int) -> np.ndarray:
         raise UserError(f"{name}: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's readers raise for broken files
         raise UserError(f"{name}: the picture is broken ({error})") from None
-    if rgb.size != (image_size, image_size):
-        rgb = rgb.resize((image_size, image_size), Image.Resampling.BICUBIC)
-    return np.asarray(rgb).transpose(2, 0, 1)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The upright picture in red, green and blue, 8 bits each, without transparency."""
+def fit(picture: Image.Image, image_size: int) -> np.ndarray:
+    """Pixels of an RGB picture resized to a square, uint8 (3, image_size, image_size), whatever its shape: nothing is cut off."""
+    if picture.size != (image_size, image_size):
+        picture = picture.resize((image_size, image_size), Image.Resampling.BICUBIC)
+    return np.asarray(picture).transpose(2, 0, 1)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """16-bit greys are scaled to 8 bits; of an animation it is the first frame."""
     image.load()  # a truncated file is found here
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):

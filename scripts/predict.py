@@ -1,0 +1,57 @@
+"""What a finished run says about your pictures.
+
+python scripts/predict.py tiger.jpg holiday/ --run best
+"""
+
+import argparse
+import csv
+import json
+import sys
+
+from experiments.command_line import add_run_arguments, reported
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", nargs="+", help="files, folders, or - for a picture on standard input")
+    add_run_arguments(parser)
+    parser.add_argument("--top", type=int, default=3, help="so many classes a picture (default: 3)")
+    parser.add_argument("--save", metavar="FOLDER", help="write an annotated picture for each there")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print a list of {file, class, probability, top}")
+    form.add_argument("--csv", action="store_true", help="print file,class,probability,top")
+    form.add_argument("--request", action="store_true", help="print what `mlflow models serve` takes at /invocations")
+    arguments = parser.parse_args()
+    if arguments.top < 1:
+        parser.error(f"--top {arguments.top}: must be at least 1")
+
+    from experiments import prediction, runs, terminal  # torch and mlflow take seconds: not for --help
+
+    files = prediction.find_pictures(arguments.pictures)
+    trained = runs.load(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
+    sources = [sys.stdin.buffer if file == "-" else file for file in files]
+    found, bad = [], 0
+    for answer in prediction.predict(trained, sources):
+        if isinstance(answer, ValueError):
+            bad += 1
+            print(answer, file=sys.stderr)
+            continue
+        found.append(answer)
+        if arguments.save:
+            print(prediction.save(answer, arguments.save, arguments.top), file=sys.stderr)
+    if arguments.request:
+        print(json.dumps({"inputs": [answer.pixels.tolist() for answer in found]}))
+    elif arguments.json:
+        print(json.dumps([answer.to_dict(arguments.top) for answer in found], indent=2, ensure_ascii=False))
+    elif arguments.csv:
+        rows = ([a.file, *a.top[0], " ".join(f"{name}={p:.4f}" for name, p in a.top[: arguments.top])] for a in found)
+        csv.writer(sys.stdout, lineterminator="\n").writerows([("file", "class", "probability", "top"), *rows])
+    else:
+        rows = [(answer.file, answer.top[: arguments.top]) for answer in found]
+        terminal.show_predictions(trained.name, trained.run_id, rows)
+    return 2 if bad else 0
+
+
+if __name__ == "__main__":
+    with reported():
+        sys.exit(main())

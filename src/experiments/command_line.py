@@ -1,0 +1,31 @@
+"""What every command has in common: how it names a run, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from experiments.config import UserError
+
+
+@contextlib.contextmanager
+def reported(stopped: str = "stopped") -> Iterator[None]:
+    """The user's mistakes and Ctrl-C end in a message and an exit code (2, 130); anything else in a traceback."""
+    try:
+        yield
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(130)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that name a finished run."""
+    parser.add_argument("--run", default="latest", help="latest (default), best, a run's id, or the start of one")
+    parser.add_argument("--experiment", help="MLflow experiment to look in, for example cifar10; all by default")
+    parser.add_argument("--metric", default="best/val_loss", help="what --run best goes by (default: best/val_loss)")
+    parser.add_argument("--uri", default="sqlite:///mlflow.db", help="MLflow's store (default: sqlite:///mlflow.db)")
