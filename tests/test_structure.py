@@ -15,8 +15,9 @@ ORDER = [
     ["training"],
     ["checkpoint"],
     ["identity", "figures", "terminal", "serving"],
-    ["tracking", "runs"],
-    ["report", "prediction", "explanation", "exploration"],
+    ["runs"],
+    ["report", "tracking"],
+    ["prediction", "explanation", "exploration", "retesting"],
     ["experiment"],
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

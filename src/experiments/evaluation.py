@@ -107,3 +107,13 @@ def score(logits: Tensor, labels: Tensor) -> Evaluation:
     losses = functional.cross_entropy(logits, labels, reduction="none")
     confusion = torch.bincount(labels * classes + logits.argmax(dim=1), minlength=classes * classes)
     return Evaluation(losses.cpu().double().mean().item(), confusion.view(classes, classes).cpu().numpy())
+
+
+def test_metrics(test: Evaluation, classes: Sequence[str]) -> dict[str, float]:
+    """The metrics of a test, by the names that they have in MLflow; a class without examples has none."""
+    return {
+        "test/loss": test.loss,
+        "test/accuracy": test.accuracy,
+        "test/macro_f1": test.macro_f1,
+        **{f"test/f1/{name}": float(f1) for name, f1, n in zip(classes, test.f1, test.support) if n},
+    }

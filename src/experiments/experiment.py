@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import yaml
 
 from experiments.config import Config, UserError
 from experiments.data import Splits
@@ -19,6 +16,7 @@ from experiments.data import load as load_data
 if TYPE_CHECKING:
     import torch
 
+    from experiments import report
     from experiments.checkpoint import State
     from experiments.evaluation import Evaluation
     from experiments.tracking import NoTracker, Tracker
@@ -44,7 +42,7 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
     splits = load_data(config.data, config.seed)
     import torch  # takes seconds: missing data is reported before
 
-    from experiments import checkpoint, evaluation, identity, models, terminal, training
+    from experiments import checkpoint, evaluation, identity, models, report, terminal, training
     from experiments.data.batches import Batches
 
     device = _device(config)
@@ -83,12 +81,13 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
                 if stop:
                     break
 
-        test = evaluation.evaluate(state.final_model(), Batches(splits.test, evaluation.BATCH, device), autocast)
-        results = _results(state, test, splits.classes)
-        _write_artifacts(folder / "artifacts", config, state, test, splits.classes)
+        logits = evaluation.predict(state.final_model(), Batches(splits.test, evaluation.BATCH, device), autocast)
+        content = _report(config, tracker.name, overrides, splits, state, logits, device.type)
+        results = _results(state, content.test, splits.classes)
+        report.write(folder / "artifacts", content)
         tracker.finish(results, folder / "artifacts", model, splits.test.pixels[:2], splits.classes)
     terminal.show_results(results)
-    terminal.show_test(test, splits.classes)
+    terminal.show_test(content.test, splits.classes)
     terminal.show_next(tracker.name, tracker.run_id, tracker.hint())
     return _result(config, tracker, results)
 
@@ -136,15 +135,14 @@ def _device(config: Config) -> torch.device:
 
 
 def _results(state: State, test: Evaluation, classes: Sequence[str]) -> dict[str, float]:
+    from experiments import evaluation
+
     best = state.history[state.stopping.best_epoch - 1]
     return {
         "best/epoch": state.stopping.best_epoch,
         "best/val_loss": best["val/loss"],
         "best/val_accuracy": best["val/accuracy"],
-        "test/loss": test.loss,
-        "test/accuracy": test.accuracy,
-        "test/macro_f1": test.macro_f1,
-        **{f"test/f1/{name}": float(f1) for name, f1, n in zip(classes, test.f1, test.support) if n},
+        **evaluation.test_metrics(test, classes),
     }
 
 
@@ -153,26 +151,28 @@ def _result(config: Config, tracker: Tracker | NoTracker, metrics: dict[str, flo
     return Result(tracker.run_id, tracker.name, metrics, metrics[key or "best/val_loss"])
 
 
-def _write_artifacts(folder: Path, config: Config, state: State, test: Evaluation, classes: Sequence[str]) -> None:
-    """The files that a run leaves: configuration, history, confusion matrix, classification report, figures."""
-    from experiments import figures
+def _report(
+    config: Config, name: str, overrides: Sequence[str], splits: Splits, state: State, logits: torch.Tensor, device: str
+) -> report.Content:
+    """What the run's report tells."""
+    import torch
 
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
-    _write_csv(
-        folder / "history.csv", ["epoch", *state.history[0]], ([e, *m.values()] for e, m in enumerate(state.history, 1))
+    from experiments import evaluation, models, report
+
+    weights = "the best epoch" if config.early_stopping.restore_best else "the last epoch"
+    parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
+    return report.Content(
+        name=name,
+        command=shlex.join(["python", "train.py", *overrides]),
+        config=config,
+        images=splits.test,
+        probabilities=logits.softmax(dim=1).cpu().numpy(),
+        test=evaluation.score(logits, torch.from_numpy(splits.test.labels).to(logits.device)),
+        history=state.history,
+        best_epoch=state.stopping.best_epoch,
+        balance={part: images.class_counts for part, images in parts.items()},
+        layers=models.layers(state.model, splits.image_shape),
+        statement=f"The test set was looked at once, when training was over, with the weights of {weights}; "
+        "early stopping and the choice of the epoch went by validation alone.",
+        environment=report.environment(device, torch.get_num_threads(), splits.digest),
     )
-    matrix = ([name, *map(int, row)] for name, row in zip(classes, test.confusion))
-    _write_csv(folder / "confusion_matrix.csv", ["true class", *classes], matrix)
-    report = json.dumps(test.report(classes), indent=2, ensure_ascii=False)
-    (folder / "classification_report.json").write_text(report, encoding="utf-8")
-    title = f"Test set: {test.accuracy:.2%} of {test.confusion.sum():,} right"
-    figures.curves(state.history, state.stopping.best_epoch).savefig(folder / "figures" / "curves.png", dpi=120)
-    figures.confusion_matrix(test.confusion, classes, title).savefig(
-        folder / "figures" / "confusion_matrix.png", dpi=120
-    )
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])

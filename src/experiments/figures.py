@@ -69,3 +69,34 @@ def prediction(picture: Image, pixels: np.ndarray, top: Sequence[tuple[str, floa
     bars.set(xlim=(0, 1), title=f"{top[0][0]}: {top[0][1]:.1%}", xticks=[])
     bars.spines[["top", "right", "bottom"]].set_visible(False)
     return figure
+
+
+def calibration(confidence: np.ndarray, accuracy: np.ndarray, share: np.ndarray) -> Figure:
+    """A reliability diagram: accuracy of what was said with so much confidence, over how often it was said; (bins,) each."""
+    figure = Figure(figsize=(5.5, 5), layout="constrained")
+    above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    edges = np.linspace(0, 1, len(share) + 1)
+    filled = share > 0
+    above.bar(edges[:-1], accuracy, width=1 / len(share), align="edge", color=BLUE, alpha=0.3, edgecolor=BLUE)
+    above.plot(confidence[filled], accuracy[filled], "o-", ms=4, color=BLUE, label="the network")
+    above.plot([0, 1], [0, 1], "--", color=GREY, label="as sure as it is right")
+    above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    above.legend(loc="upper left")
+    below.bar(edges[:-1], share, width=1 / len(share), align="edge", color=GREY)
+    below.set(xlabel="confidence", ylabel="share of pictures")
+    return figure
+
+
+def class_balance(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> Figure:
+    """Pictures a class, a bar a split; `counts` maps a split to (classes,)."""
+    figure = Figure(figsize=(min(4 + 0.5 * len(classes), 14), 3.2), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(classes))
+    width = 0.8 / len(counts)
+    for index, ((split, values), color) in enumerate(zip(counts.items(), (ORANGE, BLUE, GREY))):
+        axes.bar(places + (index - (len(counts) - 1) / 2) * width, values, width, color=color, label=split)
+    if len(classes) <= 100:
+        axes.set_xticks(places, classes, rotation=90 if len(classes) > 12 else 30 if len(classes) > 5 else 0)
+    axes.set(ylabel="pictures", title="Pictures a class")
+    axes.legend()
+    return figure

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.config import Config
 from experiments.data import Splits
 from experiments.evaluation import Evaluation
-from experiments.models import Classifier
+from experiments.models import Classifier, layers
 from experiments.training import EpochResult
 
 console = Console(highlight=False, soft_wrap=True)
@@ -58,28 +58,6 @@ def show_network(model: Classifier, image_shape: tuple[int, int, int]) -> None:
     console.print(table)
     total = sum(parameter.numel() for parameter in model.parameters())
     console.print(f"[bold]{total:,} parameters[/bold]\n")
-
-
-def layers(model: Classifier, image_shape: tuple[int, int, int]) -> list[tuple[str, tuple[int, ...], int]]:
-    """(kind, output shape of one picture, parameters) of every layer, in the order in which they run."""
-    rows: list[tuple[str, tuple[int, ...], int]] = []
-
-    def note(layer: nn.Module, _: object, output: object) -> None:
-        shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
-        rows.append((type(layer).__name__, shape, sum(p.numel() for p in layer.parameters(recurse=False))))
-
-    leaves = [layer for layer in model.modules() if not list(layer.children())]
-    hooks = [layer.register_forward_hook(note) for layer in leaves]
-    training = model.training
-    try:
-        device = model.normalize.scale.device
-        with torch.inference_mode():
-            model.eval()(torch.zeros((1, *image_shape), dtype=torch.uint8, device=device))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
-    return rows
 
 
 class EpochLog:

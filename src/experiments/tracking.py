@@ -40,6 +40,7 @@ from mlflow.exceptions import MlflowException
 from experiments.config import Config, UserError
 from experiments.data import Splits
 from experiments.models import Classifier
+from experiments.runs import Trained
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial MLflow database tables..."
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -174,6 +175,29 @@ class Tracker:
         if self.uri.startswith("http"):
             return f"{self.uri}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         return "mlflow ui" if self.uri == "sqlite:///mlflow.db" else f"mlflow ui --backend-store-uri {self.uri}"
+
+
+def log_evaluation(
+    trained: Trained, name: str, data: Mapping[str, Any], results: Mapping[str, float], artifacts: Path
+) -> str:
+    """Keep an evaluation of a finished run as its child; gives the child's id."""
+    client = MlflowClient(trained.uri)
+    tags = {"mlflow.parentRunId": trained.run_id, "evaluated_run": trained.run_id}
+    child = client.create_run(trained.experiment_id, run_name=name, tags=tags).info.run_id
+    now = int(time.time() * 1000)
+    params = [Param(f"data.{key}", str(value)[:6000]) for key, value in data.items()]
+    client.log_batch(child, [Metric(_safe(key), value, now, 0) for key, value in results.items()], params)
+    client.log_artifacts(child, str(artifacts))
+    client.set_terminated(child, "FINISHED")
+    return child
+
+
+def count_test_evaluation(trained: Trained) -> int:
+    """Note that a run's own test set is looked at once more; gives how often it was, this time included."""
+    client = MlflowClient(trained.uri)
+    count = int(client.get_run(trained.run_id).data.tags.get("test_set_evaluations", "0")) + 1
+    client.set_tag(trained.run_id, "test_set_evaluations", str(count))
+    return count
 
 
 class NoTracker:

@@ -36,12 +36,17 @@ class Images:
         return Images(self.pixels[rows], self.labels[rows], self.classes)
 
     @property
+    def class_counts(self) -> np.ndarray:
+        """Images a class, shape (classes,)."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    @property
     def balancing_weights(self) -> np.ndarray:
         """Images / (classes x images of the class), shape (classes,): with these, every class weighs the same.
 
         Classes without images have weight 0, and do not count as classes.
         """
-        counts = np.bincount(self.labels, minlength=len(self.classes))
+        counts = self.class_counts
         return np.where(counts > 0, len(self) / (np.maximum(counts, 1) * (counts > 0).sum()), 0.0)
 
     @functools.cached_property

@@ -71,6 +71,28 @@ def build(
     return model.train()
 
 
+def layers(model: Classifier, image_shape: tuple[int, int, int]) -> list[tuple[str, tuple[int, ...], int]]:
+    """(kind, output shape of one picture, parameters) of every layer, in the order in which they run."""
+    rows: list[tuple[str, tuple[int, ...], int]] = []
+
+    def note(layer: nn.Module, _: object, output: object) -> None:
+        shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+        rows.append((type(layer).__name__, shape, sum(p.numel() for p in layer.parameters(recurse=False))))
+
+    leaves = [layer for layer in model.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(note) for layer in leaves]
+    training = model.training
+    try:
+        device = model.normalize.scale.device
+        with torch.inference_mode():
+            model.eval()(torch.zeros((1, *image_shape), dtype=torch.uint8, device=device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return rows
+
+
 def source_file(target: str) -> Path | None:
     """The file that holds the class `target`, found without importing it; None where there is none."""
     _search_working_directory()

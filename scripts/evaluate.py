@@ -1,0 +1,33 @@
+"""What a finished run is worth on its own test set, or on other pictures with the same classes.
+
+python scripts/evaluate.py --run best
+python scripts/evaluate.py --run best --data image_folder data.root=holiday
+"""
+
+import argparse
+import sys
+
+from experiments.command_line import add_run_arguments, reported
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="keys of the data, as for train.py: data.root=...")
+    add_run_arguments(parser)
+    parser.add_argument("--data", help="cifar10, cifar100, digits, image_folder; without it, the run's own data")
+    splits = ("train", "validation", "test", "all")
+    parser.add_argument("--split", choices=splits, help="test (default for the run's own data) or all (for other data)")
+    arguments = parser.parse_intermixed_args()
+
+    from experiments import retesting, runs, terminal  # torch and mlflow take seconds: not for --help
+
+    trained = runs.load(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
+    found = retesting.retest(trained, arguments.data, arguments.overrides, arguments.split)
+    terminal.show_results(found.metrics)
+    terminal.show_test(found.test, found.classes)
+    terminal.show_next(found.name, found.run_id, "mlflow ui")
+
+
+if __name__ == "__main__":
+    with reported():
+        sys.exit(main())

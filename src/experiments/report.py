@@ -1,0 +1,269 @@
+"""A run -> the files that it leaves: one self-contained HTML page, figures, tables."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import platform
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import yaml
+from matplotlib.figure import Figure
+from PIL import Image
+
+from experiments import figures
+from experiments.config import Config
+from experiments.data import Images
+from experiments.evaluation import Evaluation
+
+PICTURES = 1200  # in the page, at most: a megabyte
+SIDE = 48  # pixels of a picture in the page, at most
+BINS = 15  # of the calibration, as Guo et al. have it
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a report tells of.
+
+    Attributes:
+        images: those that were evaluated; `probabilities` (N, classes) and `test` are about them.
+        history: metrics an epoch; empty for an evaluation that is no training.
+        balance: split -> pictures a class, (classes,); the evaluated split is the last.
+        layers: (kind, output shape, parameters) of every layer.
+        statement: how often, and with what, the test set was looked at.
+    """
+
+    name: str
+    command: str
+    config: Config
+    images: Images
+    probabilities: np.ndarray
+    test: Evaluation
+    history: Sequence[Mapping[str, float]]
+    best_epoch: int
+    balance: Mapping[str, np.ndarray]
+    layers: Sequence[tuple[str, tuple[int, ...], int]]
+    statement: str
+    environment: Mapping[str, str]
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Probability of the predicted class, (N,)."""
+        return self.probabilities.max(axis=1)
+
+    @property
+    def said(self) -> np.ndarray:
+        """Predicted class, (N,)."""
+        return self.probabilities.argmax(axis=1)
+
+
+def write(folder: Path, content: Content) -> None:
+    """Write all files of the report into `folder`."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    drawn = _figures(content)
+    for name, figure in drawn.items():
+        figure.savefig(folder / "figures" / f"{name}.png", dpi=110)
+    configuration = yaml.safe_dump(content.config.to_dict(), sort_keys=False, allow_unicode=True)
+    classes = content.images.classes
+    (folder / "config.yaml").write_text(configuration, encoding="utf-8")
+    report = json.dumps(content.test.report(classes), indent=2, ensure_ascii=False)
+    (folder / "classification_report.json").write_text(report, encoding="utf-8")
+    matrix = ([name, *map(int, row)] for name, row in zip(classes, content.test.confusion))
+    _write_csv(folder / "confusion_matrix.csv", ["true class", *classes], matrix)
+    if content.history:
+        epochs = ([epoch, *metrics.values()] for epoch, metrics in enumerate(content.history, start=1))
+        _write_csv(folder / "history.csv", ["epoch", *content.history[0]], epochs)
+    (folder / "report.html").write_text(_page(content, drawn, configuration), encoding="utf-8")
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def _figures(content: Content) -> dict[str, Figure]:
+    test, classes = content.test, content.images.classes
+    title = f"{test.accuracy:.2%} of {test.confusion.sum():,} right"
+    drawn = {
+        "confusion_matrix": figures.confusion_matrix(test.confusion, classes, title),
+        "calibration": figures.calibration(*calibration(content.confidence, content.said == content.images.labels)),
+        "class_balance": figures.class_balance(content.balance, classes),
+    }
+    return {"curves": figures.curves(content.history, content.best_epoch), **drawn} if content.history else drawn
+
+
+def calibration(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean confidence, accuracy, share of all) of `BINS` equal intervals of confidence; 0 where a bin is empty.
+
+    Guo et al., "On calibration of modern neural networks", 2017; their expected calibration error is
+    `sum(share * abs(accuracy - confidence))`.
+    """
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    sums = (np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, right))
+    mean, accuracy = (total / np.maximum(counts, 1) for total in sums)
+    return mean, accuracy, counts / len(confidence)
+
+
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """95 % confidence interval of a share (Wilson, 1927)."""
+    z = 1.959964
+    share, spread = right / total, z * z / total
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * (share * (1 - share) / total + spread / (4 * total)) ** 0.5
+    return middle - half, middle + half
+
+
+def _page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> str:
+    test, classes = content.test, content.images.classes
+    mistakes, unsure, cells = _chosen(content)
+    shown = {int(row): None for rows in (mistakes, unsure, *cells.values()) for row in rows}
+    place = {row: index for index, row in enumerate(shown)}
+
+    def item(row: int) -> dict[str, Any]:
+        true, said = classes[content.images.labels[row]], classes[content.said[row]]
+        return {"place": place[int(row)], "true": true, "said": said, "probability": float(content.confidence[row])}
+
+    shares = test.confusion / np.maximum(test.support, 1)[:, None]
+    mean, accuracy, share = calibration(content.confidence, content.said == content.images.labels)
+    template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
+        Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    )
+    return template.render(
+        name=content.name,
+        command=content.command,
+        test=test,
+        interval=wilson_interval(int(np.trace(test.confusion)), int(test.confusion.sum())),
+        calibration_error=float((share * np.abs(accuracy - mean)).sum()),
+        cards=_cards(content),
+        statement=content.statement,
+        figures={name: _svg(drawn[name]) for name in ("curves", "calibration", "class_balance") if name in drawn},
+        classes=classes,
+        matrix=[
+            [
+                {"true": true, "said": said, "count": int(count), "share": float(shares[true, said])}
+                for said, count in enumerate(row)
+            ]
+            for true, row in enumerate(test.confusion)
+        ],
+        cells={
+            f"{true},{said}": [[place[int(row)], round(float(content.confidence[row]), 3)] for row in rows]
+            for (true, said), rows in cells.items()
+        },
+        rows=_class_rows(content),
+        balance=content.balance,
+        balancing=_balancing(content.config),
+        mistakes=[item(row) for row in mistakes],
+        unsure=[item(row) for row in unsure],
+        sprite=_sprite(content.images.pixels[list(shown)]),
+        layers=content.layers,
+        parameters=sum(count for _, _, count in content.layers),
+        configuration=configuration,
+        environment=content.environment,
+    )
+
+
+def _chosen(content: Content) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, int], np.ndarray]]:
+    """Rows of the pictures to show: confident mistakes, unsure right ones, and of each cell those it was surest of."""
+    labels, said = content.images.labels, content.said
+    surest_first = np.argsort(-content.confidence, kind="stable")
+    wrong = (said != labels)[surest_first]
+    by_cell: dict[tuple[int, int], list[int]] = {}
+    for row in surest_first:
+        by_cell.setdefault((int(labels[row]), int(said[row])), []).append(int(row))
+    a_cell = max(1, (PICTURES - 48) // max(len(by_cell), 1))
+    cells = {cell: np.array(rows[: min(a_cell, 24)]) for cell, rows in by_cell.items()}
+    if len(cells) > PICTURES:  # a thousand classes: only the fullest cells
+        fullest = sorted(cells, key=lambda cell: -len(by_cell[cell]))[:PICTURES]
+        cells = {cell: cells[cell] for cell in fullest}
+    return surest_first[wrong][:24], surest_first[~wrong][::-1][:12], cells
+
+
+def _cards(content: Content) -> list[tuple[str, str]]:
+    if not content.history:
+        return [(f"{len(content.images):,}", "pictures")]
+    best = content.history[content.best_epoch - 1]
+    seconds = sum(epoch["epoch_seconds"] for epoch in content.history)
+    speed = np.mean([epoch["images_per_second"] for epoch in content.history])
+    return [
+        (f"{best['val/accuracy']:.1%}".replace("%", " %"), f"validation accuracy, epoch {content.best_epoch}"),
+        (f"{len(content.history)}", "epochs"),
+        (f"{seconds:,.0f} s" if seconds < 6000 else f"{seconds / 60:,.0f} min", "training and validation"),
+        (f"{speed:,.0f}", "images a second"),
+    ]
+
+
+def _class_rows(content: Content) -> list[dict[str, Any]]:
+    test, images = content.test, content.images
+    trained = next(iter(content.balance.values()))
+    share = trained / max(trained.sum(), 1)
+    balanced = "balanced" in (content.config.training.class_weights, content.config.training.sampler)
+    learned = (trained > 0) / max((trained > 0).sum(), 1) if balanced else share
+    columns = zip(images.classes, test.precision, test.recall, test.f1, test.support, trained, share, learned)
+    keys = ("name", "precision", "recall", "f1", "support", "trained", "share", "learned")
+    return [dict(zip(keys, row)) for row in columns]
+
+
+def _balancing(config: Config) -> str:
+    weights, sampler = config.training.class_weights, config.training.sampler
+    if weights == sampler == "balanced":
+        return "Balanced twice: rare classes were drawn more often, and weighed more in the loss."
+    if sampler == "balanced":
+        return "training.sampler=balanced: every class was drawn alike often, rare ones with repetition."
+    if weights == "balanced":
+        return (
+            "training.class_weights=balanced: every class weighed the same in the loss, however many pictures it has."
+        )
+    return "Every training picture counted once (training.class_weights=balanced or training.sampler=balanced change that)."
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an <svg> element whose words stay text."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+
+
+def _sprite(pixels: np.ndarray) -> dict[str, Any]:
+    """All pictures (N, 3, H, W) in one, as a data address, and how many stand in a row."""
+    columns = max(1, min(40, len(pixels)))
+    side = min(SIDE, pixels.shape[2])
+    sheet = Image.new("RGB", (columns * side, max(1, -(-len(pixels) // columns)) * side))
+    for index, picture in enumerate(pixels):
+        image = Image.fromarray(picture.transpose(1, 2, 0)).resize((side, side), Image.Resampling.LANCZOS)
+        sheet.paste(image, (index % columns * side, index // columns * side))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "webp", quality=88)
+    return {"uri": f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", "columns": columns}
+
+
+def environment(device: str, threads: int, digest: str) -> dict[str, str]:
+    """Where and on what a run was made."""
+    packages = ("experiments", "torch", "mlflow", "numpy", "hydra-core", "pillow")
+    return {
+        "data (SHA-256)": digest,
+        "device": f"{device}, {threads} threads" if device == "cpu" else device,
+        "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def _processor() -> str:
+    try:
+        return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]  # type: ignore[index]
+    except (OSError, TypeError):  # not Linux, or a processor that does not say
+        return platform.processor() or "unknown processor"
