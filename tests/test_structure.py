@@ -19,6 +19,7 @@ ORDER = [
     ["report", "tracking"],
     ["prediction", "explanation", "exploration", "retesting"],
     ["experiment"],
+    ["notebook"],
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 FILES = sorted(file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py")

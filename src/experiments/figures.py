@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 
-import matplotlib
+import matplotlib.figure
 import numpy as np
-from matplotlib.figure import Figure
 from PIL.Image import Image
 
-matplotlib.use("agg")
-
 BLUE, ORANGE, GREY = "#3366cc", "#e07020", "#888888"
+
+
+class Figure(matplotlib.figure.Figure):
+    """Shows itself in a notebook, whatever backend that has."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=80)
+        return buffer.getvalue()
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:

@@ -34,6 +34,9 @@ class Prediction:
     pixels: np.ndarray
     top: tuple[tuple[str, float], ...]
 
+    def __repr__(self) -> str:
+        return f"{self.file}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in self.top[:3])
+
     def to_dict(self, count: int) -> dict[str, object]:
         """The plain form, with the `count` most probable classes."""
         ranked = [{"class": name, "probability": probability} for name, probability in self.top[:count]]

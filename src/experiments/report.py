@@ -17,13 +17,13 @@ from typing import Any
 import jinja2
 import numpy as np
 import yaml
-from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments import figures
 from experiments.config import Config
 from experiments.data import Images
 from experiments.evaluation import Evaluation
+from experiments.figures import Figure
 
 PICTURES = 1200  # in the page, at most: a megabyte
 SIDE = 48  # pixels of a picture in the page, at most

@@ -43,8 +43,8 @@ def retest(trained: Trained, data: str | None, overrides: Sequence[str], split: 
     chosen = trained.config.data if own else _configured(trained, data, overrides)
     split = split or ("test" if own else "all")
     images = _with_classes_of(trained, _part(load_data(chosen, trained.config.seed), split))
-    probabilities = trained.probabilities(images.pixels)
-    test = evaluation.score(torch.from_numpy(np.log(probabilities)), torch.from_numpy(images.labels))
+    logits = trained.logits(images.pixels)
+    test = evaluation.score(logits, torch.from_numpy(images.labels))
     looks = tracking.count_test_evaluation(trained) if own and split == "test" else 0
     name = f"{trained.name} on {chosen.name} ({split})"
     shape = (3, trained.image_size, trained.image_size)
@@ -53,7 +53,7 @@ def retest(trained: Trained, data: str | None, overrides: Sequence[str], split: 
         command=shlex.join(["python", *sys.argv]),
         config=dataclasses.replace(trained.config, data=chosen),
         images=images,
-        probabilities=probabilities,
+        probabilities=logits.softmax(dim=1).numpy(),
         test=test,
         history=[],
         best_epoch=0,

@@ -55,12 +55,15 @@ class Trained:
         """Pixels a side of the pictures that the network takes."""
         return self.config.data.image_size
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """Class probabilities, float32 (N, classes), of raw pictures, uint8 (N, 3, H, W); computed as in the run."""
+    def logits(self, pixels: np.ndarray) -> torch.Tensor:
+        """Logits, float32 (N, classes), of raw pictures, uint8 (N, 3, H, W), to the last bit as in the run."""
         images = Images(pixels, np.zeros(len(pixels), dtype=np.int64), self.classes)
         autocast = torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16")
-        logits = evaluation.predict(self.model, Batches(images, evaluation.BATCH, torch.device("cpu")), autocast)
-        return logits.softmax(dim=1).numpy()
+        return evaluation.predict(self.model, Batches(images, evaluation.BATCH, torch.device("cpu")), autocast)
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """Class probabilities, float32 (N, classes), of raw pictures, uint8 (N, 3, H, W)."""
+        return self.logits(pixels).softmax(dim=1).numpy()
 
     def splits(self) -> Splits:
         """The images that it was trained, validated and tested on, read anew.
@@ -142,3 +145,11 @@ def load(
     model.load_state_dict(weights)
     metrics = dict(run.data.metrics)
     return Trained(run_id, run.info.run_name, experiment_id, uri, config, classes, model.eval(), metrics)
+
+
+def artifact(trained: Trained, name: str) -> str:
+    """The text of one of a run's files."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(MlflowClient(trained.uri).download_artifacts(trained.run_id, name, folder)).read_text(
+            encoding="utf-8"
+        )

@@ -127,7 +127,7 @@ def show_test(test: Evaluation, classes: Sequence[str]) -> None:
     """The confusion matrix (up to 20 classes) and the classes most often taken for each other."""
     console.print()
     if len(classes) <= 20:
-        table = Table(title="test set: true class down, predicted class across", title_justify="left", box=None)
+        table = Table(title="true class down, predicted class across", title_justify="left", box=None)
         table.add_column("")
         for name in classes:
             table.add_column(name[:10], justify="right")

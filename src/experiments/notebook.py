@@ -1,0 +1,127 @@
+"""Runs in a notebook: the same configuration, identity and tracking as on the command line, and the result at hand.
+
+result = run("model.filters=64", "training.epochs=3")
+result.history; result.plot(); result.confusion; result.predict("tiger.jpg"); result.show(7)
+load("best").metrics
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from experiments import evaluation, experiment, figures, prediction, runs
+from experiments.composition import load as compose
+from experiments.config import UserError
+from experiments.data import Splits
+
+
+def run(*overrides: str) -> Result:
+    """Train as `python train.py` with these overrides does; continue, or bring back, what was run before.
+
+    Raises:
+        UserError: listing every mistake in `overrides`.
+    """
+    config = compose(overrides)
+    if config.tracking.uri is None:
+        raise UserError("tracking=none: a notebook brings its results back from MLflow, so it needs tracking=mlflow")
+    return Result(runs.load(experiment.run(config, overrides).run_id, uri=config.tracking.uri))
+
+
+def load(
+    which: str = "latest", experiment: str | None = None, metric: str = "best/val_loss", uri: str = runs.STORE
+) -> Result:
+    """A finished run: `latest`, `best` by `metric`, an id, or the start of one.
+
+    Raises:
+        UserError: where there is no such run.
+    """
+    return Result(runs.load(which, experiment, metric, uri))
+
+
+class Result:
+    """A finished run.
+
+    Attributes:
+        metrics: the final ones, by the names that they have in MLflow.
+        config: what it was run with.
+        classes: the class names.
+        model: the network, in evaluation mode; takes raw uint8 pictures.
+    """
+
+    def __init__(self, trained: runs.Trained) -> None:
+        self._trained = trained
+        self.run_id, self.name = trained.run_id, trained.name
+        self.metrics, self.config, self.classes, self.model = (
+            trained.metrics,
+            trained.config,
+            trained.classes,
+            trained.model,
+        )
+
+    def __repr__(self) -> str:
+        numbers = ", ".join(f"{key} {self.metrics[key]:.4f}" for key in ("best/val_loss", "test/accuracy"))
+        return f"<run {self.name} ({self.run_id[:8]}): {numbers}>"
+
+    @functools.cached_property
+    def history(self) -> pd.DataFrame:
+        """A row an epoch, a column a metric."""
+        return pd.read_csv(io.StringIO(runs.artifact(self._trained, "history.csv")), index_col="epoch")
+
+    @functools.cached_property
+    def splits(self) -> Splits:
+        """The images that it was trained, validated and tested on."""
+        return self._trained.splits()
+
+    @functools.cached_property
+    def confusion(self) -> pd.DataFrame:
+        """Test pictures by true class (rows) and predicted class (columns)."""
+        matrix = runs.artifact(self._trained, "confusion_matrix.csv")
+        return pd.read_csv(io.StringIO(matrix), index_col=0, keep_default_na=False).rename_axis(
+            columns="predicted class"
+        )
+
+    def plot(self) -> figures.Figure:
+        """Loss and accuracy against the epoch, with the best epoch marked."""
+        return figures.curves(self.history.to_dict("records"), int(self.metrics["best/epoch"]))
+
+    def plot_confusion(self) -> figures.Figure:
+        """The confusion matrix of the test set."""
+        title = f"Test set: {self.metrics['test/accuracy']:.2%} right"
+        return figures.confusion_matrix(self.confusion.to_numpy(), self.classes, title)
+
+    def report(self) -> pd.DataFrame:
+        """Precision, recall, F1 and support of each class on the test set."""
+        test = evaluation.Evaluation(self.metrics["test/loss"], self.confusion.to_numpy())
+        report = test.report(self.classes)
+        del report["accuracy"]
+        return pd.DataFrame(report).T
+
+    def predict(self, picture: str | Path | IO[bytes] | Image.Image | np.ndarray) -> prediction.Prediction:
+        """What the network says of a picture: a file, an open one, a Pillow image, or uint8 pixels (H, W, 3).
+
+        Raises:
+            UserError: where the file is not a picture.
+        """
+        if isinstance(picture, Image.Image | np.ndarray):
+            buffer = io.BytesIO()
+            (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(buffer, "png")
+            picture = io.BytesIO(buffer.getvalue())
+        (answer,) = prediction.predict(self._trained, [str(picture) if isinstance(picture, Path) else picture])
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
+
+    def show(self, index: int) -> figures.Figure:
+        """Test picture number `index` with what the network says of it; the title tells the truth."""
+        images = self.splits.test
+        answer = self.predict(images.pixels[index].transpose(1, 2, 0))
+        figure = figures.prediction(answer.picture, answer.pixels, answer.top[:5])
+        figure.suptitle(f"test picture {index}: {images.classes[images.labels[index]]}")
+        return figure
