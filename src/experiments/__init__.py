@@ -1,6 +1,6 @@
 """A config-driven experiment framework for image classification.
 
-from experiments import run, load
+from experiments import images, load, run
 result = run("data=digits", "training.epochs=3")
 best = load("best")
 """
@@ -8,14 +8,14 @@ best = load("best")
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from experiments.notebook import load, run
+    from experiments.notebook import images, load, run
 
 __version__ = "0.1.0"
-__all__ = ["load", "run"]
+__all__ = ["images", "load", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """`run` and `load` on first use: torch and mlflow take seconds to import."""
+    """`images`, `run` and `load` on first use: torch and mlflow take seconds to import."""
     if name not in __all__:
         raise AttributeError(f"module 'experiments' has no attribute {name!r}")
     from experiments import notebook

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from experiments import evaluation, experiment, figures, prediction, runs
+from experiments import evaluation, experiment, figures, models, prediction, runs
 from experiments.composition import load as compose
 from experiments.config import UserError
 from experiments.data import Splits
+from experiments.data import load as load_data
 
 
 def run(*overrides: str) -> Result:
@@ -32,6 +33,16 @@ def run(*overrides: str) -> Result:
     if config.tracking.uri is None:
         raise UserError("tracking=none: a notebook brings its results back from MLflow, so it needs tracking=mlflow")
     return Result(runs.load(experiment.run(config, overrides).run_id, uri=config.tracking.uri))
+
+
+def images(*overrides: str) -> Splits:
+    """The images that a run with these overrides would train on, validate with and be tested on.
+
+    Raises:
+        UserError: listing every mistake in `overrides`, or where data is missing.
+    """
+    config = compose(overrides)
+    return load_data(config.data, config.seed)
 
 
 def load(
@@ -73,6 +84,12 @@ class Result:
     def history(self) -> pd.DataFrame:
         """A row an epoch, a column a metric."""
         return pd.read_csv(io.StringIO(runs.artifact(self._trained, "history.csv")), index_col="epoch")
+
+    @property
+    def network(self) -> pd.DataFrame:
+        """A row a layer: its kind, output shape, and number of parameters."""
+        size = self._trained.image_size
+        return pd.DataFrame(models.layers(self.model, (3, size, size)), columns=["layer", "output shape", "parameters"])
 
     @functools.cached_property
     def splits(self) -> Splits:

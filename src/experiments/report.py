@@ -25,8 +25,10 @@ from experiments.data import Images
 from experiments.evaluation import Evaluation
 from experiments.figures import Figure
 
-PICTURES = 1200  # in the page, at most: a megabyte
+PICTURES = 1200  # in the page, at most
 SIDE = 48  # pixels of a picture in the page, at most
+SPRITE = 1_500_000  # bytes of all pictures in the page, at most
+MATRIX = 40  # classes in the page's matrix, at most
 BINS = 15  # of the calibration, as Guo et al. have it
 
 
@@ -133,6 +135,7 @@ def _page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> 
         true, said = classes[content.images.labels[row]], classes[content.said[row]]
         return {"place": place[int(row)], "true": true, "said": said, "probability": float(content.confidence[row])}
 
+    in_matrix = _in_matrix(test)
     shares = test.confusion / np.maximum(test.support, 1)[:, None]
     mean, accuracy, share = calibration(content.confidence, content.said == content.images.labels)
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
@@ -150,11 +153,12 @@ def _page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> 
         classes=classes,
         matrix=[
             [
-                {"true": true, "said": said, "count": int(count), "share": float(shares[true, said])}
-                for said, count in enumerate(row)
+                {"true": int(true), "said": int(said), "count": int(count), "share": float(shares[true, said])}
+                for said, count in zip(in_matrix, test.confusion[true, in_matrix])
             ]
-            for true, row in enumerate(test.confusion)
+            for true in in_matrix
         ],
+        in_matrix=in_matrix.tolist(),
         cells={
             f"{true},{said}": [[place[int(row)], round(float(content.confidence[row]), 3)] for row in rows]
             for (true, said), rows in cells.items()
@@ -177,15 +181,20 @@ def _chosen(content: Content) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, i
     labels, said = content.images.labels, content.said
     surest_first = np.argsort(-content.confidence, kind="stable")
     wrong = (said != labels)[surest_first]
+    shown = set(_in_matrix(content.test).tolist())
     by_cell: dict[tuple[int, int], list[int]] = {}
     for row in surest_first:
-        by_cell.setdefault((int(labels[row]), int(said[row])), []).append(int(row))
+        if labels[row] in shown and said[row] in shown:
+            by_cell.setdefault((int(labels[row]), int(said[row])), []).append(int(row))
     a_cell = max(1, (PICTURES - 48) // max(len(by_cell), 1))
     cells = {cell: np.array(rows[: min(a_cell, 24)]) for cell, rows in by_cell.items()}
-    if len(cells) > PICTURES:  # a thousand classes: only the fullest cells
-        fullest = sorted(cells, key=lambda cell: -len(by_cell[cell]))[:PICTURES]
-        cells = {cell: cells[cell] for cell in fullest}
     return surest_first[wrong][:24], surest_first[~wrong][::-1][:12], cells
+
+
+def _in_matrix(test: Evaluation) -> np.ndarray:
+    """The classes of the page's matrix: all, or of very many those with the most mistakes."""
+    mistakes = test.confusion.sum(axis=0) + test.confusion.sum(axis=1) - 2 * np.diag(test.confusion)
+    return np.sort(np.argsort(-mistakes, kind="stable")[:MATRIX])
 
 
 def _cards(content: Content) -> list[tuple[str, str]]:
@@ -245,8 +254,11 @@ def _sprite(pixels: np.ndarray) -> dict[str, Any]:
     for index, picture in enumerate(pixels):
         image = Image.fromarray(picture.transpose(1, 2, 0)).resize((side, side), Image.Resampling.LANCZOS)
         sheet.paste(image, (index % columns * side, index // columns * side))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "webp", quality=88)
+    for quality in (88, 70, 40, 10, 0):
+        buffer = io.BytesIO()
+        sheet.save(buffer, "webp", quality=quality)
+        if buffer.tell() <= SPRITE:
+            break
     return {"uri": f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", "columns": columns}
 
 

@@ -1,0 +1,144 @@
+"""A picture gets the answer that it got in the test set, however it is asked for."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT
+from experiments import notebook, runs
+from experiments.config import UserError
+from experiments.prediction import find_pictures, predict
+from experiments.retesting import retest
+
+
+@pytest.fixture(scope="module")
+def store(finished, tmp_path_factory):
+    """The address of a copy of the finished run's store, which these tests may add to."""
+    copy = tmp_path_factory.mktemp("store") / "mlflow.db"
+    shutil.copy(finished[0] / "mlflow.db", copy)
+    return f"sqlite:///{copy}"
+
+
+@pytest.fixture(scope="module")
+def trained(store):
+    return runs.load("best", uri=store)
+
+
+@pytest.fixture(scope="module")
+def test_images(trained):
+    return trained.splits().test
+
+
+def saved(folder, images, count):
+    for row in range(count):
+        Image.fromarray(images.pixels[row].transpose(1, 2, 0)).save(folder / f"{row:03}.png")
+    return [str(folder / f"{row:03}.png") for row in range(count)]
+
+
+def test_the_answer_is_the_test_sets_to_the_last_bit(trained, test_images, tmp_path):
+    expected = trained.probabilities(test_images.pixels)
+    assert (expected.argmax(axis=1) == test_images.labels).mean() == pytest.approx(trained.metrics["test/accuracy"])
+    files = saved(tmp_path, test_images, 20)
+    for count in (1, 20):
+        for row, answer in enumerate(predict(trained, files[:count])):
+            assert dict(answer.top) == dict(zip(trained.classes, map(float, expected[row])))
+
+
+def test_the_command_line(store, trained, test_images, tmp_path):
+    saved(tmp_path, test_images, 3)
+    (tmp_path / "001.png").write_text("no picture")
+    command = [
+        sys.executable,
+        str(ROOT / "scripts/predict.py"),
+        str(tmp_path),
+        "--uri",
+        store,
+        "--json",
+        "--save",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"{tmp_path}/001.png: not a picture" in done.stderr
+    answers = json.loads(done.stdout)
+    assert [answer["file"] for answer in answers] == [f"{tmp_path}/000.png", f"{tmp_path}/002.png"]
+    assert answers[0].keys() == {"file", "class", "probability", "top"} and len(answers[0]["top"]) == 3
+    assert answers[0]["top"][0] == {"class": answers[0]["class"], "probability": answers[0]["probability"]}
+    assert answers[0]["probability"] == float(trained.probabilities(test_images.pixels)[0].max())
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+
+
+def test_runs_are_found_by_what_names_them(store, trained):
+    assert runs.find("latest", uri=store).info.run_id == trained.run_id
+    assert runs.find(trained.run_id[:6], "digits", uri=store).info.run_id == trained.run_id
+    for arguments, message in [
+        (("nonsense",), "--run nonsense: no finished run starts so"),
+        (("best", "cifar"), "--experiment cifar: there is none of that name; there are .*digits"),
+        (("best", None, "best/nothing"), "--metric best/nothing: no finished run has it; there are best/epoch"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            runs.find(*arguments, uri=store)
+    with pytest.raises(UserError, match="there are no runs here"):
+        runs.find("latest", uri="sqlite:///nowhere.db")
+
+
+def test_folders_and_files_are_found(tmp_path):
+    for name in ("b.JPG", "a.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert find_pictures([str(tmp_path), "x"]) == [f"{tmp_path}/a.png", f"{tmp_path}/b.JPG", "x"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no pictures"):
+        find_pictures([str(tmp_path / "empty")])
+
+
+def test_evaluation_on_the_runs_own_test_set_is_counted(trained, store):
+    from mlflow import MlflowClient
+
+    found = retest(trained, None, [], None)
+    assert found.metrics["test/accuracy"] == trained.metrics["test/accuracy"]
+    assert found.metrics["test/loss"] == trained.metrics["test/loss"]
+    client = MlflowClient(store)
+    assert client.get_run(trained.run_id).data.tags["test_set_evaluations"] == "2"
+    child = client.get_run(found.run_id)
+    assert child.data.tags["mlflow.parentRunId"] == trained.run_id and child.info.status == "FINISHED"
+    assert {"report.html", "confusion_matrix.csv"} <= {file.path for file in client.list_artifacts(found.run_id)}
+    assert runs.find("latest", uri=store).info.run_id == trained.run_id
+
+
+def test_evaluation_on_other_pictures_matches_classes_by_name(trained, test_images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for label in (7, 3):
+        (tmp_path / f"set/{label}").mkdir(parents=True)
+        for row in np.flatnonzero(test_images.labels == label)[:6]:
+            Image.fromarray(test_images.pixels[row].transpose(1, 2, 0)).save(tmp_path / f"set/{label}/{row}.png")
+    found = retest(trained, "image_folder", [f"data.root={tmp_path}/set"], None)
+    assert found.test.support.tolist() == [0, 0, 0, 6, 0, 0, 0, 6, 0, 0]
+    assert found.metrics["test/accuracy"] > 0.5
+    (tmp_path / "set/3").rename(tmp_path / "set/three")
+    with pytest.raises(UserError, match="does not know three; it knows 0, 1"):
+        retest(trained, "image_folder", [f"data.root={tmp_path}/set"], None)
+
+
+def test_a_result_in_a_notebook(store, trained, test_images):
+    result = notebook.load("best", uri=store)
+    assert list(result.history.index) == [1, 2, 3] and "val/loss" in result.history
+    assert result.confusion.to_numpy().trace() / 297 == pytest.approx(result.metrics["test/accuracy"])
+    assert result.report().loc["macro avg", "f1-score"] == pytest.approx(result.metrics["test/macro_f1"])
+    assert result.network["parameters"].sum() == 225_610
+    picture = test_images.pixels[0].transpose(1, 2, 0)
+    answers = [result.predict(picture), result.predict(Image.fromarray(picture))]
+    assert {answer.top[0] for answer in answers} == {(answers[0].top[0])}
+    for figure in (result.plot(), result.plot_confusion(), result.show(0)):
+        assert figure._repr_png_().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="no such file"):
+        result.predict("nowhere.png")
+
+
+def test_importing_the_package_imports_nothing_slow():
+    program = "import sys, experiments; sys.exit(bool({'torch', 'mlflow', 'hydra', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -1,0 +1,84 @@
+"""The report: one file, nothing from elsewhere, and the right numbers in it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import report
+from experiments.composition import load as compose
+from experiments.data import Images
+from experiments.evaluation import score
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    (path,) = finished[0].glob("mlruns/digits/*/artifacts/report.html")
+    return path.read_text(encoding="utf-8")
+
+
+def test_it_is_one_small_file_that_asks_for_nothing(page):
+    assert len(page) < 3_000_000
+    addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", page)
+    assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
+    assert "default-src 'none'" in page
+
+
+def test_it_tells_what_its_owner_asks(page):
+    for part in ("test accuracy; 95 % interval", "looked at once", "expected calibration error", "225,610 parameters"):
+        assert part in page
+    assert page.count("<svg") == 3 and "test_set" not in page
+
+
+def test_every_filled_cell_has_pictures(page):
+    cells = json.loads(re.search(r"const cells = (\{.*?\});", page)[1])
+    counts = re.findall(r'data-cell="(\d+,\d+)"[^>]*?><span class="count">(\d+)<', page)
+    assert counts and {cell for cell, _ in counts} == cells.keys()
+    assert all(len(cells[cell]) == min(int(count), 24) for cell, count in counts)
+
+
+def test_wilson_interval_is_scipys():
+    from scipy.stats import binomtest
+
+    for right, total in ((0, 10), (7, 10), (6416, 10_000), (297, 297)):
+        expected = binomtest(right, total).proportion_ci(method="wilson")
+        assert report.wilson_interval(right, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_calibration_by_hand():
+    confidence = np.array([0.95, 0.99, 1.0, 0.52, 0.5])
+    right = np.array([True, True, False, True, False])
+    mean, accuracy, share = report.calibration(confidence, right)
+    assert share[-1] == pytest.approx(0.6) and accuracy[-1] == pytest.approx(2 / 3) and mean[-1] == pytest.approx(0.98)
+    assert share[7] == pytest.approx(0.4) and accuracy[7] == 0.5 and mean[7] == pytest.approx(0.51)
+    assert share.sum() == pytest.approx(1) and (accuracy[:7] == 0).all()
+
+
+@pytest.mark.parametrize(("classes", "count", "size"), [(2, 3, 8), (100, 3000, 32), (300, 900, 64)])
+def test_any_number_of_classes_and_strange_names(tmp_path, classes, count, size):
+    rng = np.random.default_rng(0)
+    names = ("<b>&'\"", *(f"Größe {number}" for number in range(classes - 1)))
+    images = Images(
+        rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8), rng.integers(0, classes, count), names
+    )
+    logits = torch.from_numpy(rng.normal(size=(count, classes)).astype(np.float32))
+    content = report.Content(
+        name="</script><script>alert(1)</script>",
+        command="python train.py",
+        config=compose(["data=digits"]),
+        images=images,
+        probabilities=logits.softmax(dim=1).numpy(),
+        test=score(logits, torch.from_numpy(images.labels)),
+        history=[],
+        best_epoch=0,
+        balance={"test": images.class_counts},
+        layers=[("Linear", (10,), 10)],
+        statement="",
+        environment={},
+    )
+    report.write(tmp_path, content)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(page) < 3_000_000
+    assert "<b>&'" not in page and "<script>alert" not in page
