@@ -10,14 +10,16 @@ from pathlib import Path
 
 from experiments.composition import load as compose
 from experiments.config import UserError
+from experiments.exploration import SIMILARITY
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py, whose pictures are shown")
-    parser.add_argument("--similarity", type=float, metavar="S", help="of near duplicates, 0.5 to 1; lower finds more")
+    meaning = "of near duplicates, 0.5 to 1 (default: %(default)s); lower finds more, and more that are none"
+    parser.add_argument("--similarity", type=float, default=SIMILARITY, metavar="S", help=meaning)
     arguments = parser.parse_intermixed_args()
-    if arguments.similarity is not None and not 0.5 <= arguments.similarity <= 1:
+    if not 0.5 <= arguments.similarity <= 1:
         parser.error(f"--similarity {arguments.similarity:g}: must be from 0.5 to 1")
     sys.stdout.reconfigure(errors="replace")
     try:
@@ -29,22 +31,18 @@ def main() -> None:
         sys.exit(130)
 
 
-def explore(overrides: list[str], similarity: float | None) -> None:
+def explore(overrides: list[str], similarity: float) -> None:
     config = compose(overrides)
 
     from rich.console import Console  # from here on what takes time to import
 
     from experiments.data import load
-    from experiments.exploration import SIMILARITY, balance, find_duplicates, measure, sheets, tables
+    from experiments.exploration import balance, find_duplicates, measure, sheets, tables
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    similarity = similarity or SIMILARITY
     splits = load(config.data, config.seed)
     counts = balance(splits)
-    for line in tables.pixel_lines(splits, measure(splits.train)):
-        console.print(line)
-    console.print()
-    for line in tables.balance_lines(counts, splits.classes):
+    for line in (*tables.pixel_lines(splits, measure(splits.train)), "", *tables.balance_lines(counts, splits.classes)):
         console.print(line)
     console.print("\nduplicates")
     total = sum(len(part) for part in (splits.train, splits.validation, splits.test))

@@ -97,14 +97,15 @@ def picture_pairs(pairs: Sequence[tuple[np.ndarray, np.ndarray]], captions: Sequ
     """Pairs of uint8 pictures of shape (3, H, W), side by side, a caption of up to three lines under each pair."""
     columns = min(6, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure = Figure(figsize=(max(2.4 * columns, 6), 0.6 + 1.75 * rows), layout="constrained")
+    wide, high, inch = 2.3, 1.6, 0.8  # of a pair with its caption in widths of a picture; of such a width
+    figure = Figure(figsize=(max(inch * wide * columns, 5), inch * high * rows + 0.5), layout="constrained")
     axes = figure.subplots()
     for place, ((first, second), caption) in enumerate(zip(pairs, captions)):
-        x, y = 2.4 * (place % columns), 1.75 * (place // columns)
+        x, y = wide * (place % columns), high * (place // columns)
         _picture(axes, first, x, y)
         _picture(axes, second, x + 1, y)
-        axes.text(x - 0.46, y + 0.52, _shown(caption, 200), fontsize=6.5, va="top", linespacing=1.25)
-    axes.set(xlim=(-0.5, 2.4 * columns - 0.8), ylim=(1.75 * rows - 0.6, -0.5), aspect="equal", xticks=[], yticks=[])
+        axes.text(x - 0.46, y + 0.52, _shown(caption, 120), fontsize=6.5, va="top", linespacing=1.2)
+    axes.set(xlim=(-0.5, wide * columns - 0.7), ylim=(high * rows - 0.55, -0.5), aspect="equal", xticks=[], yticks=[])
     axes.set_title(title)
     _frameless(axes)
     return figure

@@ -69,6 +69,10 @@ class Duplicates:
     overlaps: tuple[Overlap, ...]
     pairs: tuple[Pair, ...]
 
+    def count(self, across: bool) -> int:
+        """All pairs across splits, or all within one."""
+        return sum(o.exact + o.near for o in self.overlaps if (o.first != o.second) == across)
+
 
 def find_duplicates(splits: Splits, similarity: float = SIMILARITY, limit: int = LIMIT) -> Duplicates:
     """Every pair of pictures of which the descriptions are at least `similarity` alike, and every pair of copies.

@@ -47,14 +47,17 @@ def _figures(splits: Splits, counts: np.ndarray, duplicates: Duplicates) -> Iter
         pairs = [pair for pair in duplicates.pairs if pair.across == across]
         if pairs:
             where = "across splits" if across else "within a split"
-            yield f"duplicates_{name}", _pairs(splits, pairs[:PAIRS], f"{where}, the most similar {PAIRS} at most")
+            title = (
+                f"Duplicates {where}: the {min(PAIRS, len(pairs))} most similar of {duplicates.count(across):,} pairs"
+            )
+            yield f"duplicates_{name}", _pairs(splits, pairs[:PAIRS], title)
 
 
-def _pairs(splits: Splits, pairs: list[Pair], where: str) -> Figure:
+def _pairs(splits: Splits, pairs: list[Pair], title: str) -> Figure:
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     pictures = [tuple(parts[place.split].pixels[place.row] for place in (pair.first, pair.second)) for pair in pairs]
     captions = [
         f"{'exact' if pair.exact else f'{pair.similarity:.3f}'}\n{named(pair.first)}\n{named(pair.second)}"
         for pair in pairs
     ]
-    return figures.picture_pairs(pictures, captions, f"Duplicates {where}")
+    return figures.picture_pairs(pictures, captions, title)

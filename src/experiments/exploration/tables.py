@@ -14,6 +14,7 @@ from experiments.exploration.duplicates import Duplicates, Pair, Place
 from experiments.exploration.statistics import Pixels, ratio
 
 CLASSES = 40  # rows of the table of classes
+ALIKE = 0.2  # share of a split; in CIFAR-10, known for its near duplicates, it is 0.023
 PAIRS = 10  # rows of the table of pairs
 
 
@@ -52,8 +53,9 @@ def balance_lines(counts: np.ndarray, classes: Sequence[str]) -> Iterator[Render
         yield f"the {CLASSES // 2} largest and the {CLASSES // 2} smallest of {len(classes):,} classes"
     largest, smallest = order[0], order[-1]
     if counts[smallest, 0] == 0:
+        empty = int((counts[:, 0] == 0).sum())
         yield Text(
-            f"{(counts[:, 0] == 0).sum():,} classes have no picture in training, {printable(classes[smallest])} for one"
+            f"no picture in training: {empty:,} of {len(classes):,} classes, {printable(classes[smallest])} for one"
         )
     else:
         yield Text(
@@ -65,21 +67,23 @@ def balance_lines(counts: np.ndarray, classes: Sequence[str]) -> Iterator[Render
 
 def duplicate_lines(duplicates: Duplicates, similarity: float) -> Iterator[RenderableType]:
     """What every two splits share, and the most similar pairs across splits and within them."""
-    table = Table("", "exact pairs", "near pairs", "pictures concerned", box=None, padding=(0, 3, 0, 0))
+    table = Table("", "exact pairs", "near pairs", "pictures in them", box=None, padding=(0, 3, 0, 0))
     for column in table.columns[1:]:
         column.justify = "right"
     for overlap in duplicates.overlaps:
         name = f"within {overlap.first}" if overlap.first == overlap.second else f"{overlap.first} / {overlap.second}"
-        concerned = f"{overlap.pictures:,} of {overlap.size:,} {overlap.second} ({overlap.pictures / overlap.size:.1%})"
+        concerned = f"{overlap.pictures:,} ({overlap.pictures / overlap.size:.1%} of {overlap.second})"
         table.add_row(name, f"{overlap.exact:,}", f"{overlap.near:,}", concerned)
     yield table
     yield f"near: a similarity of at least {similarity:g}; exact: every pixel is the same"
+    if any(overlap.near and overlap.pictures > ALIKE * overlap.size for overlap in duplicates.overlaps):
+        yield "so many are hardly copies: pictures that all look alike (digits, scans, a fixed camera) need a higher"
+        yield "--similarity, such as 0.97; look at the sheets of pairs"
     for across, where in ((True, "across splits"), (False, "within a split")):
         pairs = [pair for pair in duplicates.pairs if pair.across == across]
         if pairs:
-            found = sum(o.exact + o.near for o in duplicates.overlaps if (o.first != o.second) == across)
             yield ""
-            yield f"{where}, the {min(PAIRS, len(pairs)):,} most similar of {found:,} pairs"
+            yield f"{where}, the {min(PAIRS, len(pairs)):,} most similar of {duplicates.count(across):,} pairs"
             yield pair_table(pairs[:PAIRS])
 
 
