@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 matplotlib.use("agg")
 
@@ -52,8 +53,8 @@ def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) 
 def contact_sheet(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     """The first ten pictures of each class in a row, of up to 25 classes; uint8 pixels of shape (N, 3, H, W)."""
     rows = [np.flatnonzero(labels == label)[:10] for label in range(min(len(classes), 25))]
-    columns = max(1, *(len(row) for row in rows))
-    figure = Figure(figsize=(2.2 + 0.8 * columns, 0.7 + 0.8 * len(rows)), layout="constrained")
+    columns = max(5, *(len(row) for row in rows))  # 5 leave room for the title
+    figure = Figure(figsize=(3.0 + 0.8 * columns, 0.7 + 0.8 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
         for column, index in enumerate(row):
@@ -86,6 +87,7 @@ def class_balance(counts: np.ndarray, classes: Sequence[str], splits: Sequence[s
             axes.plot(np.arange(1, len(classes) + 1), -np.sort(-counts[:, split]), color=colors[split], label=name)
         axes.set(xlabel="class, the largest first (in each split)", ylabel="pictures", xlim=(1, len(classes)))
         axes.set_ylim(bottom=0)
+    (axes.xaxis if bars else axes.yaxis).set_major_locator(MaxNLocator(integer=True))
     axes.set_title(title)
     axes.grid(alpha=0.3, axis="x" if bars else "both")
     axes.set_axisbelow(True)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from experiments import figures
 from experiments.data import Splits
 from experiments.exploration.duplicates import Duplicates, Pair
-from experiments.exploration.tables import named
+from experiments.exploration.tables import named, printable
 
 PAIRS = 48  # on a sheet
 
@@ -38,11 +38,12 @@ def write(folder: Path, splits: Splits, counts: np.ndarray, duplicates: Duplicat
 
 
 def _figures(splits: Splits, counts: np.ndarray, duplicates: Duplicates) -> Iterator[tuple[str, Figure]]:
+    classes = [printable(name) for name in splits.classes]
     many = f": 25 of {len(splits.classes):,} classes" if len(splits.classes) > 25 else ""
     title = f"Training pictures{many}"
-    yield "pictures", figures.contact_sheet(splits.train.pixels, splits.train.labels, splits.classes, title)
+    yield "pictures", figures.contact_sheet(splits.train.pixels, splits.train.labels, classes, title)
     names = ("train", "validation", "test")
-    yield "class_balance", figures.class_balance(counts, splits.classes, names, "Pictures of each class")
+    yield "class_balance", figures.class_balance(counts, classes, names, "Pictures of each class")
     for across, name in ((True, "across"), (False, "within")):
         pairs = [pair for pair in duplicates.pairs if pair.across == across]
         if pairs:
