@@ -78,6 +78,12 @@ def test_pictures_without_structure_match_their_copies_alone():
     assert set(places(found)) == {("train", 0, "train", 1)} and found.pairs[0].exact
 
 
+@pytest.mark.parametrize("size", [32, 96])
+def test_a_faint_shadow_in_common_is_no_duplicate(size):
+    shadow = np.linspace(120, 136, size) + np.random.default_rng(0).normal(0, 1, (10, 3, size, size))
+    assert not find_duplicates(splits(shadow.astype(np.uint8), scenes(3, 1, size), scenes(3, 2, size))).pairs
+
+
 @pytest.mark.parametrize("similarity", [0.2, 0.3])
 def test_all_pairs_are_found_that_brute_force_finds(similarity, monkeypatch):
     monkeypatch.setattr("experiments.exploration.duplicates.BLOCK", 64)  # so that blocks meet at every kind of edge
