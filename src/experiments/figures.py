@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from PIL.Image import Image
 
 BLUE, ORANGE, GREY = "#3366cc", "#e07020", "#888888"
@@ -94,16 +96,83 @@ def calibration(confidence: np.ndarray, accuracy: np.ndarray, share: np.ndarray)
     return figure
 
 
-def class_balance(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> Figure:
-    """Pictures a class, a bar a split; `counts` maps a split to (classes,)."""
-    figure = Figure(figsize=(min(4 + 0.5 * len(classes), 14), 3.2), layout="constrained")
+def contact_sheet(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """The first ten pictures of each class in a row, of up to 25 classes; uint8 pixels of shape (N, 3, H, W)."""
+    rows = [np.flatnonzero(labels == label)[:10] for label in range(min(len(classes), 25))]
+    columns = max(5, *(len(row) for row in rows))  # 5 leave room for the title
+    figure = Figure(figsize=(3.0 + 0.8 * columns, 0.7 + 0.8 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    places = np.arange(len(classes))
-    width = 0.8 / len(counts)
-    for index, ((split, values), color) in enumerate(zip(counts.items(), (ORANGE, BLUE, GREY))):
-        axes.bar(places + (index - (len(counts) - 1) / 2) * width, values, width, color=color, label=split)
-    if len(classes) <= 100:
-        axes.set_xticks(places, classes, rotation=90 if len(classes) > 12 else 30 if len(classes) > 5 else 0)
-    axes.set(ylabel="pictures", title="Pictures a class")
-    axes.legend()
+    for place, row in enumerate(rows):
+        for column, index in enumerate(row):
+            _picture(axes, pixels[index], column, place)
+    axes.set(xlim=(-0.5, columns - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal", xticks=[], title=title)
+    axes.set_yticks(range(len(rows)), [_shown(name) for name in classes[: len(rows)]])
+    _frameless(axes)
     return figure
+
+
+def class_balance(counts: np.ndarray, classes: Sequence[str], splits: Sequence[str], title: str) -> Figure:
+    """Pictures a class, a colour a split: bars, or above 60 classes a curve over the classes from large to small.
+
+    Args:
+        counts: shape (classes, splits).
+    """
+    bars = len(classes) <= 60
+    figure = Figure(figsize=(8, 1.5 + 0.28 * len(classes) if bars else 4.5), layout="constrained")
+    axes = figure.subplots()
+    colors = (ORANGE, BLUE, GREY)
+    if bars:
+        left = np.zeros(len(classes))
+        for split, name in enumerate(splits):
+            axes.barh(range(len(classes)), counts[:, split], left=left, color=colors[split], label=name)
+            left += counts[:, split]
+        axes.set_yticks(range(len(classes)), [_shown(name) for name in classes])
+        axes.set(ylim=(len(classes) - 0.5, -0.5), xlabel="pictures")
+    else:
+        for split, name in enumerate(splits):
+            axes.plot(np.arange(1, len(classes) + 1), -np.sort(-counts[:, split]), color=colors[split], label=name)
+        axes.set(xlabel="class, the largest first (in each split)", ylabel="pictures", xlim=(1, len(classes)))
+        axes.set_ylim(bottom=0)
+    (axes.xaxis if bars else axes.yaxis).set_major_locator(MaxNLocator(integer=True))
+    axes.set_title(title)
+    axes.grid(alpha=0.3, axis="x" if bars else "both")
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=len(splits))
+    return figure
+
+
+def picture_pairs(pairs: Sequence[tuple[np.ndarray, np.ndarray]], captions: Sequence[str], title: str) -> Figure:
+    """Pairs of uint8 pictures of shape (3, H, W), side by side, a caption of up to three lines under each pair."""
+    columns = min(6, len(pairs))
+    rows = -(-len(pairs) // columns)
+    wide, high, inch = 2.3, 1.6, 0.8  # of a pair with its caption in widths of a picture; of such a width
+    figure = Figure(figsize=(max(inch * wide * columns, 5), inch * high * rows + 0.5), layout="constrained")
+    axes = figure.subplots()
+    for place, ((first, second), caption) in enumerate(zip(pairs, captions)):
+        x, y = wide * (place % columns), high * (place // columns)
+        _picture(axes, first, x, y)
+        _picture(axes, second, x + 1, y)
+        axes.text(x - 0.46, y + 0.52, _shown(caption, 120), fontsize=6.5, va="top", linespacing=1.2)
+    axes.set(xlim=(-0.5, wide * columns - 0.7), ylim=(high * rows - 0.55, -0.5), aspect="equal", xticks=[], yticks=[])
+    axes.set_title(title)
+    _frameless(axes)
+    return figure
+
+
+def _picture(axes: Axes, pixels: np.ndarray, x: float, y: float) -> None:
+    """One picture, a little less than 1 wide, around (x, y)."""
+    step = -(-max(pixels.shape[1:]) // 128)  # more than 128 pixels a side do not show on a sheet
+    half = 0.47
+    picture = pixels[:, ::step, ::step].transpose(1, 2, 0)
+    axes.imshow(picture, extent=(x - half, x + half, y + half, y - half), interpolation="nearest")
+
+
+def _shown(text: str, longest: int = 24) -> str:
+    """As matplotlib can draw it: no mathematics between dollar signs, nothing that UTF-8 lacks, not too long."""
+    text = text if len(text) <= longest else text[: longest - 1] + "…"
+    return text.encode("utf-8", "replace").decode().replace("$", r"\$")
+
+
+def _frameless(axes: Axes) -> None:
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)

@@ -98,7 +98,9 @@ def _figures(content: Content) -> dict[str, Figure]:
     drawn = {
         "confusion_matrix": figures.confusion_matrix(test.confusion, classes, title),
         "calibration": figures.calibration(*calibration(content.confidence, content.said == content.images.labels)),
-        "class_balance": figures.class_balance(content.balance, classes),
+        "class_balance": figures.class_balance(
+            np.stack(list(content.balance.values()), axis=1), classes, list(content.balance), "Pictures of each class"
+        ),
     }
     return {"curves": figures.curves(content.history, content.best_epoch), **drawn} if content.history else drawn
 
