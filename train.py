@@ -7,6 +7,8 @@ python train.py -m model.filters=16,32,64 seed=1,2,3
 
 import shlex
 import signal
+import sys
+from pathlib import Path
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -23,18 +25,22 @@ def main(composed: DictConfig) -> float:
     from experiments.experiment import run
 
     overrides = list(HydraConfig.get().overrides.task)
-    with reported(how_to_go_on(overrides)):
+    with reported(how_to_go_on()):
         return run(parse(composed), overrides).objective
 
 
-def how_to_go_on(overrides: list[str]) -> str:
-    return f"stopped; this continues it:  {shlex.join(['python', 'train.py', *overrides])}"
+def how_to_go_on() -> str:
+    again = [word for word in sys.argv[1:] if word != "resume=false"]
+    return f"stopped; this continues it:  {shlex.join(['python', 'train.py', *again])}"
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's notice to leave: the same as Ctrl-C
     arguments = get_args_parser().parse_intermixed_args()
-    with reported(how_to_go_on(arguments.overrides)):
-        if not (arguments.help or arguments.hydra_help):
-            check(arguments.overrides)
+    with reported(how_to_go_on()):
+        elsewhere = arguments.config_name or arguments.config_path  # not conf/: Hydra itself says what is wrong
+        if not (arguments.help or arguments.hydra_help or elsewhere):
+            folder = arguments.config_dir and Path(arguments.config_dir).resolve()
+            search = [f"hydra.searchpath=[file://{folder}]"] if folder else []
+            check([*arguments.overrides, *search], arguments.multirun)
         main()

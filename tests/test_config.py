@@ -78,6 +78,12 @@ def test_every_preset_composes(preset):
         ("model._target_=CNN", "must be the dotted path of a network's class"),
         ("model.filters=[1", "cannot be read"),
         ("model.filters=16,0", "model.filters=0: must be"),
+        ("model.filters=interval(0,3)", "model.filters=0: must be"),
+        ("training=3", "training=3: must be one of default"),
+        ("=3", "=3: cannot be read"),
+        ("tracking.uri=foo://x", "must be sqlite:///FILE.db"),
+        ("tracking.experiment=", "tracking.experiment=: must be a name"),
+        ("data.extra=[{path: nowhere.png, label: a}]", "data.extra: there is no file or folder nowhere.png"),
     ],
 )
 def test_a_mistake_is_named_with_what_would_be_right(override, message):
@@ -87,6 +93,21 @@ def test_a_mistake_is_named_with_what_would_be_right(override, message):
 @pytest.mark.parametrize("size", [1, 10])
 def test_the_largest_kernel_that_is_named_does_fit(size):
     assert load([f"model.kernel_size={size}"]).model.parameters["kernel_size"] == size
+
+
+def test_several_values_need_a_multirun():
+    check(["seed=1,2", "model=glob(*)"])
+    with pytest.raises(UserError, match="seed=1,2: several values need a multirun"):
+        check(["seed=1,2"], multirun=False)
+
+
+def test_a_folder_of_ones_own_configuration_is_searched(tmp_path):
+    (tmp_path / "own/model").mkdir(parents=True)
+    (tmp_path / "own/model/mine.yaml").write_text("_target_: mine.Net\nwidth: 3\n")
+    shown = train_py("--config-dir", "own", "model=mine", "model.width=4", "--cfg", "job", cwd=tmp_path)
+    assert shown.returncode == 0 and "width: 4" in shown.stdout
+    wrong = train_py("--config-dir", "own", "model=mine", "model.width=wide", cwd=tmp_path)
+    assert wrong.returncode == 2 and "model.width=wide: must be like the 3 of its YAML file" in wrong.stderr
 
 
 def test_image_folder_needs_its_folder():

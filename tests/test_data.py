@@ -202,6 +202,39 @@ def test_a_bad_picture_in_a_folder_is_named(folder, here):
     assert not list(here.glob("outputs/cache/*"))
 
 
+def test_nothing_but_copies_is_said(tmp_path, here):
+    for name in "ab":
+        paint(tmp_path / "set", name, 1, 0)
+        for number in range(1, 8):
+            shutil.copy(tmp_path / f"set/{name}/0.png", tmp_path / f"set/{name}/{number}.png")
+    with pytest.raises(UserError, match="nothing is left to train on"):
+        splits_of("data=image_folder", f"data.root={tmp_path}/set")
+
+
+def test_splits_are_not_taken_for_classes(tmp_path, here, caplog):
+    for part in ("train", "val"):
+        for name in "ab":
+            paint(tmp_path / f"set/{part}", name, 6, ord(name) * (1 + len(part)))
+    with pytest.raises(UserError, match=r"must hold both train/ and test/.*it holds train, val"):
+        splits_of("data=image_folder", f"data.root={tmp_path}/set")
+    paint(tmp_path / "set/test", "a", 2, 900)
+    with caplog.at_level(logging.WARNING):
+        splits_of("data=image_folder", f"data.root={tmp_path}/set")
+    assert "its validation folder is not used" in caplog.text
+
+
+def test_any_ending_that_pillow_knows_counts_and_others_are_mentioned(folder, here, caplog):
+    (folder / "cat/0.png").rename(folder / "cat/0.jfif")
+    (folder / "cat/notes.txt").write_text("no picture")
+    with caplog.at_level(logging.WARNING):
+        splits = splits_of("data=image_folder", f"data.root={folder}")
+    assert sum(map(len, (splits.train, splits.validation, splits.test))) == 30
+    assert "1 files are ignored" in caplog.text
+    (folder / "bird").mkdir()
+    with pytest.raises(UserError, match="there are no pictures in bird"):
+        splits_of("data=image_folder", f"data.root={folder}")
+
+
 def test_a_folder_without_classes_is_said(tmp_path, here):
     with pytest.raises(UserError, match="at least two folders"):
         splits_of("data=image_folder", f"data.root={tmp_path}")

@@ -7,7 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from experiments import models
 from experiments.composition import load
-from experiments.config import Adam, UserError
+from experiments.config import Adam, Model, UserError
 from experiments.training import make_optimizer
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
@@ -125,6 +125,46 @@ def own(here):
 def test_a_network_of_ones_own(own):
     model = build(*own("tiny_one"), classes=5)
     assert parameters(model) == 8 * 3 * 32 * 32 + 8 + 8 * 5 + 5
+
+
+TUTORIAL = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, image_shape, classes):
+        super().__init__()
+        self.features = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.MaxPool2d(2))
+        self.head = nn.LazyLinear(classes)
+
+    def forward(self, x):
+        x = self.features(x)
+        return self.head(x.view(x.size(0), -1))
+
+class OneByOne(Net):
+    def forward(self, x):
+        return torch.stack([super(OneByOne, self).forward(picture[None])[0] for picture in x])
+
+class Peeking(Net):
+    def forward(self, x):
+        logits = super().forward(x)
+        return logits * 2 if logits.mean() > 0 else logits
+"""
+
+
+def test_a_tutorials_network_is_built_and_can_be_logged(here):
+    (here / "tutorial.py").write_text(TUTORIAL)
+    model = models.build(Model("tutorial.Net", {}), 5, (3, 16, 16), MEAN, STD)
+    models.check_export(model, "tutorial.Net", (3, 16, 16))
+    assert model.training and model(torch.zeros((7, 3, 16, 16), dtype=torch.uint8)).shape == (7, 5)
+
+
+@pytest.mark.parametrize("name", ["OneByOne", "Peeking"])
+def test_a_network_that_cannot_be_logged_is_said_before_training(name, here):
+    (here / "tutorial.py").write_text(TUTORIAL)
+    model = models.build(Model(f"tutorial.{name}", {}), 5, (3, 16, 16), MEAN, STD)
+    with pytest.raises(UserError, match=rf"tutorial\.{name}: cannot be exported: .*use tensor operations"):
+        models.check_export(model, f"tutorial.{name}", (3, 16, 16))
 
 
 def test_wrong_logits_are_said(own):

@@ -90,6 +90,12 @@ def test_sixteen_bit_grey_keeps_its_range(tmp_path, name):
     assert np.array_equal(pixels, np.repeat((deep / 257).round().astype(np.uint8)[None], 3, axis=0))
 
 
+@pytest.mark.parametrize(("value", "shown"), [(200, 200), (65535, 255)])
+def test_a_32_bit_grey_is_taken_for_what_it_holds(tmp_path, value, shown):
+    path = saved(tmp_path, Image.fromarray(np.full((32, 32), value, dtype=np.int32)), "a.tif")
+    assert (read_picture(path, 32) == shown).all()
+
+
 def test_float_grey_counts_to_one(tmp_path):
     ramp = np.linspace(0, 1, 1024, dtype=np.float32).reshape(32, 32)
     pixels = read_picture(saved(tmp_path, Image.fromarray(ramp), "a.tif"), 32)

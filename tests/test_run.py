@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -155,7 +156,7 @@ def test_two_at_once_say_who_holds_the_run(here):
     splits = load(settings.data, settings.seed)
     fingerprint = identity.fingerprint(settings, "cpu", splits.digest)
     with (
-        identity.hold(here / "outputs/runs" / fingerprint[:16]),
+        identity.hold(here / "outputs/runs" / f"{fingerprint[:16]}-untracked"),
         pytest.raises(UserError, match=r"process \d+ on .* holds it since"),
     ):
         run(settings)
@@ -192,6 +193,74 @@ def test_resume_false_trains_anew_and_without_mlflow_results_stay_in_outputs(her
     assert run(compose([*overrides, "resume=false"])).metrics == first.metrics
     assert "finished already" not in capsys.readouterr().out
     assert not (here / "mlflow.db").exists()
+
+
+def strange(here, test_pictures):
+    """Folders of pictures whose classes have the names that break things."""
+    for label, name in enumerate(("[x]", "c+", "c*", "\U0001f642")):
+        for number in range(8):
+            path = here / f"set/{'train' if number < 8 - test_pictures else 'test'}/{name}/{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(10 * label + number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+    return [
+        "data=image_folder",
+        "data.root=set",
+        "data.image_size=16",
+        "data.split=random",
+        "threads=1",
+        "training.epochs=1",
+    ]
+
+
+def test_strange_names_and_a_single_test_picture(here, capsys):
+    import mlflow
+
+    overrides = [*strange(here, 1), "tracking.run_name='[/y] z'"]
+    for name in ("c+", "c*", "\U0001f642"):
+        shutil.rmtree(here / f"set/test/{name}")
+    for _ in range(2):
+        result = run(compose(overrides))
+        assert "[/y] z" in capsys.readouterr().out
+    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    model = mlflow.pytorch.load_model(f"runs:/{result.run_id}/model")
+    assert model(torch.zeros((3, 3, 16, 16), dtype=torch.uint8)).shape == (3, 4)
+
+
+def test_classes_that_differ_in_signs_alone_keep_their_metrics(here):
+    result = run(compose(strange(here, 2)))
+    assert len([name for name in result.metrics if name.startswith("test/f1/")]) == 4
+    from mlflow import MlflowClient
+
+    logged = MlflowClient("sqlite:///mlflow.db").get_run(result.run_id).data.metrics
+    assert len([name for name in logged if name.startswith("test/f1/")]) == 4
+
+
+def test_a_finished_run_stays_finished_whatever_happens_while_it_is_told(here, monkeypatch):
+    from mlflow import MlflowClient
+
+    from experiments import terminal
+
+    overrides = [*DIGITS, "training.epochs=1"]
+    first = run(compose(overrides))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(terminal, "show_finished", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(compose(overrides))
+    assert MlflowClient("sqlite:///mlflow.db").get_run(first.run_id).info.status == "FINISHED"
+
+
+def test_a_damaged_checkpoint_is_not_used(here, caplog):
+    overrides = [*DIGITS, "tracking=none", "training.epochs=1"]
+    first = run(compose(overrides))
+    (folder,) = here.glob("outputs/runs/*")
+    (folder / "results.json").unlink()
+    (folder / "checkpoint.pt").write_bytes((folder / "checkpoint.pt").read_bytes()[:5000])
+    assert run(compose(overrides)).metrics == first.metrics
+    assert "checkpoint.pt is damaged" in caplog.text
 
 
 def test_a_deleted_experiment_is_said(here):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from experiments.data import Splits
 from experiments.training import EarlyStopping, EpochResult, make_optimizer
 
 FORMAT = 1
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -97,10 +100,14 @@ class State:
 
 
 def _load(path: Path) -> dict[str, Any] | None:
-    """What `save` wrote, on the CPU; None where there is nothing. Tensors and containers only: no code can run."""
+    """What `save` wrote, on the CPU; None where there is nothing that can be used. Tensors and containers only: no code can run."""
     if not path.exists():
         return None
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        log.warning("%s is damaged and not used: training starts from its first epoch (%s)", path, error)
+        return None
     return content if content["format"] == FORMAT else None
 
 

@@ -18,13 +18,14 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import MODELS, Config, UserError, unknown_key
 
+REFUSALS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra raises for overrides it cannot apply
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
@@ -37,7 +38,7 @@ def load(overrides: Sequence[str]) -> Config:
     with _hydra():
         try:
             composed = compose("config", overrides=list(overrides))
-        except (HydraException, OmegaConfBaseException):
+        except REFUSALS:
             raise UserError("\n".join(_diagnose(overrides))) from None
         problems = _only_composed(overrides, composed)
     return parse(composed, problems)
@@ -72,17 +73,20 @@ def complete(saved: Mapping[str, Any]) -> Config:
     return parse(OmegaConf.merge(base, saved))  # type: ignore[arg-type]
 
 
-def check(overrides: Sequence[str]) -> None:
+def check(overrides: Sequence[str], multirun: bool = True) -> None:
     """Check a command line, sweeps included: each value of a swept key is checked with the others at their first.
 
     Raises:
         UserError: listing every mistake of every point.
     """
     parsed = [_parse(override) for override in overrides]
+    if not multirun and (sweeps := [o.input_line for o in parsed if isinstance(o, Override) and o.is_sweep_override()]):
+        raise UserError("\n".join(f"{text}: several values need a multirun: python train.py -m ..." for text in sweeps))
     choices = [
-        [text] if isinstance(override, str) or not override.is_sweep_override() else _points(override)
+        _points(override) if isinstance(override, Override) and override.is_sweep_override() else [text]
         for text, override in zip(overrides, parsed)
     ]
+    choices = [alternatives for alternatives in choices if alternatives]
     points = [[alternatives[0] for alternatives in choices]]
     for index, alternatives in enumerate(choices):
         points += [[*points[0][:index], value, *points[0][index + 1 :]] for value in alternatives[1:]]
@@ -97,8 +101,13 @@ def check(overrides: Sequence[str]) -> None:
 
 
 def _points(override: Override) -> list[str]:
-    values = itertools.islice(override.sweep_string_iterator(), 1000) if override.is_discrete_sweep() else []
-    return [f"{override.get_key_element()}={value}" for value in values] or [f"{override.get_key_element()}=null"]
+    """The values of a sweep as overrides; of a continuous one its two ends."""
+    sweep, key = override.value(), override.get_key_element()
+    if isinstance(sweep, IntervalSweep):
+        return [f"{key}={sweep.start:g}", f"{key}={sweep.end:g}"]
+    if isinstance(sweep, Glob):  # choices of a group that are there by definition
+        return []
+    return [f"{key}={value}" for value in itertools.islice(override.sweep_string_iterator(), 1000)]
 
 
 @contextlib.contextmanager
@@ -112,10 +121,11 @@ def _hydra() -> Iterator[None]:
 
 
 def _parse(text: str) -> Override | str:
-    try:
-        return OverridesParser.create().parse_override(text)
-    except HydraException:
-        return f"{text}: cannot be read; write key=value, and put quotes around special characters: 'key=\"a, b\"'"
+    with contextlib.suppress(HydraException, ValueError):
+        override = OverridesParser.create().parse_override(text)
+        if override.key_or_group:
+            return override
+    return f"{text}: cannot be read; write key=value, and put quotes around special characters: 'key=\"a, b\"'"
 
 
 def _diagnose(overrides: Sequence[str]) -> list[str]:
@@ -129,10 +139,10 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
             problems.append(override)
         elif options := repository.get_group_options(override.key_or_group):
             choice = override.value()
-            if choice in options or not isinstance(choice, str):
+            if choice in options or choice is None or override.is_delete():
                 groups.append(text)
             else:
-                problems.append(_unknown_choice(override.key_or_group, choice, options))
+                problems.append(_unknown_choice(override.key_or_group, str(choice), options))
         else:
             values.append((text, override))
     try:
@@ -147,7 +157,7 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
         try:
             compose("config", overrides=[*accepted, text])
             accepted.append(text)
-        except (HydraException, OmegaConfBaseException) as error:
+        except REFUSALS as error:
             known = _dotted(base) + repository.get_group_options("", results_filter=None)
             missing = OmegaConf.select(base, override.key_or_group, throw_on_missing=False) is None
             problems.append(unknown_key(override.key_or_group, known) if missing else f"{text}: {error}")
@@ -168,9 +178,14 @@ def _unknown_choice(group: str, choice: str, options: Sequence[str]) -> str:
 def _only_composed(overrides: Sequence[str], composed: DictConfig) -> list[str]:
     """Mistakes that `Config.parse` cannot know of, because they are none for a run that is only read back."""
     problems = _wrong_types_of_own_network(overrides, composed)
+    data = composed.get("data") or {}
     root = OmegaConf.select(composed, "data.root", throw_on_missing=False)
-    if OmegaConf.select(composed, "data.name") == "image_folder" and isinstance(root, str) and not Path(root).is_dir():
+    if data.get("name") == "image_folder" and isinstance(root, str) and not Path(root).expanduser().is_dir():
         problems.append(f"data.root={root}: there is no such folder; it must hold a folder of pictures a class")
+    for entry in data.get("extra") or []:
+        path = entry.get("path") if isinstance(entry, DictConfig) else None
+        if isinstance(path, str) and not Path(path).expanduser().exists():
+            problems.append(f"data.extra: there is no file or folder {path}")
     return problems
 
 

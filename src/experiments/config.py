@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -323,6 +324,9 @@ def _show(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+_STORE = re.compile(r"sqlite:///.|https?://.|(postgresql|mysql|mssql)(\+\w+)?://.|databricks")
+
+
 def _cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
     """Checks over several keys, each made as soon as the keys it needs are valid by themselves."""
 
@@ -340,7 +344,9 @@ def _cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield f"data.image_size={values[1]}: must be 32 for {values[0]}, whose pictures are 32x32"
     if (values := get("optimizer.nesterov", "optimizer.momentum")) and values[0] and values[1] == 0:
         yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
-    if (values := get("tracking.uri")) and values[0] and "://" not in values[0]:
+    if (values := get("tracking.experiment")) and not values[0].strip():
+        yield "tracking.experiment=: must be a name"
+    if (values := get("tracking.uri")) and values[0] and not _STORE.match(values[0]):
         yield f"tracking.uri={values[0]}: must be sqlite:///FILE.db, http://HOST:PORT, or the address of a database"
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.config import Config, UserError
+import numpy as np
+
+from experiments.config import MODELS, Config, UserError
 from experiments.data import Splits
 from experiments.data import load as load_data
 
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run ended with; `metrics` are those that MLflow holds, `objective` is the monitored one at its best."""
+    """What a run ended with; `metrics` are those that MLflow holds.
+
+    `objective` is what a multirun compares: the validation accuracy of the best epoch where that is monitored, else
+    its validation loss.
+    """
 
     run_id: str
     name: str
@@ -49,9 +55,11 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
     torch.manual_seed(config.seed)
     model = models.build(config.model, len(splits.classes), splits.image_shape, config.data.mean, config.data.std)
     terminal.show_start(config, splits, device)
+    if config.model.target not in MODELS and config.tracking.uri:
+        models.check_export(model, config.model.target, splits.image_shape)
     fingerprint = identity.fingerprint(config, device.type, splits.digest)
     with (
-        identity.hold(Path(config.outputs) / "runs" / fingerprint[:16]) as folder,
+        identity.hold(_folder(config, fingerprint)) as folder,
         _tracked(config, fingerprint, overrides, splits, folder) as tracker,
     ):
         if tracker.finished:
@@ -85,11 +93,15 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
         content = _report(config, tracker.name, overrides, splits, state, logits, device.type)
         results = _results(state, content.test, splits.classes)
         report.write(folder / "artifacts", content)
-        tracker.finish(results, folder / "artifacts", model, splits.test.pixels[:2], splits.classes)
+        tracker.finish(results, folder / "artifacts", model, _example(splits), splits.classes)
     terminal.show_results(results)
     terminal.show_test(content.test, splits.classes)
     terminal.show_next(tracker.name, tracker.run_id, tracker.hint())
     return _result(config, tracker, results)
+
+
+def _folder(config: Config, fingerprint: str) -> Path:
+    return Path(config.outputs) / "runs" / (fingerprint[:16] + ("" if config.tracking.uri else "-untracked"))
 
 
 @contextlib.contextmanager
@@ -105,12 +117,15 @@ def _tracked(
         tracker = tracking.Tracker(config, fingerprint, overrides, splits)
     try:
         yield tracker
-    except KeyboardInterrupt:
-        tracker.close("KILLED")
+    except BaseException as error:
+        if not tracker.finished:  # else nothing is left to do but to tell, and that may fail without harm
+            tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    except BaseException:
-        tracker.close("FAILED")
-        raise
+
+
+def _example(splits: Splits) -> np.ndarray:
+    """Two test pictures, or one twice: the logged model is exported with them, and one alone would fix its batch size."""
+    return np.resize(splits.test.pixels[:2], (2, *splits.image_shape))
 
 
 def _device(config: Config) -> torch.device:
@@ -147,8 +162,8 @@ def _results(state: State, test: Evaluation, classes: Sequence[str]) -> dict[str
 
 
 def _result(config: Config, tracker: Tracker | NoTracker, metrics: dict[str, float]) -> Result:
-    key = {"val/loss": "best/val_loss", "val/accuracy": "best/val_accuracy"}.get(config.early_stopping.monitor)
-    return Result(tracker.run_id, tracker.name, metrics, metrics[key or "best/val_loss"])
+    key = "best/val_accuracy" if config.early_stopping.monitor == "val/accuracy" else "best/val_loss"
+    return Result(tracker.run_id, tracker.name, metrics, metrics[key])
 
 
 def _report(

@@ -8,6 +8,7 @@ import io
 import json
 import platform
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -71,10 +72,14 @@ class Content:
 def write(folder: Path, content: Content) -> None:
     """Write all files of the report into `folder`."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    drawn = _figures(content)
-    for name, figure in drawn.items():
-        figure.savefig(folder / "figures" / f"{name}.png", dpi=110)
     configuration = yaml.safe_dump(content.config.to_dict(), sort_keys=False, allow_unicode=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph|constrained_layout")  # names that no font here has: a box is drawn
+        drawn = _figures(content)
+        for name, figure in drawn.items():
+            figure.savefig(folder / "figures" / f"{name}.png", dpi=110)
+        page = _page(content, drawn, configuration)
+    (folder / "report.html").write_text(page, encoding="utf-8")
     classes = content.images.classes
     (folder / "config.yaml").write_text(configuration, encoding="utf-8")
     report = json.dumps(content.test.report(classes), indent=2, ensure_ascii=False)
@@ -84,7 +89,6 @@ def write(folder: Path, content: Content) -> None:
     if content.history:
         epochs = ([epoch, *metrics.values()] for epoch, metrics in enumerate(content.history, start=1))
         _write_csv(folder / "history.csv", ["epoch", *content.history[0]], epochs)
-    (folder / "report.html").write_text(_page(content, drawn, configuration), encoding="utf-8")
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

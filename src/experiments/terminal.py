@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
 import torch
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
@@ -18,7 +20,8 @@ from experiments.evaluation import Evaluation
 from experiments.models import Classifier, layers
 from experiments.training import EpochResult
 
-console = Console(highlight=False, soft_wrap=True)
+# A file or a pipe has no width of its own: nothing is cut there.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 300)
 
 
 def show_start(config: Config, splits: Splits, device: torch.device) -> None:
@@ -37,7 +40,7 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
         "device": f"{device} ({_hardware(device)}), {config.precision}",
     }
     for key, value in rows.items():
-        console.print(f"[bold]{key:<10}[/bold] {value}")
+        console.print(f"[bold]{key:<10}[/bold] {escape(value)}")
 
 
 def _pairs(values: Mapping[str, object]) -> list[str]:
@@ -107,7 +110,7 @@ class EpochLog:
 
 
 def show_continued(name: str, epochs: int) -> None:
-    console.print(f"\ncontinuing run [bold]{name}[/bold] after epoch {epochs}\n")
+    console.print(f"\ncontinuing run [bold]{escape(name)}[/bold] after epoch {epochs}\n")
 
 
 def show_finished(name: str, run_id: str, results: Mapping[str, float], hint: str) -> None:
@@ -130,26 +133,26 @@ def show_test(test: Evaluation, classes: Sequence[str]) -> None:
         table = Table(title="true class down, predicted class across", title_justify="left", box=None)
         table.add_column("")
         for name in classes:
-            table.add_column(name[:10], justify="right")
+            table.add_column(escape(name[:10]), justify="right")
         table.add_column("recall", justify="right")
         for row, name in enumerate(classes):
             counts = [str(count) if count else "·" for count in test.confusion[row]]
             counts[row] = f"[bold]{counts[row]}[/bold]"
             share = f"{test.confusion[row, row] / test.support[row]:.2f}" if test.support[row] else "none"
-            table.add_row(name[:20], *counts, share)
+            table.add_row(escape(name[:20]), *counts, share)
         console.print(table)
     pairs = [f"{classes[true]} taken for {classes[said]} {count}x" for true, said, count in test.most_confused(5)]
-    console.print(f"most confused: {'; '.join(pairs) or 'nothing'}")
+    console.print(f"most confused: {'; '.join(pairs) or 'nothing'}", markup=False)
 
 
 def show_next(name: str, run_id: str, hint: str) -> None:
-    console.print(f"\nrun [bold]{name}[/bold] ({run_id})")
+    console.print(f"\nrun [bold]{escape(name)}[/bold] ({run_id})")
     console.print(f"look at it:   {hint}", markup=False)
 
 
 def show_predictions(name: str, run_id: str, rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> None:
     """A row a picture: file, the most probable class, and those that come next; `rows` hold (file, [(class, share), ...])."""
-    console.print(f"run [bold]{name}[/bold] ({run_id})\n")
+    console.print(f"run [bold]{escape(name)}[/bold] ({run_id})\n")
     table = Table("file", "class", "probability", "then", box=None, padding=(0, 3, 0, 0))
     for file, ((best, probability), *rest) in rows:
         then = ", ".join(f"{other} {share:.1%}" for other, share in rest)

@@ -3,11 +3,13 @@ has the same methods and keeps the results in the run's folder."""
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import importlib.metadata
 import json
 import logging
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -35,7 +37,6 @@ from mlflow.entities import (
     Run,
     RunTag,
 )
-from mlflow.exceptions import MlflowException
 
 from experiments.config import Config, UserError
 from experiments.data import Splits
@@ -57,7 +58,7 @@ class Tracker:
 
     def __init__(self, config: Config, fingerprint: str, overrides: Sequence[str], splits: Splits) -> None:
         assert config.tracking.uri is not None
-        self.uri = config.tracking.uri
+        self.uri = config.tracking.uri.rstrip("/")
         self.client = _connect(self.uri)
         experiment_id = self._experiment(config)
         run = self._newest(experiment_id, fingerprint) if config.resume else None
@@ -80,7 +81,9 @@ class Tracker:
         with filelock.FileLock(Path(config.outputs) / ".mlflow.lock"):  # runs that start together make it once
             known = self.client.get_experiment_by_name(name)
             if known is None:
-                return self.client.create_experiment(name, artifact_location=artifacts)
+                return self.client.create_experiment(
+                    name, artifacts, {"mlflow.experimentKind": "custom_model_development"}
+                )
         if known.lifecycle_stage != LifecycleStage.ACTIVE:
             raise UserError(
                 f"tracking.experiment={name}: was deleted in MLflow; restore it there, or take another name"
@@ -150,6 +153,7 @@ class Tracker:
             self._log_metrics(results, int(results["best/epoch"]))
         self.client.log_batch(self.run_id, tags=[RunTag("test_set_evaluations", "1")])
         self.close("FINISHED")
+        self.finished = True
 
     def close(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED."""
@@ -160,6 +164,7 @@ class Tracker:
         found = self.client.search_logged_models([self.experiment_id], filter_string=f"source_run_id = '{self.run_id}'")
         for logged in found:
             if str(logged.status) == "READY":
+                self.client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
                 return
             self.client.delete_logged_model(logged.model_id)
         logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
@@ -167,8 +172,8 @@ class Tracker:
             path = Path(folder) / "model"
             save_model(model, path, example, classes, logged)
             self.client.log_model_artifacts(logged.model_id, str(path))
-        self.client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
         self.client.finalize_logged_model(logged.model_id, "READY")
+        self.client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
 
     def hint(self) -> str:
         """What to type to look at the run."""
@@ -229,6 +234,7 @@ class NoTracker:
         partial = self._results.with_suffix(".part")
         partial.write_text(json.dumps(dict(results)))
         partial.replace(self._results)
+        self.finished = True
 
     def close(self, status: str) -> None:
         pass
@@ -286,11 +292,11 @@ def _connect(uri: str) -> MlflowClient:
             raise UserError(f"tracking.uri={uri}: no MLflow server answers there ({type(error).__name__})") from None
     elif uri.startswith("sqlite:///"):
         _create_store(Path(uri.removeprefix("sqlite:///")))
-    client = MlflowClient(uri)
     try:
+        client = MlflowClient(uri)
         client.search_experiments(max_results=1)
-    except MlflowException as error:
-        raise UserError(f"tracking.uri={uri}: cannot be used ({error})") from None
+    except Exception as error:  # SQLAlchemy's, a database driver's that is not installed, MLflow's own
+        raise UserError(f"tracking.uri={uri}: cannot be used ({str(error).splitlines()[0]})") from None
     return client
 
 
@@ -300,6 +306,8 @@ def _create_store(database: Path) -> None:
     with filelock.FileLock(database.with_name(f".{database.name}.lock")):
         if database.exists():
             return
+        for left in database.parent.glob(".mlflow-*"):  # by a process that died here
+            shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow-") as folder:
             partial = Path(folder) / "new.db"
             MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
@@ -320,11 +328,12 @@ def _name(config: Config, overrides: Sequence[str], fingerprint: str) -> str:
 def _origin(overrides: Sequence[str]) -> dict[str, str]:
     """Where a run comes from: command, user, and the commit of the working directory."""
     tags = {
-        "overrides": " ".join(overrides),
+        "overrides": " ".join(overrides)[:5000],  # MLflow's limit a tag
         "mlflow.source.name": "train.py",
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": getpass.getuser(),
     }
+    with contextlib.suppress(KeyError, OSError):  # a container's user may have a number but no name
+        tags["mlflow.user"] = getpass.getuser()
     git = ("git", "--no-optional-locks")
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
@@ -356,5 +365,6 @@ def _datasets(config: Config, splits: Splits) -> Iterator[DatasetInput]:
 
 
 def _safe(name: str) -> str:
-    """A metric's name without what MLflow refuses: a class may be called anything."""
-    return "".join(character if character.isalnum() or character in "_-./ :" else "_" for character in name)[:250]
+    """A metric's name without what MLflow refuses, which becomes its number: a class may be called anything."""
+    fitting = (letter if letter.isalnum() or letter in "_-./ :" else f"_{ord(letter):x}_" for letter in name)
+    return "".join(fitting)[:250]

@@ -58,10 +58,11 @@ def load(config: Cifar) -> tuple[Images, Images]:
         UserError: where the data cannot be had, or the files are not what they should be.
     """
     layout = LAYOUTS[config.name]
-    folder = Path(config.root) / layout.folder
+    root = Path(config.root).expanduser()
+    folder = root / layout.folder
     files = (*layout.train, layout.test, layout.meta)
     if not all((folder / file).exists() for file in files):
-        fetch(config.urls, config.sha256, Path(config.root), layout.folder, files)
+        fetch(config.urls, config.sha256, root, layout.folder, files)
     names = _read(folder / layout.meta).get(layout.names)
     if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
         raise UserError(f"{folder / layout.meta}: holds no list of class names; delete {folder} to download it again")

@@ -45,7 +45,7 @@ def _download(urls: Sequence[str], sha256: str, archive: Path, folder: str) -> N
     for url in urls:
         try:
             _stream(url, part)
-        except (requests.RequestException, OSError) as error:
+        except requests.RequestException as error:
             failures.append(f"  {url}: {_reason(error)}")
             continue
         if _sha256(part) == sha256:
@@ -63,7 +63,7 @@ def _download(urls: Sequence[str], sha256: str, archive: Path, folder: str) -> N
 def _stream(url: str, part: Path) -> None:
     """Append to `part` what it lacks of the file behind `url`."""
     have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code == 416:  # nothing is missing
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +13,10 @@ from rich.progress import track
 
 from experiments.config import ImageFolder, UserError
 from experiments.data.images import Images
-from experiments.data.pictures import SUFFIXES, read_picture
+from experiments.data.pictures import is_picture, read_picture
 from experiments.data.splitting import split
+
+log = logging.getLogger(__name__)
 
 
 def load(config: ImageFolder, seed: int) -> tuple[Images, Images]:
@@ -22,7 +25,8 @@ def load(config: ImageFolder, seed: int) -> tuple[Images, Images]:
     Raises:
         UserError: where there are no pictures, one is broken, or `test/` has a class that `train/` lacks.
     """
-    root = Path(config.root)
+    root = Path(config.root).expanduser()
+    _check_layout(root)
     has_split = (root / "train").is_dir() and (root / "test").is_dir()
     folder = root / "train" if has_split else root
     classes = _classes(folder)
@@ -39,6 +43,17 @@ def load(config: ImageFolder, seed: int) -> tuple[Images, Images]:
     return _read(folder, classes, config), _read(root / "test", classes, config)
 
 
+def _check_layout(root: Path) -> None:
+    """`train`, `test` and their like are splits, not classes."""
+    found = {entry.name.lower() for entry in root.iterdir() if entry.is_dir()}
+    if found & {"train", "test"} and not {"train", "test"} <= found:
+        raise UserError(
+            f"{root}: must hold both train/ and test/, or a folder a class; it holds {', '.join(sorted(found))}"
+        )
+    if {"train", "test"} <= found and found & {"val", "valid", "validation"}:
+        log.warning("%s: its validation folder is not used; data.validation_size of train/ validates", root)
+
+
 def _classes(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
 
@@ -48,11 +63,15 @@ def _read(folder: Path, classes: tuple[str, ...], config: ImageFolder) -> Images
         (file, label)
         for label, name in enumerate(classes)
         for file in sorted((folder / name).rglob("*"))
-        if file.suffix.lower() in SUFFIXES and file.is_file()
+        if is_picture(file)
     ]
-    if not files:
-        raise UserError(f"{folder}: its folders hold no pictures ({', '.join(sorted(SUFFIXES))})")
     labels = np.array([label for _, label in files], dtype=np.int64)
+    empty = [name for name, count in zip(classes, np.bincount(labels, minlength=len(classes))) if not count]
+    if empty and (folder.name != "test" or not files):
+        raise UserError(f"{folder}: there are no pictures in {', '.join(empty)}")
+    ignored = sum(file.is_file() for name in classes for file in (folder / name).rglob("[!.]*")) - len(files)
+    if ignored:
+        log.warning("%s: %s files are ignored, because their endings are not those of pictures", folder, f"{ignored:,}")
     return Images(_decoded([file for file, _ in files], config), labels, classes)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.config import Cifar, Data, Extra, ImageFolder, UserError
 from experiments.data import cifar, digits, folder
 from experiments.data.images import Images, Splits
-from experiments.data.pictures import SUFFIXES, read_picture
+from experiments.data.pictures import is_picture, read_picture
 from experiments.data.splitting import split
 
 log = logging.getLogger(__name__)
@@ -49,12 +49,14 @@ def _apart(splits: Splits) -> Splits:
         log.warning(
             "%s pictures are copies of others in the validation or test set: left out of training", f"{dropped:,}"
         )
+    if not (trains.any() and validates.any()):
+        raise UserError("data: without copies of the same pictures nothing is left to train on, or to validate with")
     return Splits(splits.train[trains], splits.validation[validates], splits.test) if dropped else splits
 
 
 def _with_extra(splits: Splits, extra: tuple[Extra, ...], image_size: int) -> Splits:
     """Splits with one's own pictures in the training set; new labels become new classes, behind the known ones."""
-    labelled = [(path, entry.label) for entry in extra for path in _pictures(Path(entry.path))]
+    labelled = [(path, entry.label) for entry in extra for path in _pictures(Path(entry.path).expanduser())]
     new = dict.fromkeys(label for _, label in labelled if label not in splits.classes)
     classes = splits.classes + tuple(new)
     pixels = np.stack([read_picture(path, image_size) for path, _ in labelled])
@@ -77,7 +79,7 @@ def _with_extra(splits: Splits, extra: tuple[Extra, ...], image_size: int) -> Sp
 
 def _pictures(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        found = [file for file in sorted(path.rglob("*")) if is_picture(file)]
         if not found:
             raise UserError(f"data.extra: {path} holds no pictures")
         return found

@@ -10,7 +10,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from experiments.config import UserError
 
-SUFFIXES = frozenset((".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+
+def is_picture(file: Path) -> bool:
+    """Whether a file of a folder is taken for a picture: by its ending, which Pillow must know how to open."""
+    kinds = Image.registered_extensions()
+    return kinds.get(file.suffix.lower()) in Image.OPEN and file.is_file() and not file.name.startswith(".")
 
 
 def read_picture(source: Path | IO[bytes], image_size: int) -> np.ndarray:
@@ -50,12 +54,15 @@ def fit(picture: Image.Image, image_size: int) -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """16-bit greys are scaled to 8 bits; of an animation it is the first frame."""
+    """16-bit greys are scaled to 8 bits (a 32-bit one is taken for what its values are); an animation is its first frame."""
     image.load()  # a truncated file is found here
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image, dtype=np.float64)
-        white = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 255.0 if image.mode == "F" else 65535.0
+        most = values.max(initial=0)
+        white = 65535.0 if image.mode.startswith("I;16") else 1.0 if image.mode == "F" and most <= 1 else 255.0
+        if image.mode == "I" and most > 255:
+            white = 65535.0
         return Image.fromarray((values / white * 255).round().clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

@@ -19,18 +19,19 @@ from experiments.config import Model, UserError
 
 
 class Normalize(nn.Module):
-    """Raw pictures, uint8 (batch, 3, H, W), to floats of the given mean and deviation, channels last in memory."""
+    """Raw pictures, uint8 (batch, 3, H, W), to floats of the given mean and deviation."""
 
     scale: Tensor
     shift: Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
+        self.memory_format = torch.contiguous_format
         self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(3, 1, 1)))
         self.register_buffer("shift", (torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        floats = pixels.to(self.scale.dtype, memory_format=torch.channels_last)
+        floats = pixels.to(self.scale.dtype, memory_format=self.memory_format)
         return floats * self.scale - self.shift
 
 
@@ -62,13 +63,43 @@ def build(
         inspect.signature(network_class).bind(**keys)
     except TypeError as error:
         raise UserError(f"model: {config.target}({', '.join(keys)}) does not fit the class: {error}") from None
-    model = Classifier(Normalize(mean, std), network_class(**keys)).to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        logits = model.eval()(torch.zeros((2, *image_shape), dtype=torch.uint8))
-    if logits.shape != (2, classes):
-        shape = tuple(logits.shape)
-        raise UserError(f"{config.target}: must give logits (batch, {classes}), but gave {shape} for a batch of 2")
+    model = Classifier(Normalize(mean, std), network_class(**keys)).eval()
+    pictures = torch.zeros((2, *image_shape), dtype=torch.uint8)
+    with torch.no_grad():
+        logits = model(pictures)  # before anything else: lazy layers get their weights here
+        if logits.shape != (2, classes):
+            shape = tuple(logits.shape)
+            raise UserError(f"{config.target}: must give logits (batch, {classes}), but gave {shape} for a batch of 2")
+        try:
+            model.to(memory_format=torch.channels_last).normalize.memory_format = torch.channels_last
+            model(pictures)
+        except RuntimeError:  # a network that calls view() on its features: slower, but right
+            model.to(memory_format=torch.contiguous_format).normalize.memory_format = torch.contiguous_format
     return model.train()
+
+
+def check_export(model: Classifier, target: str, image_shape: tuple[int, int, int]) -> None:
+    """Make sure before training that the model can be logged: it must give the same answers once it is exported.
+
+    Raises:
+        UserError: where `torch.export` cannot take the network, or fixes its batch size.
+    """
+    advice = "a network must not look at values or at the batch size in Python; use tensor operations"
+    dynamic = ({0: torch.export.Dim.AUTO},)
+    training = model.training
+    try:
+        exported = torch.export.export(
+            model.eval(), (torch.zeros((2, *image_shape), dtype=torch.uint8),), None, dynamic_shapes=dynamic
+        )
+        for count in (1, 3, 5):
+            pictures = torch.randint(0, 256, (count, *image_shape), dtype=torch.uint8, generator=torch.Generator())
+            torch.testing.assert_close(exported.module()(pictures), model(pictures))
+    except Exception as error:  # torch.export has no error class of its own
+        raise UserError(
+            f"model._target_={target}: cannot be exported: {str(error).splitlines()[0]}; {advice}"
+        ) from None
+    finally:
+        model.train(training)
 
 
 def layers(model: Classifier, image_shape: tuple[int, int, int]) -> list[tuple[str, tuple[int, ...], int]]:
