@@ -12,7 +12,7 @@ from rich.progress import track
 
 from experiments.config import ImageFolder, UserError
 from experiments.data.images import Images
-from experiments.data.pictures import SUFFIXES, read_picture
+from experiments.data.pictures import SUFFIXES, pictures_in, read_picture
 from experiments.data.splitting import split
 
 
@@ -44,12 +44,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 
 def _read(folder: Path, classes: tuple[str, ...], config: ImageFolder) -> Images:
-    files = [
-        (file, label)
-        for label, name in enumerate(classes)
-        for file in sorted((folder / name).rglob("*"))
-        if file.suffix.lower() in SUFFIXES and file.is_file()
-    ]
+    files = [(file, label) for label, name in enumerate(classes) for file in pictures_in(folder / name)]
     if not files:
         raise UserError(f"{folder}: its folders hold no pictures ({', '.join(sorted(SUFFIXES))})")
     labels = np.array([label for _, label in files], dtype=np.int64)

@@ -14,18 +14,26 @@ SUFFIXES = frozenset((".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", 
 
 
 def read_picture(source: Path | IO[bytes], image_size: int) -> np.ndarray:
-    """Pixels of a picture file, uint8, shape (3, image_size, image_size).
-
-    Turned as its EXIF says, transparent parts over white, 16-bit greys scaled to 8, the first frame of an animation.
-    Width and height are both resized to `image_size`, whatever the shape: nothing is cut off.
+    """Pixels of a picture file, uint8, shape (3, image_size, image_size), as `open_picture` and `to_pixels` give them.
 
     Raises:
         UserError: naming the file, where it is not a picture, is broken, or is too large to decode safely.
     """
-    name = getattr(source, "name", source)
+    return to_pixels(open_picture(source), image_size)
+
+
+def open_picture(source: Path | IO[bytes]) -> Image.Image:
+    """A picture file at its own size, in RGB.
+
+    Turned as its EXIF says, transparent parts over white, 16-bit greys scaled to 8, the first frame of an animation.
+
+    Raises:
+        UserError: as `read_picture`.
+    """
+    name = source if isinstance(source, Path) else getattr(source, "name", source)
     try:
         with Image.open(source) as image:
-            rgb = to_rgb(image)
+            return to_rgb(image)
     except FileNotFoundError:
         raise UserError(f"{name}: there is no such file") from None
     except UnidentifiedImageError:
@@ -34,9 +42,21 @@ def read_picture(source: Path | IO[bytes], image_size: int) -> np.ndarray:
         raise UserError(f"{name}: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's readers raise for broken files
         raise UserError(f"{name}: the picture is broken ({error})") from None
+
+
+def to_pixels(rgb: Image.Image, image_size: int) -> np.ndarray:
+    """What the network gets of an RGB picture, uint8, shape (3, image_size, image_size).
+
+    Width and height are both resized to `image_size`, whatever the shape: nothing is cut off.
+    """
     if rgb.size != (image_size, image_size):
         rgb = rgb.resize((image_size, image_size), Image.Resampling.BICUBIC)
     return np.asarray(rgb).transpose(2, 0, 1)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files in a folder and the folders in it, by their suffix, sorted."""
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
