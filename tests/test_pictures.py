@@ -1,6 +1,7 @@
 """Any picture that Pillow opens gives the pixels that Pillow's own steps give."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -144,5 +145,5 @@ def bomb(path):
 def test_what_is_no_picture_is_named(tmp_path, make):
     path = tmp_path / "bad.jpg"
     make(path)
-    with pytest.raises(UserError, match=r"bad\.jpg"):
+    with pytest.raises(UserError, match=re.escape(str(path))):
         read_picture(path, 32)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.config import UserError
-from experiments.data.pictures import fit, is_picture, open_picture
+from experiments.data.pictures import fit, open_picture, pictures_in
 from experiments.runs import Trained
 
 PICTURES_AT_ONCE = 250  # read before the network is asked: memory stays flat however many there are
@@ -76,7 +76,7 @@ def find_pictures(paths: Sequence[str]) -> list[str]:
     for path in paths:
         if not Path(path).is_dir():
             files.append(path)
-        elif found := [str(file) for file in sorted(Path(path).rglob("*")) if is_picture(file)]:
+        elif found := [str(file) for file in pictures_in(Path(path))]:
             files += found
         else:
             raise UserError(f"{path}: this folder holds no pictures")

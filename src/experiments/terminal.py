@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -20,8 +19,9 @@ from experiments.evaluation import Evaluation
 from experiments.models import Classifier, layers
 from experiments.training import EpochResult
 
-# A file or a pipe has no width of its own: nothing is cut there.
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 300)
+console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 300  # a file or a pipe has no width of its own: nothing is cut there
 
 
 def show_start(config: Config, splits: Splits, device: torch.device) -> None:

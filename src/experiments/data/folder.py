@@ -13,7 +13,7 @@ from rich.progress import track
 
 from experiments.config import ImageFolder, UserError
 from experiments.data.images import Images
-from experiments.data.pictures import is_picture, read_picture
+from experiments.data.pictures import pictures_in, read_picture
 from experiments.data.splitting import split
 
 log = logging.getLogger(__name__)
@@ -59,12 +59,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 
 def _read(folder: Path, classes: tuple[str, ...], config: ImageFolder) -> Images:
-    files = [
-        (file, label)
-        for label, name in enumerate(classes)
-        for file in sorted((folder / name).rglob("*"))
-        if is_picture(file)
-    ]
+    files = [(file, label) for label, name in enumerate(classes) for file in pictures_in(folder / name)]
     labels = np.array([label for _, label in files], dtype=np.int64)
     empty = [name for name, count in zip(classes, np.bincount(labels, minlength=len(classes))) if not count]
     if empty and (folder.name != "test" or not files):

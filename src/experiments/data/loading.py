@@ -10,7 +10,7 @@ import numpy as np
 from experiments.config import Cifar, Data, Extra, ImageFolder, UserError
 from experiments.data import cifar, digits, folder
 from experiments.data.images import Images, Splits
-from experiments.data.pictures import is_picture, read_picture
+from experiments.data.pictures import pictures_in, read_picture
 from experiments.data.splitting import split
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def _with_extra(splits: Splits, extra: tuple[Extra, ...], image_size: int) -> Sp
 
 def _pictures(path: Path) -> list[Path]:
     if path.is_dir():
-        found = [file for file in sorted(path.rglob("*")) if is_picture(file)]
+        found = pictures_in(path)
         if not found:
             raise UserError(f"data.extra: {path} holds no pictures")
         return found

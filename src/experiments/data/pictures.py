@@ -11,10 +11,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from experiments.config import UserError
 
 
-def is_picture(file: Path) -> bool:
-    """Whether a file of a folder is taken for a picture: by its ending, which Pillow must know how to open."""
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files in a folder and in those below it, sorted: all whose ending is one that Pillow opens."""
     kinds = Image.registered_extensions()
-    return kinds.get(file.suffix.lower()) in Image.OPEN and file.is_file() and not file.name.startswith(".")
+    files = (file for file in folder.rglob("[!.]*") if kinds.get(file.suffix.lower()) in Image.OPEN)
+    return sorted(file for file in files if file.is_file())
 
 
 def read_picture(source: Path | IO[bytes], image_size: int) -> np.ndarray:
