@@ -7,7 +7,8 @@ import pytest
 
 from conftest import ROOT, train_py
 from experiments.composition import check, load
-from experiments.config import Config, UserError
+from experiments.config import UserError
+from experiments.parsing import parse
 
 CONF = ROOT / "conf"
 GROUPS = sorted(
@@ -40,7 +41,7 @@ def test_the_notebook_preset_differs_in_split_and_weights():
 def test_every_choice_of_every_group_composes(group, choice, tmp_path):
     root = [f"data.root={tmp_path}"] if choice == "image_folder" else []
     config = load([f"{group}={choice}", *root])
-    assert Config.parse(config.to_dict()) == config
+    assert parse(config.to_dict()) == config
 
 
 @pytest.mark.parametrize("preset", [file.stem for file in (CONF / "experiment").glob("*.yaml")])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
-from experiments import models
+from experiments import exporting, models
 from experiments.composition import load
 from experiments.config import Adam, Model, UserError
 from experiments.training import make_optimizer
@@ -155,7 +155,7 @@ class Peeking(Net):
 def test_a_tutorials_network_is_built_and_can_be_logged(here):
     (here / "tutorial.py").write_text(TUTORIAL)
     model = models.build(Model("tutorial.Net", {}), 5, (3, 16, 16), MEAN, STD)
-    models.check_export(model, "tutorial.Net", (3, 16, 16))
+    exporting.check_export(model, "tutorial.Net", (3, 16, 16))
     assert model.training and model(torch.zeros((7, 3, 16, 16), dtype=torch.uint8)).shape == (7, 5)
 
 
@@ -164,7 +164,7 @@ def test_a_network_that_cannot_be_logged_is_said_before_training(name, here):
     (here / "tutorial.py").write_text(TUTORIAL)
     model = models.build(Model(f"tutorial.{name}", {}), 5, (3, 16, 16), MEAN, STD)
     with pytest.raises(UserError, match=rf"tutorial\.{name}: cannot be exported: .*use tensor operations"):
-        models.check_export(model, f"tutorial.{name}", (3, 16, 16))
+        exporting.check_export(model, f"tutorial.{name}", (3, 16, 16))
 
 
 def test_wrong_logits_are_said(own):

@@ -1,6 +1,9 @@
 """The README speaks the truth: its commands are CI's, they are understood, and its network trains."""
 
 import re
+import shlex
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -24,14 +27,19 @@ def test_ci_takes_its_commands_from_the_readme():
 
 
 def overrides(command):
-    import shlex
-
     return [word for word in shlex.split(command) if not word.startswith("-")]
 
 
 @pytest.mark.parametrize("command", [c for c in TRAINS if "filtres" not in c and "tiny" not in c])
 def test_every_command_is_understood(command):
     check([word for word in overrides(command) if "extra" not in word])
+
+
+@pytest.mark.parametrize("command", re.findall(r"python (scripts/.*)", README))
+def test_every_script_has_the_options_that_it_is_shown_with(command):
+    script, *words = shlex.split(command.split("|")[0])
+    shown = subprocess.run([sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True).stdout
+    assert all(word in shown for word in words if word.startswith("--"))
 
 
 def test_the_mistakes_are_reported_as_printed():

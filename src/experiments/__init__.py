@@ -5,10 +5,15 @@ result = run("data=digits", "training.epochs=3")
 best = load("best")
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from experiments.notebook import images, load, run
+
+# Read by mlflow when it is imported, wherever that is.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # three files of a few kilobytes
 
 __version__ = "0.1.0"
 __all__ = ["images", "load", "run"]

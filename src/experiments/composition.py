@@ -3,7 +3,7 @@
     check(["data=digits", "model.filtres=64"])   # UserError: model.filtres: ... did you mean model.filters?
 
 Hydra stops at the first override it cannot apply. So where it stops, the overrides are taken one by one here: those
-that cannot apply are described, the others are composed and checked by `Config.parse`.
+that cannot apply are described, the others are composed and checked by `parsing.parse`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import MODELS, Config, UserError, unknown_key
+from experiments import parsing
+from experiments.config import MODELS, Config, UserError
+from experiments.parsing import unknown_key
 
 REFUSALS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra raises for overrides it cannot apply
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -51,7 +53,7 @@ def parse(composed: DictConfig, problems: Sequence[str] = ()) -> Config:
         UserError: listing `problems` and every mistake found here.
     """
     try:
-        config = Config.parse(_resolved(composed))
+        config = parsing.parse(_resolved(composed))
     except UserError as error:
         raise UserError("\n".join([*problems, str(error)])) from None
     if problems:
@@ -176,7 +178,7 @@ def _unknown_choice(group: str, choice: str, options: Sequence[str]) -> str:
 
 
 def _only_composed(overrides: Sequence[str], composed: DictConfig) -> list[str]:
-    """Mistakes that `Config.parse` cannot know of, because they are none for a run that is only read back."""
+    """Mistakes that `parsing.parse` cannot know of, because they are none for a run that is only read back."""
     problems = _wrong_types_of_own_network(overrides, composed)
     data = composed.get("data") or {}
     root = OmegaConf.select(composed, "data.root", throw_on_missing=False)

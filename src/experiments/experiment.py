@@ -56,7 +56,9 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
     model = models.build(config.model, len(splits.classes), splits.image_shape, config.data.mean, config.data.std)
     terminal.show_start(config, splits, device)
     if config.model.target not in MODELS and config.tracking.uri:
-        models.check_export(model, config.model.target, splits.image_shape)
+        from experiments import exporting
+
+        exporting.check_export(model, config.model.target, splits.image_shape)
     fingerprint = identity.fingerprint(config, device.type, splits.digest)
     with (
         identity.hold(_folder(config, fingerprint)) as folder,

@@ -6,23 +6,18 @@ trained.probabilities(trained.splits().test.pixels)
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow.artifacts
 import numpy as np
 import torch
 import yaml
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # three files of a few kilobytes
-
-import mlflow.artifacts
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from experiments import evaluation, models
+from experiments import evaluation, models, store
 from experiments.composition import complete
 from experiments.config import Config, UserError
 from experiments.data import Images, Splits
@@ -84,7 +79,7 @@ def find(which: str, experiment: str | None = None, metric: str = "best/val_loss
         raise UserError(
             f"{uri.removeprefix('sqlite:///')}: there are no runs here; train one: python train.py data=digits"
         )
-    client = MlflowClient(uri)
+    client = store.connect(uri)
     known = {found.name: found.experiment_id for found in client.search_experiments()}
     if experiment is not None and experiment not in known:
         raise UserError(f"--experiment {experiment}: there is none of that name; there are {', '.join(known)}")

@@ -5,32 +5,23 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import importlib.metadata
 import json
-import logging
-import os
-import shutil
 import subprocess
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
-
 import filelock
 import numpy as np
-import requests
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
     DatasetInput,
     InputTag,
     LifecycleStage,
-    LoggedModel,
     LoggedModelOutput,
     Metric,
     Param,
@@ -38,13 +29,11 @@ from mlflow.entities import (
     RunTag,
 )
 
+from experiments import exporting, store
 from experiments.config import Config, UserError
 from experiments.data import Splits
 from experiments.models import Classifier
 from experiments.runs import Trained
-
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial MLflow database tables..."
-logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class Tracker:
@@ -59,7 +48,7 @@ class Tracker:
     def __init__(self, config: Config, fingerprint: str, overrides: Sequence[str], splits: Splits) -> None:
         assert config.tracking.uri is not None
         self.uri = config.tracking.uri.rstrip("/")
-        self.client = _connect(self.uri)
+        self.client = store.connect(self.uri)
         experiment_id = self._experiment(config)
         run = self._newest(experiment_id, fingerprint) if config.resume else None
         if run is None:
@@ -170,7 +159,7 @@ class Tracker:
         logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model"
-            save_model(model, path, example, classes, logged)
+            exporting.save_model(model, path, example, classes, logged)
             self.client.log_model_artifacts(logged.model_id, str(path))
         self.client.finalize_logged_model(logged.model_id, "READY")
         self.client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -241,77 +230,6 @@ class NoTracker:
 
     def hint(self) -> str:
         return f"ls {self._results.parent}"
-
-
-def save_model(model: Classifier, path: Path, example: np.ndarray, classes: Sequence[str], logged: LoggedModel) -> None:
-    """An MLflow model that loads without pickle and takes raw uint8 pictures in any number.
-
-    `mlflow.pytorch.load_model` gives the network (logits); `mlflow.pyfunc.load_model` and `mlflow models serve` go
-    through `serving.py` (a probability for every class name).
-    """
-    import mlflow.pytorch  # this and what follows take 1 s
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-
-    from experiments import serving
-
-    signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))]),
-        Schema([ColSpec(DataType.double, name) for name in classes]),
-    )
-    packages = ("mlflow", "numpy", "pandas", "torch")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No complete tensor found")  # torch.export says it of the plainest models
-        mlflow.pytorch.save_model(
-            model.cpu(),
-            str(path),
-            mlflow_model=Model(run_id=logged.source_run_id, model_uuid=logged.model_id, model_id=logged.model_id),
-            signature=signature,
-            input_example=example,
-            serialization_format="pt2",
-            code_paths=[serving.__file__],
-            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in packages],
-            metadata={"classes": list(classes), "preprocessing": "raw uint8 RGB pictures, normalised inside the model"},
-        )
-    (path / "data" / "classes.json").write_text(json.dumps(list(classes), ensure_ascii=False), encoding="utf-8")
-    described = Model.load(str(path))
-    described.flavors["python_function"]["loader_module"] = Path(serving.__file__).stem
-    described.save(str(path / "MLmodel"))
-
-
-def _connect(uri: str) -> MlflowClient:
-    """A client whose store is there and has its schema.
-
-    Raises:
-        UserError: where a server does not answer; MLflow itself would try for minutes.
-    """
-    if uri.startswith("http"):
-        try:
-            requests.get(f"{uri}/health", timeout=5).raise_for_status()
-        except requests.RequestException as error:
-            raise UserError(f"tracking.uri={uri}: no MLflow server answers there ({type(error).__name__})") from None
-    elif uri.startswith("sqlite:///"):
-        _create_store(Path(uri.removeprefix("sqlite:///")))
-    try:
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
-    except Exception as error:  # SQLAlchemy's, a database driver's that is not installed, MLflow's own
-        raise UserError(f"tracking.uri={uri}: cannot be used ({str(error).splitlines()[0]})") from None
-    return client
-
-
-def _create_store(database: Path) -> None:
-    """A new SQLite store, whole or not at all: its schema takes seconds, in which other runs start or this one dies."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(database.with_name(f".{database.name}.lock")):
-        if database.exists():
-            return
-        for left in database.parent.glob(".mlflow-*"):  # by a process that died here
-            shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow-") as folder:
-            partial = Path(folder) / "new.db"
-            MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
-            partial.replace(database)
 
 
 def _name(config: Config, overrides: Sequence[str], fingerprint: str) -> str:

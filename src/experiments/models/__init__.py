@@ -78,30 +78,6 @@ def build(
     return model.train()
 
 
-def check_export(model: Classifier, target: str, image_shape: tuple[int, int, int]) -> None:
-    """Make sure before training that the model can be logged: it must give the same answers once it is exported.
-
-    Raises:
-        UserError: where `torch.export` cannot take the network, or fixes its batch size.
-    """
-    advice = "a network must not look at values or at the batch size in Python; use tensor operations"
-    dynamic = ({0: torch.export.Dim.AUTO},)
-    training = model.training
-    try:
-        exported = torch.export.export(
-            model.eval(), (torch.zeros((2, *image_shape), dtype=torch.uint8),), None, dynamic_shapes=dynamic
-        )
-        for count in (1, 3, 5):
-            pictures = torch.randint(0, 256, (count, *image_shape), dtype=torch.uint8, generator=torch.Generator())
-            torch.testing.assert_close(exported.module()(pictures), model(pictures))
-    except Exception as error:  # torch.export has no error class of its own
-        raise UserError(
-            f"model._target_={target}: cannot be exported: {str(error).splitlines()[0]}; {advice}"
-        ) from None
-    finally:
-        model.train(training)
-
-
 def layers(model: Classifier, image_shape: tuple[int, int, int]) -> list[tuple[str, tuple[int, ...], int]]:
     """(kind, output shape of one picture, parameters) of every layer, in the order in which they run."""
     rows: list[tuple[str, tuple[int, ...], int]] = []

@@ -1,0 +1,52 @@
+"""MLflow's store: found, or created whole."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+import filelock
+import requests
+from mlflow import MlflowClient
+
+from experiments.config import UserError
+
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial MLflow database tables..."
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client whose store is there and has its schema.
+
+    Raises:
+        UserError: where a server does not answer; MLflow itself would try for minutes.
+    """
+    if uri.startswith("http"):
+        try:
+            requests.get(f"{uri}/health", timeout=5).raise_for_status()
+        except requests.RequestException as error:
+            raise UserError(f"tracking.uri={uri}: no MLflow server answers there ({type(error).__name__})") from None
+    elif uri.startswith("sqlite:///"):
+        _create_store(Path(uri.removeprefix("sqlite:///")))
+    try:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:  # SQLAlchemy's, a database driver's that is not installed, MLflow's own
+        raise UserError(f"tracking.uri={uri}: cannot be used ({str(error).splitlines()[0]})") from None
+    return client
+
+
+def _create_store(database: Path) -> None:
+    """A new SQLite store, whole or not at all: its schema takes seconds, in which other runs start or this one dies."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(database.with_name(f".{database.name}.lock")):
+        if database.exists():
+            return
+        for left in database.parent.glob(".mlflow-*"):  # by a process that died here
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow-") as folder:
+            partial = Path(folder) / "new.db"
+            MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+            partial.replace(database)
