@@ -71,7 +71,8 @@ def complete(saved: Mapping[str, Any]) -> Config:
     with _hydra():
         base = compose("config", overrides=groups)
     OmegaConf.set_struct(base, False)
-    base.model = saved["model"]  # has no defaults but those that it was saved with
+    if base.model["_target_"] != saved["model"]["_target_"]:
+        base.model = saved["model"]  # a network of one's own has no defaults but those that it was saved with
     return parse(OmegaConf.merge(base, saved))  # type: ignore[arg-type]
 
 

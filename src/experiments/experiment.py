@@ -77,8 +77,7 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
         train_batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)
         validation_batches = Batches(splits.validation, evaluation.BATCH, device)
-        balanced = config.training.class_weights == "balanced"
-        weights = torch.tensor(splits.train.balancing_weights, dtype=torch.float32, device=device) if balanced else None
+        weights = _class_weights(config, splits, device)
         with terminal.EpochLog(config.training.epochs, len(splits.train)) as log:
             epochs = state.remaining(config.training.epochs)
             for epoch in training.train(
@@ -123,6 +122,14 @@ def _tracked(
         if not tracker.finished:  # else nothing is left to do but to tell, and that may fail without harm
             tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
+
+
+def _class_weights(config: Config, splits: Splits, device: torch.device) -> torch.Tensor | None:
+    import torch
+
+    if config.training.class_weights == "none":
+        return None
+    return torch.tensor(splits.train.balancing_weights, dtype=torch.float32, device=device)
 
 
 def _example(splits: Splits) -> np.ndarray:
