@@ -7,6 +7,7 @@ load("best").metrics
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 from pathlib import Path
@@ -127,13 +128,13 @@ class Result:
             UserError: where the file is not a picture.
         """
         if isinstance(picture, Image.Image | np.ndarray):
-            buffer = io.BytesIO()
-            (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(buffer, "png")
-            picture = io.BytesIO(buffer.getvalue())
+            image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+            picture = io.BytesIO()
+            image.save(picture, "png")
         (answer,) = prediction.predict(self._trained, [str(picture) if isinstance(picture, Path) else picture])
         if isinstance(answer, UserError):
             raise answer
-        return answer
+        return answer if isinstance(picture, str | Path) else dataclasses.replace(answer, file="picture")
 
     def show(self, index: int) -> figures.Figure:
         """Test picture number `index` with what the network says of it; the title tells the truth."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import functools
 import io
 import json
 import platform
@@ -58,12 +59,12 @@ class Content:
     statement: str
     environment: Mapping[str, str]
 
-    @property
+    @functools.cached_property
     def confidence(self) -> np.ndarray:
         """Probability of the predicted class, (N,)."""
         return self.probabilities.max(axis=1)
 
-    @property
+    @functools.cached_property
     def said(self) -> np.ndarray:
         """Predicted class, (N,)."""
         return self.probabilities.argmax(axis=1)
@@ -78,6 +79,7 @@ def write(folder: Path, content: Content) -> None:
         drawn = _figures(content)
         for name, figure in drawn.items():
             figure.savefig(folder / "figures" / f"{name}.png", dpi=110)
+            figure.set_layout_engine("none")  # it is laid out now: again, for the page, would take a second in all
         page = _page(content, drawn, configuration)
     (folder / "report.html").write_text(page, encoding="utf-8")
     classes = content.images.classes

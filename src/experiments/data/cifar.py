@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from experiments.config import Cifar, UserError
-from experiments.data.download import fetch
 from experiments.data.images import Images
 
 _reconstruct = np.zeros(0).__reduce__()[0]  # how numpy itself rebuilds an array, under the two names that it had
@@ -62,6 +61,8 @@ def load(config: Cifar) -> tuple[Images, Images]:
     folder = root / layout.folder
     files = (*layout.train, layout.test, layout.meta)
     if not all((folder / file).exists() for file in files):
+        from experiments.data.download import fetch  # a quarter of a second of imports
+
         fetch(config.urls, config.sha256, root, layout.folder, files)
     names = _read(folder / layout.meta).get(layout.names)
     if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
