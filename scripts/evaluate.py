@@ -25,7 +25,7 @@ def main() -> None:
     found = retesting.retest(trained, arguments.data, arguments.overrides, arguments.split)
     terminal.show_results(found.metrics)
     terminal.show_test(found.test, found.classes)
-    terminal.show_next(found.name, found.run_id, "mlflow ui")
+    terminal.show_next(found.name, found.run_id, "mlflow ui", usable=False)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
         _tracked(config, fingerprint, overrides, splits, folder) as tracker,
     ):
         if tracker.finished:
-            terminal.show_finished(tracker.name, tracker.run_id, tracker.results(), tracker.hint())
+            terminal.show_finished(tracker.name, tracker.run_id, tracker.results(), tracker.hint(), tracker.usable)
             return _result(config, tracker, tracker.results())
         state = checkpoint.State.fresh(model.to(device), config)
         saved = folder / "checkpoint.pt"
@@ -97,7 +97,7 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
         tracker.finish(results, folder / "artifacts", model, _example(splits), splits.classes)
     terminal.show_results(results)
     terminal.show_test(content.test, splits.classes)
-    terminal.show_next(tracker.name, tracker.run_id, tracker.hint())
+    terminal.show_next(tracker.name, tracker.run_id, tracker.hint(), tracker.usable)
     return _result(config, tracker, results)
 
 

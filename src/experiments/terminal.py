@@ -113,10 +113,10 @@ def show_continued(name: str, epochs: int) -> None:
     console.print(f"\ncontinuing run [bold]{escape(name)}[/bold] after epoch {epochs}\n")
 
 
-def show_finished(name: str, run_id: str, results: Mapping[str, float], hint: str) -> None:
+def show_finished(name: str, run_id: str, results: Mapping[str, float], hint: str, usable: bool) -> None:
     console.print("\nthis run is finished already; these are its results (resume=false trains anew)")
     show_results(results)
-    show_next(name, run_id, hint)
+    show_next(name, run_id, hint, usable)
 
 
 def show_results(results: Mapping[str, float]) -> None:
@@ -145,9 +145,13 @@ def show_test(test: Evaluation, classes: Sequence[str]) -> None:
     console.print(f"most confused: {'; '.join(pairs) or 'nothing'}", markup=False)
 
 
-def show_next(name: str, run_id: str, hint: str) -> None:
+def show_next(name: str, run_id: str, hint: str, usable: bool = True) -> None:
+    """The run's name and id, and what to type next; only a training run that MLflow holds is `usable`."""
     console.print(f"\nrun [bold]{escape(name)}[/bold] ({run_id})")
     console.print(f"look at it:   {hint}", markup=False)
+    if usable:
+        console.print(f"use it:       python scripts/predict.py PICTURE --run {run_id[:8]}", markup=False)
+        console.print(f"ask it why:   python scripts/explain.py --mistakes 12 --sheet --run {run_id[:8]}", markup=False)
 
 
 def show_predictions(name: str, run_id: str, rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> None:

@@ -45,6 +45,8 @@ class Tracker:
         finished: the run was finished before; there is nothing left to do.
     """
 
+    usable = True  # by the scripts, which bring runs back from MLflow
+
     def __init__(self, config: Config, fingerprint: str, overrides: Sequence[str], splits: Splits) -> None:
         assert config.tracking.uri is not None
         self.uri = config.tracking.uri.rstrip("/")
@@ -198,6 +200,7 @@ class NoTracker:
     """Keeps no run anywhere but in `folder`; for `tracking=none`."""
 
     run_id = "none"
+    usable = False
 
     def __init__(self, folder: Path, config: Config, fingerprint: str) -> None:
         self._results = folder / "results.json"
