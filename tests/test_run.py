@@ -253,6 +253,21 @@ def test_a_finished_run_stays_finished_whatever_happens_while_it_is_told(here, m
     assert MlflowClient("sqlite:///mlflow.db").get_run(first.run_id).info.status == "FINISHED"
 
 
+def test_a_run_that_died_on_its_last_step_is_finished(here):
+    """All is written but the status: nothing is written twice, and the numbers stay."""
+    from mlflow import MlflowClient
+
+    overrides = [*DIGITS, "training.epochs=1", "model.filters=4"]
+    first = run(compose(overrides))
+    client = MlflowClient("sqlite:///mlflow.db")
+    client.update_run(first.run_id, status="RUNNING")
+    again = run(compose(overrides))
+    found = client.get_run(first.run_id)
+    assert again.metrics == first.metrics and again.run_id == first.run_id and found.info.status == "FINISHED"
+    assert len(found.outputs.model_outputs) == len(client.search_logged_models([found.info.experiment_id])) == 1
+    assert all(len(client.get_metric_history(first.run_id, name)) == 1 for name in found.data.metrics)
+
+
 def test_a_damaged_checkpoint_is_not_used(here, caplog):
     overrides = [*DIGITS, "tracking=none", "training.epochs=1"]
     first = run(compose(overrides))

@@ -155,7 +155,7 @@ class Tracker:
         found = self.client.search_logged_models([self.experiment_id], filter_string=f"source_run_id = '{self.run_id}'")
         for logged in found:
             if str(logged.status) == "READY":
-                self.client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+                self._link(logged.model_id)
                 return
             self.client.delete_logged_model(logged.model_id)
         logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
@@ -164,7 +164,13 @@ class Tracker:
             exporting.save_model(model, path, example, classes, logged)
             self.client.log_model_artifacts(logged.model_id, str(path))
         self.client.finalize_logged_model(logged.model_id, "READY")
-        self.client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        self._link(logged.model_id)
+
+    def _link(self, model_id: str) -> None:
+        """Show the model as an output of the run; MLflow refuses to be told twice."""
+        outputs = self.client.get_run(self.run_id).outputs
+        if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+            self.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=0)])
 
     def hint(self) -> str:
         """What to type to look at the run."""
