@@ -5,7 +5,6 @@ python scripts/explore.py data=image_folder data.root=pictures data.image_size=6
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from experiments.command_line import reported
@@ -21,7 +20,6 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     if not 0.5 <= arguments.similarity <= 1:
         parser.error(f"--similarity {arguments.similarity:g}: must be from 0.5 to 1")
-    sys.stdout.reconfigure(errors="replace")
     explore(arguments.overrides, arguments.similarity)
 
 

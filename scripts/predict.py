@@ -7,6 +7,7 @@ import argparse
 import csv
 import json
 import sys
+from pathlib import Path
 
 from experiments.command_line import add_run_arguments, reported
 
@@ -16,7 +17,7 @@ def main() -> int:
     parser.add_argument("pictures", nargs="+", help="files, folders, or - for a picture on standard input")
     add_run_arguments(parser)
     parser.add_argument("--top", type=int, default=3, help="so many classes a picture (default: 3)")
-    parser.add_argument("--save", metavar="FOLDER", help="write an annotated picture for each there")
+    parser.add_argument("--save", metavar="FOLDER", type=Path, help="write an annotated picture for each there")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of {file, class, probability, top}")
     form.add_argument("--csv", action="store_true", help="print file,class,probability,top")
@@ -27,29 +28,32 @@ def main() -> int:
 
     from experiments import prediction, runs, terminal  # torch and mlflow take seconds: not for --help
 
-    files = prediction.find_pictures(arguments.pictures)
+    files, errors = prediction.find_pictures(arguments.pictures)
     trained = runs.load(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
     sources = [sys.stdin.buffer if file == "-" else file for file in files]
-    found, bad = [], 0
+    found, requests, taken = [], [], set()
     for answer in prediction.predict(trained, sources):
         if isinstance(answer, ValueError):
-            bad += 1
-            print(answer, file=sys.stderr)
+            errors.append(answer)
             continue
-        found.append(answer)
+        found.append(answer.to_dict(arguments.top))
+        if arguments.request:
+            requests.append(answer.pixels.tolist())
         if arguments.save:
-            print(prediction.save(answer, arguments.save, arguments.top), file=sys.stderr)
+            print(prediction.save(answer, arguments.save, arguments.top, taken), file=sys.stderr)
+    print(*errors, sep="\n", end="\n" if errors else "", file=sys.stderr)
     if arguments.request:
-        print(json.dumps({"inputs": [answer.pixels.tolist() for answer in found]}))
+        print(json.dumps({"inputs": requests}))
     elif arguments.json:
-        print(json.dumps([answer.to_dict(arguments.top) for answer in found], indent=2, ensure_ascii=False))
-    elif arguments.csv:
-        rows = ([a.file, *a.top[0], " ".join(f"{name}={p:.4f}" for name, p in a.top[: arguments.top])] for a in found)
-        csv.writer(sys.stdout, lineterminator="\n").writerows([("file", "class", "probability", "top"), *rows])
+        print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        rows = [(answer.file, answer.top[: arguments.top]) for answer in found]
-        terminal.show_predictions(trained.name, trained.run_id, rows)
-    return 2 if bad else 0
+        rows = [(row["file"], [(entry["class"], entry["probability"]) for entry in row["top"]]) for row in found]
+        if arguments.csv:
+            lines = ([file, *top[0], " ".join(f"{name}={share:.4f}" for name, share in top)] for file, top in rows)
+            csv.writer(sys.stdout, lineterminator="\n").writerows([("file", "class", "probability", "top"), *lines])
+        else:
+            terminal.show_predictions(trained.name, trained.run_id, rows)
+    return 2 if errors else 0
 
 
 if __name__ == "__main__":

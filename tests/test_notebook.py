@@ -16,7 +16,7 @@ def test_every_cell_runs(here, capsys):
     Image.fromarray(stripes).save("tiger.jpg")
     small = '["data=digits", "data.split=first", "training.epochs=1", "model.filters=4", "threads=1"]'
     cells = [cell.replace('["experiment=notebook"]', small).replace('"cifar10"', '"digits"') for cell in CELLS]
-    assert small in cells[0] and len(cells) == 13
+    assert small in cells[0] and len(cells) == 14
     scope: dict = {}
     for cell in cells:
         exec(cell, scope)

@@ -12,7 +12,7 @@ from PIL import Image
 from conftest import ROOT
 from experiments import notebook, runs
 from experiments.config import UserError
-from experiments.prediction import find_pictures, predict
+from experiments.prediction import find_pictures, predict, save
 from experiments.retesting import retest
 
 
@@ -90,10 +90,29 @@ def test_runs_are_found_by_what_names_them(store, trained):
 def test_folders_and_files_are_found(tmp_path):
     for name in ("b.JPG", "a.png", "notes.txt"):
         (tmp_path / name).touch()
-    assert find_pictures([str(tmp_path), "x"]) == [f"{tmp_path}/a.png", f"{tmp_path}/b.JPG", "x"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no pictures"):
-        find_pictures([str(tmp_path / "empty")])
+    files, empty = find_pictures([str(tmp_path), "x", str(tmp_path / "empty")])
+    assert files == [f"{tmp_path}/a.png", f"{tmp_path}/b.JPG", "x"]
+    assert [str(error) for error in empty] == [f"{tmp_path}/empty: this folder holds no pictures"]
+
+
+def test_annotated_pictures_do_not_overwrite_each_other(trained, test_images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a b.png", "a_b.png", "sub/a_b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(test_images.pixels[0].transpose(1, 2, 0)).save(tmp_path / name)
+    taken: set = set()
+    for answer in predict(trained, ["a b.png", "a_b.png", "sub/a_b.png", "sub/../a_b.png"]):
+        save(answer, tmp_path / "out", 3, taken)
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    with pytest.raises(UserError, match="nothing can be written there"):
+        save(answer, tmp_path / "a_b.png", 3, taken)
+
+
+def test_originals_do_not_fill_the_memory(trained, tmp_path):
+    Image.new("RGB", (3000, 2000)).save(tmp_path / "photo.png")
+    (answer,) = predict(trained, [str(tmp_path / "photo.png")])
+    assert max(answer.picture.size) <= 512 and answer.pixels.shape == (3, 32, 32)
 
 
 def test_evaluation_on_the_runs_own_test_set_is_counted(trained, store):
@@ -104,6 +123,10 @@ def test_evaluation_on_the_runs_own_test_set_is_counted(trained, store):
     assert found.metrics["test/loss"] == trained.metrics["test/loss"]
     client = MlflowClient(store)
     assert client.get_run(trained.run_id).data.tags["test_set_evaluations"] == "2"
+    trained_on = retest(trained, None, [], "train").metrics
+    assert trained_on.keys() >= {"train/accuracy", "train/loss"} and "test/accuracy" not in trained_on
+    retest(trained, "digits", [], "test")
+    assert client.get_run(trained.run_id).data.tags["test_set_evaluations"] == "3"
     child = client.get_run(found.run_id)
     assert child.data.tags["mlflow.parentRunId"] == trained.run_id and child.info.status == "FINISHED"
     assert {"report.html", "confusion_matrix.csv"} <= {file.path for file in client.list_artifacts(found.run_id)}
@@ -119,6 +142,10 @@ def test_evaluation_on_other_pictures_matches_classes_by_name(trained, test_imag
     found = retest(trained, "image_folder", [f"data.root={tmp_path}/set"], None)
     assert found.test.support.tolist() == [0, 0, 0, 6, 0, 0, 0, 6, 0, 0]
     assert found.metrics["test/accuracy"] > 0.5
+    shutil.rmtree(tmp_path / "set/7")
+    assert retest(trained, "image_folder", [f"data.root={tmp_path}/set"], None).test.confusion.sum() == 6
+    with pytest.raises(UserError, match="seed=3: only keys of the data"):
+        retest(trained, None, ["seed=3"], None)
     (tmp_path / "set/3").rename(tmp_path / "set/three")
     with pytest.raises(UserError, match="does not know three; it knows 0, 1"):
         retest(trained, "image_folder", [f"data.root={tmp_path}/set"], None)
@@ -133,6 +160,13 @@ def test_a_result_in_a_notebook(store, trained, test_images):
     picture = test_images.pixels[0].transpose(1, 2, 0)
     answers = [result.predict(picture), result.predict(Image.fromarray(picture))]
     assert {answer.top[0] for answer in answers} == {(answers[0].top[0])}
+    turned = Image.fromarray(picture)
+    turned.getexif()[0x0112] = 6
+    assert result.predict(turned).picture.getpixel((0, 0)) == Image.fromarray(picture).getpixel((0, 31))
+    assert result.predict(Image.fromarray(picture).convert("CMYK")).top
+    with pytest.raises(UserError, match="pixels must be uint8"):
+        result.predict(picture.astype(float))
+    assert result.confusion.loc["3", "3"] == result.confusion.to_numpy()[3, 3]
     for figure in (result.plot(), result.plot_confusion(), result.show(0)):
         assert figure._repr_png_().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="no such file"):

@@ -1,13 +1,16 @@
 """The report: one file, nothing from elsewhere, and the right numbers in it."""
 
+import base64
+import io
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from experiments import report
+from experiments import report, runs
 from experiments.composition import load as compose
 from experiments.data import Images
 from experiments.evaluation import score
@@ -37,6 +40,32 @@ def test_every_filled_cell_has_pictures(page):
     counts = re.findall(r'data-cell="(\d+,\d+)"[^>]*?><span class="count">(\d+)<', page)
     assert counts and {cell for cell, _ in counts} == cells.keys()
     assert all(len(cells[cell]) == min(int(count), 24) for cell, count in counts)
+
+
+def test_the_pictures_are_the_right_ones(page, finished):
+    """Each cell's first picture, cut out of the sheet, is the test picture of that cell that the network was surest of."""
+    trained = runs.load(uri=f"sqlite:///{finished[0]}/mlflow.db")
+    test = trained.splits().test
+    probabilities = trained.probabilities(test.pixels)
+    said, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    data = re.search(r"--sprite: url\(data:image/webp;base64,([^)]*)\)", page)[1]
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
+    columns = int(re.search(r"const columns = (\d+)", page)[1])
+    for cell, pictures in json.loads(re.search(r"const cells = (\{.*?\});", page)[1]).items():
+        true, predicted = map(int, cell.split(","))
+        rows = np.flatnonzero((test.labels == true) & (said == predicted))
+        surest = rows[confidence[rows].argmax()]
+        place, probability = pictures[0]
+        assert probability == pytest.approx(confidence[surest], abs=0.001)
+        top, left = place // columns * 32, place % columns * 32
+        shown = sheet[top : top + 32, left : left + 32]
+        assert np.abs(shown - test.pixels[surest].transpose(1, 2, 0)).mean() < 8
+    mistakes = page.split("The most confident mistakes")[1].split("Right, but")[0]
+    worst = int(np.where(said != test.labels, confidence, 0).argmax())
+    first = re.search(r"</i>(\d), taken for (\d) <span class=\"soft\">(\d+) %", mistakes)
+    assert first.groups() == (str(test.labels[worst]), str(said[worst]), f"{100 * confidence[worst]:.0f}")
+    mean, accuracy, share = report.calibration(confidence, said == test.labels)
+    assert f"<b>{(share * abs(accuracy - mean)).sum():.3f}</b><span>expected calibration error" in page
 
 
 def test_wilson_interval_is_scipys():

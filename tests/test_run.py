@@ -197,7 +197,7 @@ def test_resume_false_trains_anew_and_without_mlflow_results_stay_in_outputs(her
 
 def strange(here, test_pictures):
     """Folders of pictures whose classes have the names that break things."""
-    for label, name in enumerate(("[x]", "c+", "c*", "\U0001f642")):
+    for label, name in enumerate(("[x] $_$", "c+", "c*", "\U0001f642")):
         for number in range(8):
             path = here / f"set/{'train' if number < 8 - test_pictures else 'test'}/{name}/{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +222,7 @@ def test_strange_names_and_a_single_test_picture(here, capsys):
     for _ in range(2):
         result = run(compose(overrides))
         assert "[/y] z" in capsys.readouterr().out
-    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{here}/mlflow.db")
     model = mlflow.pytorch.load_model(f"runs:/{result.run_id}/model")
     assert model(torch.zeros((3, 3, 16, 16), dtype=torch.uint8)).shape == (3, 4)
 
@@ -232,7 +232,7 @@ def test_classes_that_differ_in_signs_alone_keep_their_metrics(here):
     assert len([name for name in result.metrics if name.startswith("test/f1/")]) == 4
     from mlflow import MlflowClient
 
-    logged = MlflowClient("sqlite:///mlflow.db").get_run(result.run_id).data.metrics
+    logged = MlflowClient(f"sqlite:///{here}/mlflow.db").get_run(result.run_id).data.metrics
     assert len([name for name in logged if name.startswith("test/f1/")]) == 4
 
 
@@ -250,7 +250,7 @@ def test_a_finished_run_stays_finished_whatever_happens_while_it_is_told(here, m
     monkeypatch.setattr(terminal, "show_finished", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(compose(overrides))
-    assert MlflowClient("sqlite:///mlflow.db").get_run(first.run_id).info.status == "FINISHED"
+    assert MlflowClient(f"sqlite:///{here}/mlflow.db").get_run(first.run_id).info.status == "FINISHED"
 
 
 def test_a_run_that_died_on_its_last_step_is_finished(here):
@@ -259,7 +259,7 @@ def test_a_run_that_died_on_its_last_step_is_finished(here):
 
     overrides = [*DIGITS, "training.epochs=1", "model.filters=4"]
     first = run(compose(overrides))
-    client = MlflowClient("sqlite:///mlflow.db")
+    client = MlflowClient(f"sqlite:///{here}/mlflow.db")
     client.update_run(first.run_id, status="RUNNING")
     again = run(compose(overrides))
     found = client.get_run(first.run_id)
@@ -283,7 +283,7 @@ def test_a_deleted_experiment_is_said(here):
 
     overrides = [*DIGITS, "training.epochs=1"]
     run(compose(overrides))
-    client = MlflowClient("sqlite:///mlflow.db")
+    client = MlflowClient(f"sqlite:///{here}/mlflow.db")
     client.delete_experiment(client.get_experiment_by_name("digits").experiment_id)
     with pytest.raises(UserError, match=r"tracking\.experiment=digits: was deleted"):
         run(compose(overrides))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 
@@ -13,6 +14,9 @@ from experiments.config import UserError
 @contextlib.contextmanager
 def reported(stopped: str = "stopped") -> Iterator[None]:
     """The user's mistakes and Ctrl-C end in a message and an exit code (2, 130); anything else in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # file names need not be UTF-8
     try:
         yield
     except UserError as error:

@@ -13,7 +13,10 @@ from torch.nn import functional
 
 from experiments.data.batches import Batches
 
-BATCH = 250  # pictures a batch; larger ones are slower on a CPU, whose caches they leave
+
+def batch_size(image_shape: tuple[int, ...]) -> int:
+    """Pictures a batch when nothing is learned: 250 of 32x32 (more leave a CPU's caches, and are slower), fewer large ones."""
+    return max(1, min(250, 250 * 32 * 32 // (image_shape[-1] * image_shape[-2])))
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
 
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
         train_batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)
-        validation_batches = Batches(splits.validation, evaluation.BATCH, device)
+        validation_batches = Batches(splits.validation, evaluation.batch_size(splits.image_shape), device)
         weights = _class_weights(config, splits, device)
         with terminal.EpochLog(config.training.epochs, len(splits.train)) as log:
             epochs = state.remaining(config.training.epochs)
@@ -90,7 +90,9 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
                 if stop:
                     break
 
-        logits = evaluation.predict(state.final_model(), Batches(splits.test, evaluation.BATCH, device), autocast)
+        logits = evaluation.predict(
+            state.final_model(), Batches(splits.test, evaluation.batch_size(splits.image_shape), device), autocast
+        )
         content = _report(config, tracker.name, overrides, splits, state, logits, device.type)
         results = _results(state, content.test, splits.classes)
         report.write(folder / "artifacts", content)

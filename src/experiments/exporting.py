@@ -41,7 +41,9 @@ def check_export(model: Classifier, target: str, image_shape: tuple[int, int, in
         model.train(training)
 
 
-def save_model(model: Classifier, path: Path, example: np.ndarray, classes: Sequence[str], logged: LoggedModel) -> None:
+def save_model(
+    model: Classifier, path: Path, example: np.ndarray, classes: Sequence[str], logged: LoggedModel, precision: str
+) -> None:
     """An MLflow model that loads without pickle and takes raw uint8 pictures in any number.
 
     `mlflow.pytorch.load_model` gives the network (logits); `mlflow.pyfunc.load_model` and `mlflow models serve` go
@@ -69,7 +71,8 @@ def save_model(model: Classifier, path: Path, example: np.ndarray, classes: Sequ
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in packages],
             metadata={"classes": list(classes), "preprocessing": "raw uint8 RGB pictures, normalised inside the model"},
         )
-    (path / "data" / "classes.json").write_text(json.dumps(list(classes), ensure_ascii=False), encoding="utf-8")
+    settings = json.dumps({"classes": list(classes), "precision": precision}, ensure_ascii=False)
+    (path / "data" / "serving.json").write_text(settings, encoding="utf-8")
     described = Model.load(str(path))
     described.flavors["python_function"]["loader_module"] = Path(serving.__file__).stem
     described.save(str(path / "MLmodel"))

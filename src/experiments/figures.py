@@ -49,8 +49,9 @@ def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) 
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     axes.set(xlabel="predicted class", ylabel="true class", title=title)
     if count <= 100:
-        axes.set_xticks(range(count), classes, rotation=90 if count > 5 else 0, fontsize=9 if count <= 25 else 5)
-        axes.set_yticks(range(count), classes, fontsize=9 if count <= 25 else 5)
+        names = [_shown(name) for name in classes]
+        axes.set_xticks(range(count), names, rotation=90 if count > 5 else 0, fontsize=9 if count <= 25 else 5)
+        axes.set_yticks(range(count), names, fontsize=9 if count <= 25 else 5)
     if count <= 25:
         for true, said in np.ndindex(confusion.shape):
             color = "white" if shares[true, said] > 0.5 else "black"
@@ -70,12 +71,13 @@ def prediction(picture: Image, pixels: np.ndarray, top: Sequence[tuple[str, floa
         axes.set_axis_off()
     names, probabilities = zip(*reversed(top))
     colors = [GREY] * (len(names) - 1) + [BLUE]
-    for bar, probability in zip(bars.barh([name[:20] for name in names], probabilities, color=colors), probabilities):
+    bars.barh(range(len(names)), probabilities, color=colors)
+    bars.set_yticks(range(len(names)), [_shown(name) for name in names])
+    for place, probability in enumerate(probabilities):
         inside = probability > 0.7
         x, align = (probability - 0.02, "right") if inside else (probability + 0.02, "left")
-        middle = bar.get_y() + bar.get_height() / 2
-        bars.text(x, middle, f"{probability:.1%}", va="center", ha=align, color="white" if inside else "black")
-    bars.set(xlim=(0, 1), title=f"{top[0][0]}: {top[0][1]:.1%}", xticks=[])
+        bars.text(x, place, f"{probability:.1%}", va="center", ha=align, color="white" if inside else "black")
+    bars.set(xlim=(0, 1), title=f"{_shown(top[0][0])}: {top[0][1]:.1%}", xticks=[])
     bars.spines[["top", "right", "bottom"]].set_visible(False)
     return figure
 

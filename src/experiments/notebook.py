@@ -18,6 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from experiments import evaluation, experiment, figures, models, prediction, runs
+from experiments.composition import check
 from experiments.composition import load as compose
 from experiments.config import UserError
 from experiments.data import Splits
@@ -30,6 +31,7 @@ def run(*overrides: str) -> Result:
     Raises:
         UserError: listing every mistake in `overrides`.
     """
+    check(overrides, multirun=False)
     config = compose(overrides)
     if config.tracking.uri is None:
         raise UserError("tracking=none: a notebook brings its results back from MLflow, so it needs tracking=mlflow")
@@ -101,9 +103,9 @@ class Result:
     def confusion(self) -> pd.DataFrame:
         """Test pictures by true class (rows) and predicted class (columns)."""
         matrix = runs.artifact(self._trained, "confusion_matrix.csv")
-        return pd.read_csv(io.StringIO(matrix), index_col=0, keep_default_na=False).rename_axis(
-            columns="predicted class"
-        )
+        counts = pd.read_csv(io.StringIO(matrix), index_col=0, keep_default_na=False).to_numpy()
+        names = pd.Index(self.classes, name="true class"), pd.Index(self.classes, name="predicted class")
+        return pd.DataFrame(counts, *names)
 
     def plot(self) -> figures.Figure:
         """Loss and accuracy against the epoch, with the best epoch marked."""
@@ -127,10 +129,14 @@ class Result:
         Raises:
             UserError: where the file is not a picture.
         """
-        if isinstance(picture, Image.Image | np.ndarray):
-            image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-            picture = io.BytesIO()
-            image.save(picture, "png")
+        if isinstance(picture, np.ndarray):
+            if (
+                picture.dtype != np.uint8
+                or picture.ndim not in (2, 3)
+                or (picture.ndim == 3 and picture.shape[2] not in (3, 4))
+            ):
+                raise UserError(f"pixels must be uint8 (H, W) or (H, W, 3), not {picture.dtype} {picture.shape}")
+            picture = Image.fromarray(picture)
         (answer,) = prediction.predict(self._trained, [str(picture) if isinstance(picture, Path) else picture])
         if isinstance(answer, UserError):
             raise answer

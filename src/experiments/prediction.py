@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from experiments.config import UserError
-from experiments.data.pictures import fit, open_picture, pictures_in
+from experiments.data.pictures import fit, open_picture, pictures_in, to_rgb
 from experiments.runs import Trained
 
-PICTURES_AT_ONCE = 250  # read before the network is asked: memory stays flat however many there are
+PICTURES_AT_ONCE = 250  # read before the network is asked
+SHOWN = 512  # pixels a side of an original that are kept, so that memory stays flat however many there are
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Prediction:
 
     Attributes:
         file: its path, or `-`.
-        picture: the original, upright, in RGB.
+        picture: the original, upright, in RGB, at no more than `SHOWN` pixels a side.
         pixels: what the network sees, uint8 (3, H, W).
         top: (class, probability) of all classes, the most probable first.
     """
@@ -43,7 +45,7 @@ class Prediction:
         return {"file": self.file, **ranked[0], "top": ranked}
 
 
-def predict(trained: Trained, sources: Sequence[str | IO[bytes]]) -> Iterator[Prediction | UserError]:
+def predict(trained: Trained, sources: Sequence[str | IO[bytes] | Image.Image]) -> Iterator[Prediction | UserError]:
     """A prediction for each picture, in their order; an error that names the file in place of one that cannot be read."""
     for start in range(0, len(sources), PICTURES_AT_ONCE):
         read = [_read(source, trained.image_size) for source in sources[start : start + PICTURES_AT_ONCE]]
@@ -53,12 +55,17 @@ def predict(trained: Trained, sources: Sequence[str | IO[bytes]]) -> Iterator[Pr
             yield item if isinstance(item, UserError) else Prediction(*item, _ranked(trained.classes, next(answers)))
 
 
-def _read(source: str | IO[bytes], image_size: int) -> tuple[str, Image.Image, np.ndarray] | UserError:
+def _read(source: str | IO[bytes] | Image.Image, image_size: int) -> tuple[str, Image.Image, np.ndarray] | UserError:
     try:
-        picture = open_picture(Path(source) if isinstance(source, str) else source)
+        if isinstance(source, Image.Image):
+            picture = to_rgb(source).copy()
+        else:
+            picture = open_picture(Path(source) if isinstance(source, str) else source)
     except UserError as error:
         return error
-    return (source if isinstance(source, str) else "-"), picture, fit(picture, image_size)
+    pixels = fit(picture, image_size)
+    picture.thumbnail((SHOWN, SHOWN))
+    return (source if isinstance(source, str) else "-"), picture, pixels
 
 
 def _ranked(classes: Sequence[str], probabilities: np.ndarray) -> tuple[tuple[str, float], ...]:
@@ -66,29 +73,35 @@ def _ranked(classes: Sequence[str], probabilities: np.ndarray) -> tuple[tuple[st
     return tuple((classes[index], float(probabilities[index])) for index in order)
 
 
-def find_pictures(paths: Sequence[str]) -> list[str]:
-    """The files that `paths` mean: a file is itself, whatever its name; a folder is all the pictures in it.
-
-    Raises:
-        UserError: where a folder holds no pictures.
-    """
+def find_pictures(paths: Sequence[str]) -> tuple[list[str], list[UserError]]:
+    """(files, folders without pictures): a file is itself, whatever its name; a folder is all the pictures in it."""
     files: list[str] = []
+    empty: list[UserError] = []
     for path in paths:
         if not Path(path).is_dir():
             files.append(path)
         elif found := [str(file) for file in pictures_in(Path(path))]:
             files += found
         else:
-            raise UserError(f"{path}: this folder holds no pictures")
-    return files
+            empty.append(UserError(f"{path}: this folder holds no pictures"))
+    return files, empty
 
 
-def save(prediction: Prediction, folder: str, count: int) -> Path:
-    """Write the annotated picture into `folder`; pictures of the same name in different folders do not overwrite each other."""
+def save(prediction: Prediction, folder: Path, count: int, taken: set[Path]) -> Path:
+    """Write the annotated picture into `folder`, under a name that is not `taken` yet, and is from now on.
+
+    Raises:
+        UserError: where nothing can be written there.
+    """
     from experiments import figures  # matplotlib takes half a second
 
-    name = "picture" if prediction.file == "-" else prediction.file.strip("./\\")
-    path = Path(folder) / (re.sub(r"[^\w.-]+", "_", name) + ".prediction.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figures.prediction(prediction.picture, prediction.pixels, prediction.top[:count]).savefig(path, dpi=120)
+    stem = "picture" if prediction.file == "-" else re.sub(r"[^\w.-]+", "_", prediction.file.lstrip("./"))[-150:]
+    names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+    path = next(path for name in names if (path := folder / f"{name}.prediction.png") not in taken)
+    taken.add(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        figures.prediction(prediction.picture, prediction.pixels, prediction.top[:count]).savefig(path, dpi=120)
+    except OSError as error:
+        raise UserError(f"--save {folder}: nothing can be written there ({error.strerror})") from None
     return path

@@ -58,6 +58,7 @@ class Content:
     layers: Sequence[tuple[str, tuple[int, ...], int]]
     statement: str
     environment: Mapping[str, str]
+    split: str = "test"
 
     @functools.cached_property
     def confidence(self) -> np.ndarray:
@@ -157,6 +158,7 @@ def _page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> 
         calibration_error=float((share * np.abs(accuracy - mean)).sum()),
         cards=_cards(content),
         statement=content.statement,
+        split=content.split,
         figures={name: _svg(drawn[name]) for name in ("curves", "calibration", "class_balance") if name in drawn},
         classes=classes,
         matrix=[

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
 from experiments import evaluation, models, report, tracking
+from experiments.composition import complete
 from experiments.composition import load as compose
-from experiments.config import Data, UserError
-from experiments.data import Images, Splits
+from experiments.config import Data, ImageFolder, UserError
+from experiments.data import Images
 from experiments.data import load as load_data
+from experiments.data.folder import load_all as load_folder
 from experiments.runs import Trained
 
 
@@ -29,23 +32,25 @@ class Retest:
     test: evaluation.Evaluation
     metrics: dict[str, float]
     classes: tuple[str, ...]
+    hint: str  # how to look at it
 
 
 def retest(trained: Trained, data: str | None, overrides: Sequence[str], split: str | None) -> Retest:
     """Evaluate a finished run on `split` (train, validation, test or all) of the data that name and overrides configure.
 
-    Without `data`, on its own test set, which counts as one more look at it. With other data, on all of it.
+    Without `data`, on the test set of its own; with `data`, on all of that. The metrics are called test/..., or
+    train/... and validation/... where that is what they are of.
 
     Raises:
         UserError: where the data cannot be read, or has a class that the network does not know.
     """
-    own = data is None and not overrides
-    chosen = trained.config.data if own else _configured(trained, data, overrides)
-    split = split or ("test" if own else "all")
-    images = _with_classes_of(trained, _part(load_data(chosen, trained.config.seed), split))
+    chosen = _configured(trained, data, overrides)
+    split = split or ("all" if data else "test")
+    images = _with_classes_of(trained, _part(chosen, trained.config.seed, split))
     logits = trained.logits(images.pixels)
     test = evaluation.score(logits, torch.from_numpy(images.labels))
-    looks = tracking.count_test_evaluation(trained) if own and split == "test" else 0
+    looked = chosen == trained.config.data and split in ("test", "all")
+    looks = tracking.count_test_evaluation(trained) if looked else 0
     name = f"{trained.name} on {chosen.name} ({split})"
     shape = (3, trained.image_size, trained.image_size)
     content = report.Content(
@@ -58,6 +63,7 @@ def retest(trained: Trained, data: str | None, overrides: Sequence[str], split: 
         history=[],
         best_epoch=0,
         balance={split: images.class_counts},
+        split=split if split != "all" else "overall",
         layers=models.layers(trained.model, shape),
         statement=f"This is look number {looks} at the test set of run {trained.run_id}."
         if looks
@@ -65,23 +71,35 @@ def retest(trained: Trained, data: str | None, overrides: Sequence[str], split: 
         environment=report.environment("cpu", torch.get_num_threads(), images.digest),
     )
     metrics = evaluation.test_metrics(test, trained.classes)
+    if split in ("train", "validation"):
+        metrics = {name.replace("test/", f"{split}/", 1): value for name, value in metrics.items()}
     with tempfile.TemporaryDirectory() as folder:
         report.write(Path(folder), content)
         settings = {**dataclasses.asdict(chosen), "evaluated_split": split}
         run_id = tracking.log_evaluation(trained, name, settings, metrics, Path(folder))
-    return Retest(run_id, name, test, metrics, trained.classes)
+    hint = tracking.how_to_look(trained.uri, trained.experiment_id, run_id)
+    return Retest(run_id, name, test, metrics, trained.classes, hint)
 
 
 def _configured(trained: Trained, data: str | None, overrides: Sequence[str]) -> Data:
-    size = [] if any("data.image_size" in text for text in overrides) else [f"data.image_size={trained.image_size}"]
-    name = data or trained.config.data.name
-    chosen = compose([f"data={name}", *size, *overrides]).data
+    """The data of the run, or those named, with what the overrides change of them."""
+    if strange := [text for text in overrides if not text.lstrip("+~").startswith("data.")]:
+        raise UserError(f"{', '.join(strange)}: only keys of the data can be set here, such as data.root=...")
+    if data is None:
+        changed = OmegaConf.merge(trained.config.to_dict(), OmegaConf.from_dotlist(list(overrides)))
+        chosen = complete(OmegaConf.to_container(changed)).data  # type: ignore[arg-type]
+    else:
+        size = [] if any("data.image_size" in text for text in overrides) else [f"data.image_size={trained.image_size}"]
+        chosen = compose([f"data={data}", *size, *overrides]).data
     if chosen.image_size != trained.image_size:
         raise UserError(f"data.image_size={chosen.image_size}: this network takes {trained.image_size}")
     return chosen
 
 
-def _part(splits: Splits, split: str) -> Images:
+def _part(data: Data, seed: int, split: str) -> Images:
+    if split == "all" and isinstance(data, ImageFolder):
+        return load_folder(data)  # nothing has to be split, so any number of classes and pictures will do
+    splits = load_data(data, seed)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     if split != "all":
         return parts[split]

@@ -16,6 +16,7 @@ import torch
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from experiments import evaluation, models, store
 from experiments.composition import complete
@@ -54,7 +55,9 @@ class Trained:
         """Logits, float32 (N, classes), of raw pictures, uint8 (N, 3, H, W), to the last bit as in the run."""
         images = Images(pixels, np.zeros(len(pixels), dtype=np.int64), self.classes)
         autocast = torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16")
-        return evaluation.predict(self.model, Batches(images, evaluation.BATCH, torch.device("cpu")), autocast)
+        return evaluation.predict(
+            self.model, Batches(images, evaluation.batch_size(pixels.shape), torch.device("cpu")), autocast
+        )
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """Class probabilities, float32 (N, classes), of raw pictures, uint8 (N, 3, H, W)."""
@@ -84,7 +87,11 @@ def find(which: str, experiment: str | None = None, metric: str = "best/val_loss
     if experiment is not None and experiment not in known:
         raise UserError(f"--experiment {experiment}: there is none of that name; there are {', '.join(known)}")
     places = [known[experiment]] if experiment else list(known.values())
-    order = f"metrics.`{metric}` {'ASC' if 'loss' in metric else 'DESC'}" if which == "best" else "start_time DESC"
+    order = (
+        f"metrics.`{metric}` {'ASC' if metric.endswith(('/loss', '_loss')) else 'DESC'}"
+        if which == "best"
+        else "start_time DESC"
+    )
     # Only training runs have a fingerprint: evaluations of them, and parents of multiruns, have no model.
     runs = client.search_runs(
         places, "status = 'FINISHED' and tags.fingerprint != ''", order_by=[order], max_results=1000
@@ -116,9 +123,10 @@ def load(
     Raises:
         UserError: where there is no such run, or its files are gone.
     """
+    uri = store.resolve(uri)
     run = find(which, experiment, metric, uri)
     run_id, experiment_id = run.info.run_id, run.info.experiment_id
-    client = MlflowClient(uri)
+    client = store.connect(uri)
     found = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
     if not found:
         raise UserError(f"run {run_id} has no model")
@@ -130,7 +138,7 @@ def load(
                 mlflow.artifacts.download_artifacts(artifact_uri=f"{place}/{name}", dst_path=folder, tracking_uri=uri)
                 for name in ("MLmodel", "data/model.pt2")
             )
-        except OSError as error:
+        except (OSError, MlflowException) as error:
             raise UserError(f"run {run_id}: its files are gone ({error})") from None
         classes = tuple(yaml.safe_load(Path(described).read_text(encoding="utf-8"))["metadata"]["classes"])
         weights = torch.export.load(exported).state_dict

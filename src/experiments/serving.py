@@ -11,28 +11,30 @@ import numpy as np
 import pandas as pd
 import torch
 
-BATCH = 250  # as in `evaluation`: batches of one size give a picture the same answer alone and among others
-
 
 class Served:
     """What `mlflow.pyfunc.load_model` gives: `predict` takes uint8 pictures (N, 3, H, W)."""
 
-    def __init__(self, model: Any, classes: list[str]) -> None:
+    def __init__(self, model: Any, classes: list[str], precision: str) -> None:
         self.model = model
         self.classes = classes
+        self.precision = precision
 
     @torch.inference_mode()
     def predict(self, pictures: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """A row a picture, a column a class."""
-        missing = -len(pictures) % BATCH
+        # As in `evaluation`: batches of one size give a picture the same answer alone and among others.
+        size = max(1, min(250, 250 * 32 * 32 // (pictures.shape[-1] * pictures.shape[-2])))
+        missing = -len(pictures) % size
         full = torch.from_numpy(np.concatenate([pictures, np.zeros((missing, *pictures.shape[1:]), dtype=np.uint8)]))
-        logits = torch.cat([self.model(batch) for batch in full.split(BATCH)])[: len(pictures)]
-        return pd.DataFrame(logits.softmax(dim=1).numpy().astype(np.float64), columns=self.classes)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+            logits = torch.cat([self.model(batch) for batch in full.split(size)])[: len(pictures)]
+        return pd.DataFrame(logits.float().softmax(dim=1).numpy().astype(np.float64), columns=self.classes)
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Served:
     """Called by MLflow with the model's `data` folder."""
     import mlflow.pytorch
 
-    classes = json.loads((Path(path) / "classes.json").read_text(encoding="utf-8"))
-    return Served(mlflow.pytorch.load_model(str(Path(path).parent)), classes)
+    settings = json.loads((Path(path) / "serving.json").read_text(encoding="utf-8"))
+    return Served(mlflow.pytorch.load_model(str(Path(path).parent)), **settings)

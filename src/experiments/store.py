@@ -17,6 +17,13 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creatin
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
+def resolve(uri: str) -> str:
+    """The address with an absolute path: MLflow keeps stores by their address, also when the working directory changes."""
+    if not uri.startswith("sqlite:///"):
+        return uri.rstrip("/")
+    return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).expanduser().resolve()}"
+
+
 def connect(uri: str) -> MlflowClient:
     """A client whose store is there and has its schema.
 
@@ -31,7 +38,7 @@ def connect(uri: str) -> MlflowClient:
     elif uri.startswith("sqlite:///"):
         _create_store(Path(uri.removeprefix("sqlite:///")))
     try:
-        client = MlflowClient(uri)
+        client = MlflowClient(resolve(uri))
         client.search_experiments(max_results=1)
     except Exception as error:  # SQLAlchemy's, a database driver's that is not installed, MLflow's own
         raise UserError(f"tracking.uri={uri}: cannot be used ({str(error).splitlines()[0]})") from None

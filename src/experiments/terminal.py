@@ -119,10 +119,11 @@ def show_finished(name: str, run_id: str, results: Mapping[str, float], hint: st
     show_next(name, run_id, hint, usable)
 
 
-def show_results(results: Mapping[str, float]) -> None:
+def show_results(results: Mapping[str, float], groups: str | tuple[str, ...] = ("best/", "test/")) -> None:
+    """A line a metric of these groups, without those of single classes."""
     console.print()
     for name, value in results.items():
-        if name.startswith(("best/", "test/")) and not name.startswith("test/f1/"):
+        if name.startswith(groups) and "/f1/" not in name:
             console.print(f"[bold]{name:<18}[/bold] {value:.4f}" if name != "best/epoch" else f"{name:<18} {value:.0f}")
 
 

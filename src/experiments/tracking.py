@@ -62,6 +62,7 @@ class Tracker:
         self.experiment_id = experiment_id
         self.finished = run.info.status == "FINISHED"
         self._logged = self._logged_epochs(run)
+        self._precision = config.precision
         if not self.finished:
             self._describe(run, config, splits)
 
@@ -161,7 +162,7 @@ class Tracker:
         logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model"
-            exporting.save_model(model, path, example, classes, logged)
+            exporting.save_model(model, path, example, classes, logged, self._precision)
             self.client.log_model_artifacts(logged.model_id, str(path))
         self.client.finalize_logged_model(logged.model_id, "READY")
         self._link(logged.model_id)
@@ -173,10 +174,18 @@ class Tracker:
             self.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=0)])
 
     def hint(self) -> str:
-        """What to type to look at the run."""
-        if self.uri.startswith("http"):
-            return f"{self.uri}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
-        return "mlflow ui" if self.uri == "sqlite:///mlflow.db" else f"mlflow ui --backend-store-uri {self.uri}"
+        return how_to_look(self.uri, self.experiment_id, self.run_id)
+
+
+def how_to_look(uri: str, experiment_id: str, run_id: str) -> str:
+    """What to type, or where to go, to see a run in MLflow."""
+    if uri.startswith("http"):
+        return f"{uri}/#/experiments/{experiment_id}/runs/{run_id}"
+    return (
+        "mlflow ui"
+        if store.resolve(uri) == store.resolve("sqlite:///mlflow.db")
+        else f"mlflow ui --backend-store-uri {uri}"
+    )
 
 
 def log_evaluation(

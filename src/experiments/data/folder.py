@@ -43,6 +43,22 @@ def load(config: ImageFolder, seed: int) -> tuple[Images, Images]:
     return _read(folder, classes, config), _read(root / "test", classes, config)
 
 
+def load_all(config: ImageFolder) -> Images:
+    """Every picture, training and test alike, for an evaluation; any number of classes.
+
+    Raises:
+        UserError: where there are no pictures, or one is broken.
+    """
+    root = Path(config.root).expanduser()
+    parts = [root / name for name in ("train", "test") if (root / name).is_dir()] or [root]
+    classes = tuple(sorted({name for part in parts for name in _classes(part)}))
+    files = [(file, label) for part in parts for label, name in enumerate(classes) for file in pictures_in(part / name)]
+    if not files:
+        raise UserError(f"{root}: must hold folders of pictures, one a class; there are no pictures in any")
+    labels = np.array([label for _, label in files], dtype=np.int64)
+    return Images(_decoded([file for file, _ in files], config), labels, classes)
+
+
 def _check_layout(root: Path) -> None:
     """`train`, `test` and their like are splits, not classes."""
     found = {entry.name.lower() for entry in root.iterdir() if entry.is_dir()}
@@ -55,7 +71,11 @@ def _check_layout(root: Path) -> None:
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    for name in names:
+        if name.encode("utf-8", "ignore").decode() != name:
+            raise UserError(f"{folder}: the name of the folder {name!r} is not UTF-8; rename it")
+    return tuple(names)
 
 
 def _read(folder: Path, classes: tuple[str, ...], config: ImageFolder) -> Images:

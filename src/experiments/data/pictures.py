@@ -36,14 +36,14 @@ def open_picture(source: Path | IO[bytes]) -> Image.Image:
     name = source if isinstance(source, Path) else getattr(source, "name", "picture")
     try:
         with Image.open(source) as image:
-            return _to_rgb(image)
+            return to_rgb(image)
     except FileNotFoundError:
         raise UserError(f"{name}: there is no such file") from None
     except UnidentifiedImageError:
         raise UserError(f"{name}: not a picture that Pillow can read") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{name}: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's readers raise for broken files
+    except Exception as error:  # for broken files, Pillow's readers raise nearly anything
         raise UserError(f"{name}: the picture is broken ({error})") from None
 
 
@@ -54,8 +54,11 @@ def fit(picture: Image.Image, image_size: int) -> np.ndarray:
     return np.asarray(picture).transpose(2, 0, 1)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """16-bit greys are scaled to 8 bits (a 32-bit one is taken for what its values are); an animation is its first frame."""
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An opened picture: upright, RGB, 8 bits, transparent parts over white.
+
+    16-bit greys are scaled to 8 bits (a 32-bit one is taken for what its values are); an animation is its first frame.
+    """
     image.load()  # a truncated file is found here
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 Network = Callable[[Tensor], Tensor]  # normalised pictures to logits
 
-STEPS = (64, 256, 1024, 4096)  # of the path integral: tried in this order until it is complete
+STEPS = (64, 256, 1024, 4096, 16384)  # of the path integral: tried in this order until it is complete
 ROUNDING = 1e-6  # share of a logit by which it differs between batches of different sizes
 INCOMPLETE = 0.005  # share of the difference in logits that may stay unexplained
 
