@@ -18,7 +18,7 @@ from experiments.composition import load as compose
 from experiments.experiment import run
 
 RUN = [*DIGITS, "training.epochs=6", "early_stopping.patience=4", "model.filters=8", "model.dropout=0.2"]
-KILLS = int(os.environ.get("KILLS", "6"))
+KILLS = int(os.environ.get("KILLS", "4"))
 
 
 def work(folder):
