@@ -111,3 +111,36 @@ def test_any_number_of_classes_and_strange_names(tmp_path, classes, count, size)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert len(page) < 3_000_000
     assert "<b>&'" not in page and "<script>alert" not in page
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], [0.1, 0.9]),
+        (["training.sampler=balanced"], [0.5, 0.5]),
+        (["training.class_weights=balanced"], [0.5, 0.5]),
+        (["training.sampler=balanced", "training.class_weights=balanced"], [0.9, 0.1]),
+    ],
+)
+def test_what_each_class_had_a_share_of(tmp_path, overrides, expected):
+    images = Images(np.zeros((4, 3, 8, 8), dtype=np.uint8), np.array([0, 0, 1, 1]), ("rare", "usual"))
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    training = np.array([10, 90])
+    content = report.Content(
+        name="a",
+        command="b",
+        config=compose(["data=digits", *overrides]),
+        images=images,
+        probabilities=logits.softmax(dim=1).numpy(),
+        test=score(logits, torch.from_numpy(images.labels)),
+        history=[],
+        best_epoch=0,
+        balance={"training": training, "test": images.class_counts},
+        layers=[],
+        statement="",
+        environment={},
+    )
+    report.write(tmp_path, content)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<tr><td>(?:rare|usual)</td>.*?<td>([\d.]+) %</td></tr>", page)
+    assert [float(row) / 100 for row in rows] == pytest.approx(expected)

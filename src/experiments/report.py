@@ -225,8 +225,10 @@ def _class_rows(content: Content) -> list[dict[str, Any]]:
     test, images = content.test, content.images
     trained = next(iter(content.balance.values()))
     share = trained / max(trained.sum(), 1)
-    balanced = "balanced" in (content.config.training.class_weights, content.config.training.sampler)
-    learned = (trained > 0) / max((trained > 0).sum(), 1) if balanced else share
+    settings, present = content.config.training, trained > 0
+    drawn = present / max(present.sum(), 1) if settings.sampler == "balanced" else share
+    weights = present / np.maximum(trained, 1) if settings.class_weights == "balanced" else present
+    learned = drawn * weights / max((drawn * weights).sum(), np.finfo(float).tiny)
     columns = zip(images.classes, test.precision, test.recall, test.f1, test.support, trained, share, learned)
     keys = ("name", "precision", "recall", "f1", "support", "trained", "share", "learned")
     return [dict(zip(keys, row)) for row in columns]
