@@ -1,0 +1,1 @@
+"""Multiruns: their points, launched, continued, ranked and compared."""
