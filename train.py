@@ -19,14 +19,14 @@ from experiments.composition import check, parse
 
 
 @hydra.main(config_path="conf", config_name="config", execution_whitelist=())
-def main(composed: DictConfig) -> float:
+def main(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from experiments.experiment import run
 
     overrides = list(HydraConfig.get().overrides.task)
     with reported(how_to_go_on()):
-        return run(parse(composed), overrides).objective
+        run(parse(composed), overrides)
 
 
 def how_to_go_on() -> str:
@@ -43,4 +43,11 @@ if __name__ == "__main__":
             folder = arguments.config_dir and Path(arguments.config_dir).resolve()
             search = [f"hydra.searchpath=[file://{folder}]"] if folder else []
             check([*arguments.overrides, *search], arguments.multirun)
+        if arguments.multirun:
+            from hydra.core.plugins import Plugins
+
+            from experiments.sweep.sweeper import GridSweeper, SearchSweeper
+
+            for sweeper in (GridSweeper, SearchSweeper):
+                Plugins.instance().register(sweeper)
         main()

@@ -41,7 +41,7 @@ def outcome(folder):
     assert only.info.status == "FINISHED"
     assert len(client.search_logged_models([only.info.experiment_id])) == 1
     assert only.data.tags["test_set_evaluations"] == "1" and len(only.inputs.dataset_inputs) == 3
-    timed = ("epoch_seconds", "images_per_second")
+    timed = ("epoch_seconds", "images_per_second", "seconds")
     metrics = {
         name: [
             (metric.step, metric.value * (name not in timed))

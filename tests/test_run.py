@@ -26,7 +26,16 @@ EPOCH_METRICS = {
     "epoch_seconds",
     "images_per_second",
 }
-FINAL_METRICS = {"best/epoch", "best/val_loss", "best/val_accuracy", "test/loss", "test/accuracy", "test/macro_f1"}
+FINAL_METRICS = {
+    "parameters",
+    "seconds",
+    "best/epoch",
+    "best/val_loss",
+    "best/val_accuracy",
+    "test/loss",
+    "test/accuracy",
+    "test/macro_f1",
+}
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 Metric = Literal["train/loss", "train/accuracy", "val/loss", "val/accuracy"]  # what early stopping can watch
+Objective = Literal["val/accuracy", "val/loss", "parameters", "seconds"]  # what a multirun can rank by
 
 
 class UserError(ValueError):
@@ -165,6 +166,15 @@ class Tracking:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """What concerns a multirun as a whole."""
+
+    name: str | None
+    join: bool
+    objectives: tuple[Objective, ...]
+
+
+@dataclass(frozen=True)
 class Config:
     seed: Annotated[int, Between(0, 2**32 - 1)]
     device: Literal["auto", "cpu", "cuda", "mps"]
@@ -172,12 +182,14 @@ class Config:
     precision: Literal["fp32", "bf16"]
     resume: bool
     outputs: str
+    evaluate_test: bool | None
     data: Data
     model: Model
     optimizer: Optimizer
     training: Training
     early_stopping: EarlyStopping
     tracking: Tracking
+    sweep: Sweep
 
     def to_dict(self) -> dict[str, Any]:
         """The plain form that `parsing.parse` reads."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,26 +20,37 @@ if TYPE_CHECKING:
 
     from experiments import report
     from experiments.checkpoint import State
-    from experiments.evaluation import Evaluation
-    from experiments.tracking import NoTracker, Tracker
+    from experiments.tracking import Membership, NoTracker, Tracker
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run ended with; `metrics` are those that MLflow holds.
+    """What a run ended with.
 
-    `objective` is what a multirun compares: the validation accuracy of the best epoch where that is monitored, else
-    its validation loss.
+    Attributes:
+        metrics: those that MLflow holds.
+        history: the metrics of each epoch.
+        pruned: it was given up before its end.
     """
 
     run_id: str
     name: str
     metrics: dict[str, float]
-    objective: float
+    history: list[dict[str, float]]
+    pruned: bool = False
 
 
-def run(config: Config, overrides: Sequence[str] = ()) -> Result:
+def run(
+    config: Config,
+    overrides: Sequence[str] = (),
+    membership: Membership | None = None,
+    hopeless: Callable[[int, Mapping[str, float]], bool] = lambda epoch, metrics: False,
+) -> Result:
     """Train, test and log what `config` describes; or continue it, or tell its results, where it was run before.
+
+    Args:
+        membership: the multirun that it is a point of; a point is not tested unless `config.evaluate_test` is true.
+        hopeless: is told every epoch, from the first on also where the run is continued; True gives the run up.
 
     Raises:
         UserError: for mistakes that only show here, such as missing data; nothing is logged then.
@@ -62,17 +73,20 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
     fingerprint = identity.fingerprint(config, device.type, splits.digest)
     with (
         identity.hold(_folder(config, fingerprint)) as folder,
-        _tracked(config, fingerprint, overrides, splits, folder) as tracker,
+        _tracked(config, fingerprint, overrides, splits, folder, membership) as tracker,
     ):
-        if tracker.finished:
+        test = config.evaluate_test if config.evaluate_test is not None else membership is None
+        if tracker.finished and (tracker.tested or not test):
             terminal.show_finished(tracker.name, tracker.run_id, tracker.results(), tracker.hint(), tracker.usable)
-            return _result(config, tracker, tracker.results())
+            return Result(tracker.run_id, tracker.name, tracker.results(), tracker.history())
         state = checkpoint.State.fresh(model.to(device), config)
         saved = folder / "checkpoint.pt"
-        if config.resume and state.restore(saved, tracker.run_id):
+        if config.resume and (state.restore(saved, tracker.run_id) or tracker.restore(state)):
             terminal.show_continued(tracker.name, len(state.history))
         else:
             terminal.show_network(model, splits.image_shape)
+        for number, metrics in enumerate(state.history, start=1):
+            hopeless(number, metrics)
 
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
         train_batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)
@@ -89,18 +103,22 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
                 log.finish_epoch(epoch, best=state.stopping.best_epoch == epoch.epoch)
                 if stop:
                     break
+                if hopeless(epoch.epoch, epoch.metrics) and epoch.epoch < config.training.epochs:
+                    tracker.prune(epoch.epoch, _results(state))
+                    return Result(tracker.run_id, tracker.name, _results(state), state.history, pruned=True)
 
+        images = splits.test if test else splits.validation
         logits = evaluation.predict(
-            state.final_model(), Batches(splits.test, evaluation.batch_size(splits.image_shape), device), autocast
+            state.final_model(), Batches(images, evaluation.batch_size(splits.image_shape), device), autocast
         )
-        content = _report(config, tracker.name, overrides, splits, state, logits, device.type)
-        results = _results(state, content.test, splits.classes)
+        content = _report(config, tracker.name, overrides, splits, state, logits, device.type, test)
+        results = _results(state) | (evaluation.test_metrics(content.test, splits.classes) if test else {})
         report.write(folder / "artifacts", content)
         tracker.finish(results, folder / "artifacts", model, _example(splits), splits.classes)
     terminal.show_results(results)
     terminal.show_test(content.test, splits.classes)
     terminal.show_next(tracker.name, tracker.run_id, tracker.hint(), tracker.usable)
-    return _result(config, tracker, results)
+    return Result(tracker.run_id, tracker.name, results, state.history)
 
 
 def _folder(config: Config, fingerprint: str) -> Path:
@@ -109,7 +127,12 @@ def _folder(config: Config, fingerprint: str) -> Path:
 
 @contextlib.contextmanager
 def _tracked(
-    config: Config, fingerprint: str, overrides: Sequence[str], splits: Splits, folder: Path
+    config: Config,
+    fingerprint: str,
+    overrides: Sequence[str],
+    splits: Splits,
+    folder: Path,
+    membership: Membership | None,
 ) -> Iterator[Tracker | NoTracker]:
     """The tracker of this run; a run that does not come to its end is marked as killed or failed."""
     from experiments import tracking
@@ -117,12 +140,12 @@ def _tracked(
     if config.tracking.uri is None:
         tracker: Tracker | NoTracker = tracking.NoTracker(folder, config, fingerprint)
     else:
-        tracker = tracking.Tracker(config, fingerprint, overrides, splits)
+        tracker = tracking.Tracker(config, fingerprint, overrides, splits, membership)
     try:
         yield tracker
     except BaseException as error:
         if not tracker.finished:  # else nothing is left to do but to tell, and that may fail without harm
-            tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            tracker.fail(error)
         raise
 
 
@@ -135,8 +158,8 @@ def _class_weights(config: Config, splits: Splits, device: torch.device) -> torc
 
 
 def _example(splits: Splits) -> np.ndarray:
-    """Two test pictures, or one twice: the logged model is exported with them, and one alone would fix its batch size."""
-    return np.resize(splits.test.pixels[:2], (2, *splits.image_shape))
+    """Two training pictures, or one twice: the model is exported with them, and one alone would fix its batch size."""
+    return np.resize(splits.train[:2].pixels, (2, *splits.image_shape))
 
 
 def _device(config: Config) -> torch.device:
@@ -160,45 +183,59 @@ def _device(config: Config) -> torch.device:
     return torch.device(kind)
 
 
-def _results(state: State, test: Evaluation, classes: Sequence[str]) -> dict[str, float]:
-    from experiments import evaluation
-
+def _results(state: State) -> dict[str, float]:
+    """What training came to; `seconds` are those of all epochs."""
     best = state.history[state.stopping.best_epoch - 1]
     return {
         "best/epoch": state.stopping.best_epoch,
         "best/val_loss": best["val/loss"],
         "best/val_accuracy": best["val/accuracy"],
-        **evaluation.test_metrics(test, classes),
+        "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
+        "seconds": sum(epoch["epoch_seconds"] for epoch in state.history),
     }
 
 
-def _result(config: Config, tracker: Tracker | NoTracker, metrics: dict[str, float]) -> Result:
-    key = "best/val_accuracy" if config.early_stopping.monitor == "val/accuracy" else "best/val_loss"
-    return Result(tracker.run_id, tracker.name, metrics, metrics[key])
-
-
 def _report(
-    config: Config, name: str, overrides: Sequence[str], splits: Splits, state: State, logits: torch.Tensor, device: str
+    config: Config,
+    name: str,
+    overrides: Sequence[str],
+    splits: Splits,
+    state: State,
+    logits: torch.Tensor,
+    device: str,
+    test: bool,
 ) -> report.Content:
-    """What the run's report tells."""
+    """What the run's report tells: of the test set, or where that is not to be touched, of the validation set."""
     import torch
 
     from experiments import evaluation, models, report
 
     weights = "the best epoch" if config.early_stopping.restore_best else "the last epoch"
-    parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
+    parts = {"training": splits.train, "validation": splits.validation}
+    if test:
+        parts["test"] = splits.test
+        statement = (
+            f"The test set was looked at once, when training was over, with the weights of {weights}; "
+            "early stopping and the choice of the epoch went by validation alone."
+        )
+    else:
+        statement = (
+            f"The test set was not looked at. This is about the validation set, with the weights of {weights}; "
+            "the choice of the epoch went by it too, so it flatters."
+        )
+    images = parts["test" if test else "validation"]
     return report.Content(
         name=name,
         command=shlex.join(["python", "train.py", *overrides]),
         config=config,
-        images=splits.test,
+        images=images,
         probabilities=logits.softmax(dim=1).cpu().numpy(),
-        test=evaluation.score(logits, torch.from_numpy(splits.test.labels).to(logits.device)),
+        test=evaluation.score(logits, torch.from_numpy(images.labels).to(logits.device)),
         history=state.history,
         best_epoch=state.stopping.best_epoch,
         balance={part: images.class_counts for part, images in parts.items()},
         layers=models.layers(state.model, splits.image_shape),
-        statement=f"The test set was looked at once, when training was over, with the weights of {weights}; "
-        "early stopping and the choice of the epoch went by validation alone.",
+        statement=statement,
         environment=report.environment(device, torch.get_num_threads(), splits.digest),
+        split="test" if test else "validation",
     )

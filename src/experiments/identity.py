@@ -29,11 +29,11 @@ DECISIVE = ("data", "models", "evaluation.py", "training.py")  # a change in the
 def fingerprint(config: Config, device: str, data_digest: str) -> str:
     """64 hexadecimal digits that two runs share if, and only if, they must give the same numbers.
 
-    Left out is what cannot change the result: where things lie, where they are logged, and all of the data's keys
-    but the normalisation, because the digest stands for the images and their split.
+    Left out is what cannot change the result: where things lie, where they are logged, what is done when training is
+    over, and all of the data's keys but the normalisation, because the digest stands for the images and their split.
     """
     settings = config.to_dict()
-    for key in ("resume", "outputs", "tracking"):
+    for key in ("resume", "outputs", "evaluate_test", "tracking", "sweep"):
         del settings[key]
     settings["device"] = device
     settings["data"] = {key: settings["data"][key] for key in ("mean", "std")}
@@ -55,18 +55,18 @@ def _sources(target: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[Path]:
+def hold(folder: Path, what: str = "run", advice: str = "wait for it, or change seed=...") -> Iterator[Path]:
     """The folder of a run, for this process alone; the system lets go of it when the process ends, however it ends.
 
     Raises:
-        UserError: saying who holds it, where another process does.
+        UserError: saying who holds it, where another process does, and giving the advice.
     """
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / "holder.json"
     try:
         lock = filelock.FileLock(folder / "lock").acquire(timeout=0)
     except filelock.Timeout:
-        raise UserError(f"this run is already under way{_describe(holder)}; wait for it, or change seed=...") from None
+        raise UserError(f"this {what} is already under way{_describe(holder)}; {advice}") from None
     with lock:
         content = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         holder.write_text(json.dumps({**content, "command": sys.argv}))

@@ -174,6 +174,8 @@ def _cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield f"data.image_size={values[1]}: must be 32 for {values[0]}, whose pictures are 32x32"
     if (values := get("optimizer.nesterov", "optimizer.momentum")) and values[0] and values[1] == 0:
         yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
+    if (values := get("sweep.objectives[0]")) and not values[0].startswith("val/"):
+        yield f"sweep.objectives[0]={values[0]}: the first must be val/accuracy or val/loss; the winner goes by it"
     if (values := get("tracking.experiment")) and not values[0].strip():
         yield "tracking.experiment=: must be a name"
     if (values := get("tracking.uri")) and values[0] and not _STORE.match(values[0]):

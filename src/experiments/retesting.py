@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from experiments import evaluation, models, report, tracking
+from experiments import evaluation, models, report, store, tracking
 from experiments.composition import complete
 from experiments.composition import load as compose
 from experiments.config import Data, ImageFolder, UserError
@@ -77,7 +77,7 @@ def retest(trained: Trained, data: str | None, overrides: Sequence[str], split: 
         report.write(Path(folder), content)
         settings = {**dataclasses.asdict(chosen), "evaluated_split": split}
         run_id = tracking.log_evaluation(trained, name, settings, metrics, Path(folder))
-    hint = tracking.how_to_look(trained.uri, trained.experiment_id, run_id)
+    hint = store.how_to_look(trained.uri, trained.experiment_id, run_id)
     return Retest(run_id, name, test, metrics, trained.classes, hint)
 
 

@@ -26,6 +26,15 @@ from experiments.data import load as load_data
 from experiments.data.batches import Batches
 
 STORE = "sqlite:///mlflow.db"
+EPOCH_METRICS = (
+    "train/loss",
+    "train/accuracy",
+    "val/loss",
+    "val/accuracy",
+    "learning_rate",
+    "epoch_seconds",
+    "images_per_second",
+)
 
 
 @dataclass(frozen=True)
@@ -148,6 +157,16 @@ def load(
     model.load_state_dict(weights)
     metrics = dict(run.data.metrics)
     return Trained(run_id, run.info.run_name, experiment_id, uri, config, classes, model.eval(), metrics)
+
+
+def history(client: MlflowClient, run_id: str) -> list[dict[str, float]]:
+    """The metrics of each epoch so far, the first epoch first."""
+    metrics = {name: client.get_metric_history(run_id, name) for name in EPOCH_METRICS}
+    epochs: dict[int, dict[str, float]] = {}
+    for name, values in metrics.items():
+        for value in values:
+            epochs.setdefault(value.step, {})[name] = value.value
+    return [epochs[step] for step in sorted(epochs)]
 
 
 def artifact(trained: Trained, name: str) -> str:

@@ -1,4 +1,4 @@
-"""MLflow's store: found, or created whole."""
+"""MLflow's store: found, or created whole; and the experiments in it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import logging
 import shutil
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import filelock
 import requests
 from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage
 
-from experiments.config import UserError
+from experiments.config import Config, UserError
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial MLflow database tables..."
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -57,3 +59,30 @@ def _create_store(database: Path) -> None:
             partial = Path(folder) / "new.db"
             MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
             partial.replace(database)
+
+
+def experiment(client: MlflowClient, config: Config) -> str:
+    """The id of the MLflow experiment that `config` names; created where there is none.
+
+    Raises:
+        UserError: where it was deleted.
+    """
+    name = config.tracking.experiment
+    place = Path(config.tracking.artifacts).resolve() / quote(name, safe="")
+    artifacts = place.as_uri() if (config.tracking.uri or "").startswith("sqlite") else None
+    outputs = Path(config.outputs)
+    outputs.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(outputs / ".mlflow.lock"):  # runs that start together make it once
+        known = client.get_experiment_by_name(name)
+        if known is None:
+            return client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+    if known.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise UserError(f"tracking.experiment={name}: was deleted in MLflow; restore it there, or take another name")
+    return known.experiment_id
+
+
+def how_to_look(uri: str, experiment_id: str, run_id: str) -> str:
+    """What to type, or where to go, to see a run in MLflow."""
+    if uri.startswith("http"):
+        return f"{uri}/#/experiments/{experiment_id}/runs/{run_id}"
+    return "mlflow ui" if resolve(uri) == resolve("sqlite:///mlflow.db") else f"mlflow ui --backend-store-uri {uri}"

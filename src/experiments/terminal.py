@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from rich.console import Console
@@ -22,6 +23,16 @@ from experiments.training import EpochResult
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console.width = 300  # a file or a pipe has no width of its own: nothing is cut there
+
+
+@contextlib.contextmanager
+def silenced(silent: bool = True) -> Iterator[None]:
+    """Nothing is printed here: of many runs each would fill a page."""
+    console.quiet, before = silent, console.quiet
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 def show_start(config: Config, splits: Splits, device: torch.device) -> None:

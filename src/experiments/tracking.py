@@ -3,25 +3,21 @@ has the same methods and keeps the results in the run's folder."""
 
 from __future__ import annotations
 
-import contextlib
-import getpass
+import csv
 import json
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
-import filelock
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
     DatasetInput,
     InputTag,
-    LifecycleStage,
     LoggedModelOutput,
     Metric,
     Param,
@@ -29,11 +25,24 @@ from mlflow.entities import (
     RunTag,
 )
 
-from experiments import exporting, store
-from experiments.config import Config, UserError
+from experiments import exporting, provenance, runs, store
+from experiments.config import Config
 from experiments.data import Splits
 from experiments.models import Classifier
 from experiments.runs import Trained
+
+if TYPE_CHECKING:
+    from experiments.checkpoint import State
+
+PARENT = "mlflow.parentRunId"
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What makes a run the point of a multirun: the parent in MLflow, if there is one, and a name that says what differs."""
+
+    parent: str | None
+    name: str
 
 
 class Tracker:
@@ -42,45 +51,42 @@ class Tracker:
     Attributes:
         run_id: MLflow's.
         name: the run's, for people.
-        finished: the run was finished before; there is nothing left to do.
+        finished: training was finished before, and all that it leaves is there.
+        tested: and so was the evaluation on the test set.
     """
 
     usable = True  # by the scripts, which bring runs back from MLflow
 
-    def __init__(self, config: Config, fingerprint: str, overrides: Sequence[str], splits: Splits) -> None:
+    def __init__(
+        self,
+        config: Config,
+        fingerprint: str,
+        overrides: Sequence[str],
+        splits: Splits,
+        membership: Membership | None = None,
+    ) -> None:
         assert config.tracking.uri is not None
         self.uri = config.tracking.uri.rstrip("/")
         self.client = store.connect(self.uri)
-        experiment_id = self._experiment(config)
+        experiment_id = store.experiment(self.client, config)
         run = self._newest(experiment_id, fingerprint) if config.resume else None
         if run is None:
-            name = config.tracking.run_name or _name(config, overrides, fingerprint)
-            tags = {"fingerprint": fingerprint, "test_set_evaluations": "0", **_origin(overrides)}
+            name = config.tracking.run_name or (membership.name if membership else _name(overrides, fingerprint))
+            tags = {"fingerprint": fingerprint, "test_set_evaluations": "0", **provenance.origin(overrides)}
+            tags |= {PARENT: membership.parent} if membership and membership.parent else {}
             run = self.client.create_run(experiment_id, run_name=name, tags=tags)
+        elif membership and membership.parent and run.data.tags.get(PARENT) != membership.parent:
+            self.client.set_tag(run.info.run_id, PARENT, membership.parent)
+            self.client.update_run(run.info.run_id, name=membership.name)
         self.run_id: str = run.info.run_id
-        self.name: str = run.info.run_name
+        self.name: str = membership.name if membership else run.info.run_name
         self.experiment_id = experiment_id
         self.finished = run.info.status == "FINISHED"
+        self.tested = self.finished and "test/loss" in run.data.metrics
         self._logged = self._logged_epochs(run)
         self._precision = config.precision
         if not self.finished:
             self._describe(run, config, splits)
-
-    def _experiment(self, config: Config) -> str:
-        name = config.tracking.experiment
-        place = Path(config.tracking.artifacts).resolve() / quote(name, safe="")
-        artifacts = place.as_uri() if self.uri.startswith("sqlite") else None
-        with filelock.FileLock(Path(config.outputs) / ".mlflow.lock"):  # runs that start together make it once
-            known = self.client.get_experiment_by_name(name)
-            if known is None:
-                return self.client.create_experiment(
-                    name, artifacts, {"mlflow.experimentKind": "custom_model_development"}
-                )
-        if known.lifecycle_stage != LifecycleStage.ACTIVE:
-            raise UserError(
-                f"tracking.experiment={name}: was deleted in MLflow; restore it there, or take another name"
-            )
-        return known.experiment_id
 
     def _newest(self, experiment_id: str, fingerprint: str) -> Run | None:
         found = self.client.search_runs(
@@ -100,8 +106,10 @@ class Tracker:
         """Parameters and data set, where they are not there yet (the process may have died before)."""
         if run.info.status != "RUNNING":
             self.client.update_run(self.run_id, status="RUNNING")
+        for tag in {"pruned", "failure"} & run.data.tags.keys():
+            self.client.delete_tag(self.run_id, tag)
         params = [
-            Param(key, str(value)[:6000]) for key, value in _flatten(config.to_dict()) if key not in run.data.params
+            Param(key, str(value)[:6000]) for key, value in flatten(config.to_dict()) if key not in run.data.params
         ]
         for start in range(0, len(params), 100):  # MLflow's limit a call
             self.client.log_batch(self.run_id, params=params[start : start + 100])
@@ -114,13 +122,31 @@ class Tracker:
             self._log_metrics(metrics, epoch)
             self._logged.add(epoch)
 
-    def _log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def _log_metrics(self, metrics: Mapping[str, float], step: int, tags: Sequence[RunTag] = ()) -> None:
         now = int(time.time() * 1000)
-        self.client.log_batch(self.run_id, [Metric(_safe(key), value, now, step) for key, value in metrics.items()])
+        values = [Metric(_safe(key), value, now, step) for key, value in metrics.items()]
+        self.client.log_batch(self.run_id, values, tags=tags)
 
     def results(self) -> dict[str, float]:
         """The final metrics of a finished run."""
         return dict(self.client.get_run(self.run_id).data.metrics)
+
+    def history(self) -> list[dict[str, float]]:
+        """The metrics of each epoch of a finished run."""
+        return runs.history(self.client, self.run_id)
+
+    def restore(self, state: State) -> bool:
+        """Make `state` that of the finished run, from what MLflow keeps of it; False where it is not finished.
+
+        For a checkpoint that is gone, or lies on another machine; nothing can be trained further with it.
+        """
+        if not self.finished:
+            return False
+        trained = runs.load(self.run_id, uri=self.uri)
+        state.model.load_state_dict(trained.model.state_dict())
+        state.best, state.history = None, self.history()
+        state.stopping.best_epoch, state.stopping.stopped = int(trained.metrics["best/epoch"]), True
+        return True
 
     def finish(
         self,
@@ -140,16 +166,29 @@ class Tracker:
         """
         self.client.log_artifacts(self.run_id, str(artifacts))
         self._log_model(model, example, classes)
-        run = self.client.get_run(self.run_id)
-        if not set(map(_safe, results)) <= run.data.metrics.keys():
-            self._log_metrics(results, int(results["best/epoch"]))
-        self.client.log_batch(self.run_id, tags=[RunTag("test_set_evaluations", "1")])
-        self.close("FINISHED")
+        self._log_final(results)
+        self.client.set_terminated(self.run_id, "FINISHED")
         self.finished = True
 
-    def close(self, status: str) -> None:
-        """End the run as FINISHED, FAILED or KILLED."""
-        self.client.set_terminated(self.run_id, status)
+    def prune(self, epoch: int, results: Mapping[str, float]) -> None:
+        """Close the run as one that was given up after `epoch`; the same command without pruning continues it."""
+        self._log_final(results)
+        self.client.set_tag(self.run_id, "pruned", f"after epoch {epoch}")
+        self.client.set_terminated(self.run_id, "KILLED")
+
+    def fail(self, error: BaseException) -> None:
+        """Close the run as KILLED by Ctrl-C, or as FAILED, with the reason."""
+        killed = isinstance(error, KeyboardInterrupt)
+        if not killed:
+            self.client.set_tag(self.run_id, "failure", f"{type(error).__name__}: {error}"[:5000])
+        self.client.set_terminated(self.run_id, "KILLED" if killed else "FAILED")
+
+    def _log_final(self, results: Mapping[str, float]) -> None:
+        """Those of the final metrics that are not there yet, or not as they are now; a first look at the test set counts."""
+        run = self.client.get_run(self.run_id)
+        new = {name: value for name, value in results.items() if run.data.metrics.get(_safe(name)) != value}
+        looked = "test/loss" in results and "test/loss" not in run.data.metrics
+        self._log_metrics(new, int(results["best/epoch"]), [_one_more_look(run)] if looked else [])
 
     def _log_model(self, model: Classifier, example: np.ndarray, classes: Sequence[str]) -> None:
         """The model as `model`, exported without pickle; a half-written one of an earlier attempt is removed."""
@@ -174,18 +213,7 @@ class Tracker:
             self.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=0)])
 
     def hint(self) -> str:
-        return how_to_look(self.uri, self.experiment_id, self.run_id)
-
-
-def how_to_look(uri: str, experiment_id: str, run_id: str) -> str:
-    """What to type, or where to go, to see a run in MLflow."""
-    if uri.startswith("http"):
-        return f"{uri}/#/experiments/{experiment_id}/runs/{run_id}"
-    return (
-        "mlflow ui"
-        if store.resolve(uri) == store.resolve("sqlite:///mlflow.db")
-        else f"mlflow ui --backend-store-uri {uri}"
-    )
+        return store.how_to_look(self.uri, self.experiment_id, self.run_id)
 
 
 def log_evaluation(
@@ -206,9 +234,13 @@ def log_evaluation(
 def count_test_evaluation(trained: Trained) -> int:
     """Note that a run's own test set is looked at once more; gives how often it was, this time included."""
     client = MlflowClient(trained.uri)
-    count = int(client.get_run(trained.run_id).data.tags.get("test_set_evaluations", "0")) + 1
-    client.set_tag(trained.run_id, "test_set_evaluations", str(count))
-    return count
+    tag = _one_more_look(client.get_run(trained.run_id))
+    client.set_tag(trained.run_id, tag.key, tag.value)
+    return int(tag.value)
+
+
+def _one_more_look(run: Run) -> RunTag:
+    return RunTag("test_set_evaluations", str(int(run.data.tags.get("test_set_evaluations", "0")) + 1))
 
 
 class NoTracker:
@@ -223,12 +255,20 @@ class NoTracker:
         self.finished = config.resume and self._results.exists()
         if not self.finished:
             self._results.unlink(missing_ok=True)
+        self.tested = self.finished and "test/loss" in self.results()
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         pass
 
     def results(self) -> dict[str, float]:
         return json.loads(self._results.read_text())
+
+    def history(self) -> list[dict[str, float]]:
+        with (self._results.parent / "artifacts/history.csv").open(newline="", encoding="utf-8") as file:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+    def restore(self, state: State) -> bool:
+        return False
 
     def finish(
         self,
@@ -243,16 +283,19 @@ class NoTracker:
         partial.replace(self._results)
         self.finished = True
 
-    def close(self, status: str) -> None:
+    def prune(self, epoch: int, results: Mapping[str, float]) -> None:
+        pass
+
+    def fail(self, error: BaseException) -> None:
         pass
 
     def hint(self) -> str:
         return f"ls {self._results.parent}"
 
 
-def _name(config: Config, overrides: Sequence[str], fingerprint: str) -> str:
+def _name(overrides: Sequence[str], fingerprint: str) -> str:
     """What differs from the defaults, without the groups' names, and the start of the fingerprint."""
-    ignored = ("tracking", "data.root", "outputs", "resume", "device", "hydra")
+    ignored = ("tracking", "data.root", "outputs", "resume", "device", "hydra", "evaluate_test", "sweep")
     different = [
         text.split(".", 1)[-1] if "." in text.split("=")[0] else text
         for text in overrides
@@ -261,28 +304,11 @@ def _name(config: Config, overrides: Sequence[str], fingerprint: str) -> str:
     return " ".join([*different, fingerprint[:6]])[:250]
 
 
-def _origin(overrides: Sequence[str]) -> dict[str, str]:
-    """Where a run comes from: command, user, and the commit of the working directory."""
-    tags = {
-        "overrides": " ".join(overrides)[:5000],  # MLflow's limit a tag
-        "mlflow.source.name": "train.py",
-        "mlflow.source.type": "LOCAL",
-    }
-    with contextlib.suppress(KeyError, OSError):  # a container's user may have a number but no name
-        tags["mlflow.user"] = getpass.getuser()
-    git = ("git", "--no-optional-locks")
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
-        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):  # no git, or no repository
-        return tags
-    return {**tags, "mlflow.source.git.commit": commit.stdout.strip(), "git_dirty": str(bool(status.stdout)).lower()}
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as (dotted key, value)."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

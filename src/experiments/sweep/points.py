@@ -21,6 +21,7 @@ class Point:
         history: values an epoch, for each of `EPOCH_METRICS`; as many of each as epochs were run.
         metrics: the final ones, such as best/epoch, best/val_accuracy, parameters, seconds; test/... where it was tested.
         reason: why it failed, or after which epoch it was pruned; else empty.
+        overrides: what it was started with.
     """
 
     run_id: str
@@ -30,6 +31,7 @@ class Point:
     history: Mapping[str, Sequence[float]]
     metrics: Mapping[str, float]
     reason: str = ""
+    overrides: Sequence[str] = ()
 
     def value(self, objective: str) -> float | None:
         """What it reached: of a metric of epochs that of its best epoch (the one whose weights are kept), else the final one.
@@ -51,7 +53,11 @@ def ranked(points: Iterable[Point], objective: str) -> list[Point]:
     """Finished points by their value, the best first; points of equal value by validation loss, then by name."""
     finished = [(point, point.value(objective)) for point in points if point.status == "finished"]
     sign = -1 if higher_is_better(objective) else 1
-    valued = [(sign * value, point.value("val/loss") or 0.0, point.name, point) for point, value in finished if value is not None]
+    valued = [
+        (sign * value, point.value("val/loss") or 0.0, point.name, point)
+        for point, value in finished
+        if value is not None
+    ]
     return [point for *_, point in sorted(valued, key=lambda row: row[:3])]
 
 

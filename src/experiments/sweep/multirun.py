@@ -1,0 +1,213 @@
+"""A multirun under way: launched, watched, and concluded. What its points are, the sweepers say."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from experiments import identity
+from experiments.config import Config, UserError
+from experiments.sweep.points import Point, ranked
+from experiments.sweep.task import RunPoint
+
+if TYPE_CHECKING:
+    from experiments.sweep.comparison import Comparison
+    from experiments.sweep.parent import Parent
+
+NOT_ITS_OWN = ("sweep.", "evaluate_test", "resume", "tracking.run_name")  # overrides that concern the multirun only
+NOT_DECISIVE = (*NOT_ITS_OWN, "tracking.", "outputs", "device", "threads", "data.root", "data.cache")
+HYDRA_DECISIVE = ("hydra/sweeper", "hydra.sweeper.")
+HYDRA_NOT_DECISIVE = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "hydra.sweeper.storage")
+log = logging.getLogger(__name__)
+
+
+class Multirun:
+    """What the sweepers share.
+
+    Attributes:
+        config: that of the first point; what concerns all is taken from it.
+        name: its own, or made of the overrides.
+        folder: where its report, and the locks of those at work, lie.
+        parent: its run in MLflow; None where nothing is tracked. It is there inside `opened`.
+    """
+
+    def __init__(self, config: Config, hydra_config: DictConfig, context: HydraContext, varied: Sequence[str]) -> None:
+        self.config = config
+        self.varied = tuple(varied)
+        self.parent: Parent | None = None
+        self._hydra_config, self._context = hydra_config, context
+        self.overrides: list[str] = list(hydra_config.hydra.overrides.task)
+        sweeper = [text for text in hydra_config.hydra.overrides.hydra if text.startswith(HYDRA_DECISIVE)]
+        decisive = [text for text in self.overrides if not text.lstrip("+~").startswith(NOT_DECISIVE)]
+        decisive += [text for text in sweeper if not text.startswith(HYDRA_NOT_DECISIVE)]
+        self.name = config.sweep.name or " ".join(decisive) or "defaults"
+        self._launched = 0
+        self._command = shlex.join(["python", "train.py", "-m", *sweeper, *self.overrides])
+
+    @property
+    def folder(self) -> Path:
+        from experiments.sweep.parent import identify
+
+        return Path(self.config.outputs) / "sweeps" / identify(self.config, self.name)
+
+    @contextlib.contextmanager
+    def opened(self, alone: bool = True) -> Iterator[None]:
+        """Its parent run; where the work ends before its time, that is marked as KILLED or FAILED.
+
+        Args:
+            alone: no other process has it under way.
+        """
+        from experiments.sweep.parent import Parent
+
+        if self.config.tracking.uri is None:
+            yield
+            return
+        self.parent = Parent(self.config, self.name, self.overrides)
+        try:
+            yield
+        except BaseException as error:
+            if alone and not isinstance(error, SystemExit):
+                self.parent.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", {}, {}, None)
+            raise
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """For this process alone.
+
+        Raises:
+            UserError: where another has it under way.
+        """
+        with identity.hold(self.folder, "multirun", "wait for it; a search can be joined with sweep.join=true"):
+            yield
+
+    def run(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
+        """Train the points that have these overrides; the results in the same order."""
+        return self.launch(jobs, RunPoint(self.parent.run_id if self.parent else None, self.varied))
+
+    def launch(self, jobs: Sequence[Sequence[str]], task: Any) -> list[Any]:
+        """What `task` returns for each job, from Hydra's launcher.
+
+        A launcher whose process dies loses all its jobs: they are launched again, where that fails one by one.
+        """
+        for _ in range(2):
+            try:
+                return self._launch(jobs, task)
+            except Exception as error:
+                log.warning("a process of the launcher ended without a word (%s); its points are launched again", error)
+        results = []
+        for job in jobs:
+            try:
+                results += self._launch([job], task)
+            except Exception as error:
+                lost = f"its process ended without a word, killed or out of memory ({type(error).__name__})"
+                results.append(Point("", " ".join(job), "failed", {}, {}, {}, lost))
+        return results
+
+    def _launch(self, jobs: Sequence[Sequence[str]], task: Any) -> list[Any]:
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self._context, task_function=task, config=self._hydra_config
+        )
+        returns = launcher.launch([list(job) for job in jobs], initial_job_idx=self._launched)
+        self._launched += len(jobs)
+        return [done.return_value for done in returns]
+
+    def conclude(self, outcomes: Sequence[Point]) -> None:
+        """Test the winner, write the report, close the parent, and tell; exit code 1 where points failed."""
+        points = self._points(outcomes)
+        best = ranked(points, self.config.sweep.objectives[0])
+        if best and self.config.evaluate_test is None and "test/loss" not in best[0].metrics:
+            (tested,) = self.run([[*_alone(best[0]), "evaluate_test=true", "resume=true"]])
+            points = self._points([*(point for point in outcomes if point.run_id != tested.run_id), tested])
+            best = ranked(points, self.config.sweep.objectives[0])
+        failed = any(point.status == "failed" for point in points)
+        comparison = self._compared(points, best[0] if best else None)
+        self._keep(comparison, "FAILED" if failed else "FINISHED")
+        if failed:
+            sys.exit(1)
+
+    def _points(self, outcomes: Sequence[Point]) -> list[Point]:
+        """All points that the parent has, and those that failed before MLflow knew them."""
+        if self.parent is None:
+            return list(outcomes)
+        known = self.parent.points()
+        names = {point.name for point in known}
+        return known + [point for point in outcomes if point.status == "failed" and point.name not in names]
+
+    def _compared(self, points: Sequence[Point], winner: Point | None) -> Comparison:
+        from experiments.sweep.comparison import Comparison
+
+        command = shlex.join(["python", "train.py", *_alone(winner)]) if winner else ""
+        return Comparison(
+            title=self.name,
+            command=self._command,
+            points=points,
+            objectives=self.config.sweep.objectives,
+            statement=_statement(points, winner),
+            winner=winner,
+            winner_command=command,
+        )
+
+    def _keep(self, comparison: Comparison, status: str) -> None:
+        from experiments.sweep import comparison as pages
+        from experiments.sweep import table
+
+        pages.write(self.folder / "report", comparison)
+        where = str(self.folder / "report/report.html")
+        if self.parent:
+            winner = comparison.winner
+            metrics, tags = {}, {"test_set_evaluations": str(len(_tested(comparison.points)))}
+            if winner:
+                metrics = {key: value for key, value in winner.metrics.items() if key.startswith(("best/", "test/"))}
+                tags |= {"winner": winner.run_id, "winner_command": comparison.winner_command}
+            self.parent.finish(status, metrics, tags, self.folder / "report")
+            where += f", or {self.parent.hint()}"
+        table.show(comparison, where)
+
+
+def _alone(point: Point) -> list[str]:
+    """What to type for a point by itself."""
+    return [text for text in point.overrides if not text.lstrip("+~").startswith(NOT_ITS_OWN)]
+
+
+def _tested(points: Sequence[Point]) -> list[Point]:
+    return [point for point in points if "test/loss" in point.metrics]
+
+
+def _statement(points: Sequence[Point], winner: Point | None) -> str:
+    """How often the test set was looked at."""
+    tested = _tested(points)
+    if not tested:
+        return "The test set was not looked at."
+    if winner and tested == [winner]:
+        accuracy = winner.metrics["test/accuracy"]
+        return (
+            f"The test set was looked at once, by the winner, when all points were over: accuracy {accuracy:.4f}. "
+            "The ranking went by validation alone."
+        )
+    return (
+        f"{len(tested)} of {len(points)} points were evaluated on the test set; the ranking went by validation alone."
+    )
+
+
+def configured(overrides: Sequence[str], composed: DictConfig) -> Config:
+    """The configuration of a first point, with the mistakes that only concern multiruns told.
+
+    Raises:
+        UserError: listing every mistake.
+    """
+    from experiments import composition
+
+    config = composition.load(overrides)
+    if dataclasses.asdict(config.sweep)["join"] and "Search" not in composed.hydra.sweeper._target_:
+        raise UserError("sweep.join=true: only a search can be joined (hydra/sweeper=optuna)")
+    return config

@@ -1,0 +1,127 @@
+"""A search: workers that take trials from a study, train them, and tell what came of them.
+
+A job of the launcher is a worker, not a trial: so none waits for a batch to end, and a second process can help.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import filelock
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from optuna.trial import Trial
+
+from experiments import composition, terminal
+from experiments.config import UserError
+from experiments.sweep.multirun import Multirun
+from experiments.sweep.points import Point
+from experiments.sweep.space import Space
+from experiments.sweep.study import Spec, Study, at_work
+from experiments.sweep.task import attempt, name
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Trains trial after trial until none is left; gives those that failed."""
+
+    spec: Spec
+    parent: str
+
+    def __call__(self, composed: DictConfig) -> list[Point]:
+        fixed = list(HydraConfig.get().overrides.task)
+        study = Study(self.spec)
+        failed = []
+        with at_work(self.spec.folder) as worker:
+            while (trial := study.take(worker)) is not None:
+                point = self._train(trial, fixed)
+                study.tell(trial, point)
+                if point.status == "failed":
+                    failed.append(point)
+        return failed
+
+    def _train(self, trial: Trial, fixed: Sequence[str]) -> Point:
+        overrides = [*fixed, *(f"{key}={value}" for key, value in trial.params.items())]
+        called = name(overrides, list(self.spec.space))
+        try:
+            config = composition.load(overrides)
+        except UserError as error:
+            return Point("", called, "failed", {}, {}, {}, str(error), overrides)
+
+        def hopeless(epoch: int, metrics: Mapping[str, float]) -> bool:
+            value = metrics[self.spec.objectives[0]]
+            if len(self.spec.objectives) > 1 or not math.isfinite(value):
+                return False
+            trial.report(value, epoch)
+            return trial.should_prune()
+
+        return attempt(config, overrides, called, self.parent, hopeless)
+
+
+def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Sequence[str], workers: int) -> None:
+    """Search until `n_trials` have come to their end, alone or together with other processes, and conclude.
+
+    Args:
+        settings: of the sweeper.
+
+    Raises:
+        UserError: where the settings contradict each other, or another process has the search under way.
+    """
+    config = multirun.config
+    if config.tracking.uri is None:
+        raise UserError("tracking=none: a search keeps its points in MLflow, so it needs tracking=mlflow")
+    if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
+        raise UserError("hydra/sweeper/pruner: with several objectives no trial can be pruned; take pruner=none")
+    spec = Spec(
+        multirun.folder.name,
+        settings["storage"],
+        settings["sampler"],
+        settings["pruner"],
+        space,
+        settings["n_trials"],
+        config.sweep.objectives,
+        multirun.folder.resolve(),
+    )
+    with contextlib.ExitStack() as held:
+        alone = _own(multirun, held)
+        if not alone and not config.sweep.join:
+            held.enter_context(multirun.held())  # says who has it
+        with multirun.opened(alone):
+            study = Study(spec)
+            with filelock.FileLock(multirun.folder / "setup.lock"):
+                study.prepare(anew=not config.resume and alone, others=config.sweep.join)
+            failed = _work(multirun, study, fixed, workers)
+            alone = alone or _own(multirun, held)
+            if not alone:
+                terminal.console.print("nothing is left to take; the process that began the search concludes it")
+                return
+            while study.under_way or study.waiting:
+                study.bury(others=config.sweep.join)
+                if study.waiting:
+                    failed += _work(multirun, study, fixed, workers)
+                time.sleep(1)
+            multirun.conclude(failed)
+
+
+def _own(multirun: Multirun, held: contextlib.ExitStack) -> bool:
+    """Whether this process has the multirun for its own from now on."""
+    try:
+        held.enter_context(multirun.held())
+    except UserError:
+        return False
+    return True
+
+
+def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) -> list[Point]:
+    """Let workers take trials until none waits; the failed ones."""
+    count = min(workers, len(study.waiting))
+    if not count:
+        return []
+    assert multirun.parent
+    done = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id))
+    return [point for failed in done for point in (failed if isinstance(failed, list) else [failed])]

@@ -1,0 +1,129 @@
+"""What `python train.py -m` runs: Hydra's sweepers, made so that a multirun can be continued.
+
+hydra/sweeper=basic     every combination of the values
+hydra/sweeper=optuna    a search: Optuna asks for one trial after the other
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from experiments import composition
+from experiments.command_line import reported
+from experiments.config import UserError
+from experiments.sweep.multirun import Multirun, configured
+
+
+class GridSweeper(Sweeper):
+    """Every combination of the values; `params` are overrides that a preset gives, {key: values}."""
+
+    def __init__(self, params: Mapping[str, str] | None = None) -> None:
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context, self.composed = hydra_context, config
+
+    def sweep(self, arguments: list[str]) -> None:
+        with reported():
+            overrides = _given(self.params, arguments)
+            composition.check(overrides)
+            choices = _choices(overrides)
+            jobs = [list(job) for job in itertools.product(*choices.values())]
+            varied = [key for key, values in choices.items() if len(values) > 1]
+            jobs = _in_one_experiment(jobs, varied)
+            config = configured(jobs[0], self.composed)
+            multirun = Multirun(config, self.composed, self.context, varied)
+            with multirun.held(), multirun.opened():
+                outcomes = multirun.run(jobs)
+                multirun.conclude(outcomes)
+
+
+class SearchSweeper(Sweeper):
+    """Optuna asks, any launcher trains; several workers, and several processes, share one study.
+
+    Args:
+        n_trials: in all, also after an interruption.
+        n_jobs: workers at the same time; None: as many as the launcher has jobs.
+        storage: address of a database; SQLite for one machine, PostgreSQL for many.
+        sampler, pruner: Optuna's class as `_target_`, and its arguments.
+        params: the space, {key: choice(...), range(...), interval(...)}; the command line overrides it.
+    """
+
+    def __init__(
+        self,
+        n_trials: int,
+        n_jobs: int | None,
+        storage: str,
+        sampler: DictConfig,
+        pruner: DictConfig,
+        params: Mapping[str, str] | None = None,
+    ) -> None:
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context, self.composed = hydra_context, config
+
+    def sweep(self, arguments: list[str]) -> None:
+        from experiments.sweep import search, space
+
+        with reported():
+            overrides = _given(self.params, arguments)
+            composition.check(overrides)
+            distributions, fixed = space.space(overrides)
+            first = [*fixed, *space.first(distributions)]
+            config = configured(first, self.composed)
+            composed = self.context.config_loader.load_sweep_config(self.composed, fixed)
+            multirun = Multirun(config, self.composed, self.context, list(distributions))
+            settings: Any = OmegaConf.to_container(composed.hydra.sweeper, resolve=True)
+            search.run(multirun, settings, distributions, fixed, _workers(settings, composed))
+
+
+def _given(params: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
+    """The overrides of a preset, and those of the command line, which come after and win."""
+    typed = {text.partition("=")[0].lstrip("+~") for text in arguments}
+    return [*(f"{key}={value}" for key, value in params.items() if key not in typed), *arguments]
+
+
+def _choices(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """{key: the overrides to choose from}.
+
+    Raises:
+        UserError: for a continuous range, of which a grid cannot try every value.
+    """
+    choices = {}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        assert isinstance(override, Override)
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            choices[key] = [str(override.input_line)]
+        elif override.is_discrete_sweep():
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            raise UserError(f"{override.input_line}: has no end of values; search it: hydra/sweeper=optuna")
+    return choices
+
+
+def _in_one_experiment(jobs: list[list[str]], varied: Sequence[str]) -> list[list[str]]:
+    """MLflow nests runs within one experiment only: points on different data get one of their own."""
+    if not {"data", "data.name", "tracking.experiment", "experiment"} & set(varied):
+        return jobs
+    names = {composition.load(job).tracking.experiment for job in jobs}
+    return jobs if len(names) == 1 else [[*job, "tracking.experiment=multiruns"] for job in jobs]
+
+
+def _workers(settings: Mapping[str, Any], composed: DictConfig) -> int:
+    """How many trials run at the same time."""
+    jobs = settings["n_jobs"] or OmegaConf.select(composed, "hydra.launcher.n_jobs") or 1
+    if jobs < 0:
+        import joblib
+
+        return joblib.effective_n_jobs(jobs)
+    return jobs

@@ -1,0 +1,70 @@
+"""What a launcher calls for every point: here, in a process beside, or on another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from experiments import composition
+from experiments.config import Config
+from experiments.sweep.points import Point, Status
+
+
+@dataclass(frozen=True)
+class RunPoint:
+    """Trains one point and tells what came of it; it travels to the process that does so.
+
+    Attributes:
+        parent: MLflow's run of the multirun; None where nothing is tracked.
+        varied: the keys whose values make the names of the points.
+    """
+
+    parent: str | None
+    varied: tuple[str, ...]
+
+    def __call__(self, composed: DictConfig) -> Point:
+        overrides = list(HydraConfig.get().overrides.task)
+        return attempt(composition.parse(composed), overrides, name(overrides, self.varied), self.parent)
+
+
+def attempt(
+    config: Config,
+    overrides: Sequence[str],
+    called: str,
+    parent: str | None,
+    hopeless: Callable[[int, Mapping[str, float]], bool] | None = None,
+) -> Point:
+    """Run a point; an error becomes its reason, so that it does not stop the others."""
+    from experiments import experiment, runs, terminal, tracking
+
+    settings = {key: str(value) for key, value in tracking.flatten(config.to_dict())}
+    membership = tracking.Membership(parent, called)
+    more: dict[str, Any] = {"hopeless": hopeless} if hopeless else {}
+    try:
+        with terminal.silenced(parent is not None):
+            result = experiment.run(config, overrides, membership, **more)
+    except Exception as error:
+        return Point("", called, "failed", settings, {}, {}, f"{type(error).__name__}: {error}", overrides)
+    history = {key: [epoch[key] for epoch in result.history] for key in runs.EPOCH_METRICS}
+    reason = f"after epoch {len(result.history)}" if result.pruned else ""
+    status: Status = "pruned" if result.pruned else "finished"
+    return Point(result.run_id, result.name, status, settings, history, result.metrics, reason, overrides)
+
+
+def name(overrides: Sequence[str], varied: Sequence[str]) -> str:
+    """The values of the varied keys, under the last words of the keys where these tell them apart."""
+    last = [key.rpartition(".")[2] for key in varied]
+    short = {key: end if last.count(end) == 1 else key for key, end in zip(varied, last)}
+    values = dict(text.lstrip("+").partition("=")[::2] for text in overrides)
+    return " ".join(f"{short[key]}={_shown(values[key])}" for key in varied if key in values) or "the only point"
+
+
+def _shown(value: str) -> str:
+    try:
+        return value if len(value) < 8 else f"{float(value):.4g}"
+    except ValueError:
+        return value
