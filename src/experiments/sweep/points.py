@@ -38,8 +38,8 @@ class Point:
         None where it never came so far.
         """
         if objective in self.history:
-            values, best = self.history[objective], int(self.metrics.get("best/epoch", 0))
-            return values[best - 1] if 0 < best <= len(values) else None
+            values, best = self.history[objective], self.metrics.get("best/epoch", 0)
+            return values[int(best) - 1] if 1 <= best <= len(values) else None  # no number (NaN) is in no range
         return self.metrics.get(objective)
 
     @property

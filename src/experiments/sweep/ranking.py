@@ -33,8 +33,10 @@ def table(points: Sequence[Point], objectives: Sequence[str]) -> pd.DataFrame:
         )
     frame = pd.DataFrame(rows, columns=list(columns))
     whole = ["place", "best epoch", "epochs", *({"parameters"} - set(objectives))]
-    numbers = frame[[*whole, *objectives, "val/loss", "seconds"]].apply(pd.to_numeric)
-    return frame.assign(**numbers).astype(dict.fromkeys(whole, "Int64"))
+    measured = list(dict.fromkeys([*whole, *objectives, "val/loss", "seconds"]))
+    frame[measured] = frame[measured].apply(pd.to_numeric)
+    frame[whole] = frame[whole].replace([np.inf, -np.inf], np.nan)
+    return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
 def in_order(points: Sequence[Point], objective: str) -> list[Point]:
