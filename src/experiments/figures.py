@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
@@ -21,6 +22,15 @@ class Figure(matplotlib.figure.Figure):
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=80)
         return buffer.getvalue()
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an <svg> element whose words stay text."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
@@ -49,7 +59,7 @@ def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) 
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     axes.set(xlabel="predicted class", ylabel="true class", title=title)
     if count <= 100:
-        names = [_shown(name) for name in classes]
+        names = [shown(name) for name in classes]
         axes.set_xticks(range(count), names, rotation=90 if count > 5 else 0, fontsize=9 if count <= 25 else 5)
         axes.set_yticks(range(count), names, fontsize=9 if count <= 25 else 5)
     if count <= 25:
@@ -72,12 +82,12 @@ def prediction(picture: Image, pixels: np.ndarray, top: Sequence[tuple[str, floa
     names, probabilities = zip(*reversed(top))
     colors = [GREY] * (len(names) - 1) + [BLUE]
     bars.barh(range(len(names)), probabilities, color=colors)
-    bars.set_yticks(range(len(names)), [_shown(name) for name in names])
+    bars.set_yticks(range(len(names)), [shown(name) for name in names])
     for place, probability in enumerate(probabilities):
         inside = probability > 0.7
         x, align = (probability - 0.02, "right") if inside else (probability + 0.02, "left")
         bars.text(x, place, f"{probability:.1%}", va="center", ha=align, color="white" if inside else "black")
-    bars.set(xlim=(0, 1), title=f"{_shown(top[0][0])}: {top[0][1]:.1%}", xticks=[])
+    bars.set(xlim=(0, 1), title=f"{shown(top[0][0])}: {top[0][1]:.1%}", xticks=[])
     bars.spines[["top", "right", "bottom"]].set_visible(False)
     return figure
 
@@ -108,7 +118,7 @@ def contact_sheet(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str]
         for column, index in enumerate(row):
             _picture(axes, pixels[index], column, place)
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal", xticks=[], title=title)
-    axes.set_yticks(range(len(rows)), [_shown(name) for name in classes[: len(rows)]])
+    axes.set_yticks(range(len(rows)), [shown(name) for name in classes[: len(rows)]])
     _frameless(axes)
     return figure
 
@@ -128,7 +138,7 @@ def class_balance(counts: np.ndarray, classes: Sequence[str], splits: Sequence[s
         for split, name in enumerate(splits):
             axes.barh(range(len(classes)), counts[:, split], left=left, color=colors[split], label=name)
             left += counts[:, split]
-        axes.set_yticks(range(len(classes)), [_shown(name) for name in classes])
+        axes.set_yticks(range(len(classes)), [shown(name) for name in classes])
         axes.set(ylim=(len(classes) - 0.5, -0.5), xlabel="pictures")
     else:
         for split, name in enumerate(splits):
@@ -154,7 +164,7 @@ def picture_pairs(pairs: Sequence[tuple[np.ndarray, np.ndarray]], captions: Sequ
         x, y = wide * (place % columns), high * (place // columns)
         _picture(axes, first, x, y)
         _picture(axes, second, x + 1, y)
-        axes.text(x - 0.46, y + 0.52, _shown(caption, 120), fontsize=6.5, va="top", linespacing=1.2)
+        axes.text(x - 0.46, y + 0.52, shown(caption, 120), fontsize=6.5, va="top", linespacing=1.2)
     axes.set(xlim=(-0.5, wide * columns - 0.7), ylim=(high * rows - 0.55, -0.5), aspect="equal", xticks=[], yticks=[])
     axes.set_title(title)
     _frameless(axes)
@@ -169,7 +179,7 @@ def _picture(axes: Axes, pixels: np.ndarray, x: float, y: float) -> None:
     axes.imshow(picture, extent=(x - half, x + half, y + half, y - half), interpolation="nearest")
 
 
-def _shown(text: str, longest: int = 24) -> str:
+def shown(text: str, longest: int = 24) -> str:
     """As matplotlib can draw it: no mathematics between dollar signs, nothing that UTF-8 lacks, not too long."""
     text = text if len(text) <= longest else text[: longest - 1] + "…"
     return text.encode("utf-8", "replace").decode().replace("$", r"\$")

@@ -147,10 +147,8 @@ def _page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> 
     in_matrix = _in_matrix(test)
     shares = test.confusion / np.maximum(test.support, 1)[:, None]
     mean, accuracy, share = calibration(content.confidence, content.said == content.images.labels)
-    template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
-        Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
-    )
-    return template.render(
+    return render(
+        "report.html.j2",
         name=content.name,
         command=content.command,
         test=test,
@@ -159,7 +157,9 @@ def _page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> 
         cards=_cards(content),
         statement=content.statement,
         split=content.split,
-        figures={name: _svg(drawn[name]) for name in ("curves", "calibration", "class_balance") if name in drawn},
+        figures={
+            name: figures.svg(drawn[name]) for name in ("curves", "calibration", "class_balance") if name in drawn
+        },
         classes=classes,
         matrix=[
             [
@@ -184,6 +184,12 @@ def _page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> 
         configuration=configuration,
         environment=content.environment,
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """A page; `template` is a path in this package."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True).get_template(template).render(values)
 
 
 def _chosen(content: Content) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, int], np.ndarray]]:
@@ -245,17 +251,6 @@ def _balancing(config: Config) -> str:
             "training.class_weights=balanced: every class weighed the same in the loss, however many pictures it has."
         )
     return "Every training picture counted once (training.class_weights=balanced or training.sampler=balanced change that)."
-
-
-def _svg(figure: Figure) -> str:
-    """The figure as an <svg> element whose words stay text."""
-    import matplotlib
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
 def _sprite(pixels: np.ndarray) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -39,9 +40,19 @@ class Point:
         None where it never came so far.
         """
         if objective in self.history:
-            values, best = self.history[objective], int(self.metrics.get("best/epoch", 0))
-            return values[best - 1] if 0 < best <= len(values) else None
+            values, best = self.history[objective], self.metrics.get("best/epoch", 0)
+            return values[int(best) - 1] if 1 <= best <= len(values) else None  # no number (NaN) is in no range
         return self.metrics.get(objective)
+
+    @property
+    def epochs(self) -> int:
+        """How many were run."""
+        return max(map(len, self.history.values()), default=0)
+
+    @property
+    def seconds(self) -> float:
+        """What it took in all; of a run that told no such thing, training and validation."""
+        return self.metrics.get("seconds", math.fsum(self.history.get("epoch_seconds", ())))
 
 
 def higher_is_better(objective: str) -> bool:
@@ -50,15 +61,25 @@ def higher_is_better(objective: str) -> bool:
 
 
 def ranked(points: Iterable[Point], objective: str) -> list[Point]:
-    """Finished points by their value, the best first; points of equal value by validation loss, then by name."""
-    finished = [(point, point.value(objective)) for point in points if point.status == "finished"]
-    sign = -1 if higher_is_better(objective) else 1
-    valued = [
-        (sign * value, point.value("val/loss") or 0.0, point.name, point)
-        for point, value in finished
-        if value is not None
+    """Finished points by their value, the best first; points of equal value by validation loss, then by name.
+
+    One whose value is no finite number reached nothing: it comes last.
+    """
+    finished = ((point, point.value(objective)) for point in points if point.status == "finished")
+    valued = [(_badness(value, objective), point) for point, value in finished if value is not None]
+    return [
+        point
+        for _, point in sorted(
+            valued, key=lambda row: (row[0], _badness(row[1].value("val/loss"), "val/loss"), row[1].name)
+        )
     ]
-    return [point for *_, point in sorted(valued, key=lambda row: row[:3])]
+
+
+def _badness(value: float | None, objective: str) -> float:
+    """Lower is better, and what is no finite number is worst."""
+    if value is None or not math.isfinite(value):
+        return math.inf
+    return -value if higher_is_better(objective) else value
 
 
 def varied(points: Sequence[Point]) -> list[str]:
@@ -68,3 +89,45 @@ def varied(points: Sequence[Point]) -> list[str]:
     return [
         key for key in keys if not key.startswith(ignored) and len({point.settings.get(key) for point in points}) > 1
     ]
+
+
+def chosen(points: Sequence[Point]) -> list[str]:
+    """The varied settings without those that another choice brings along.
+
+    `optimizer=adam,sgd` varies optimizer.name, and with it lr, momentum and more: where each name has but one lr, the
+    name says it. One that is swept beside the choice stays.
+    """
+    keys = varied(points)
+    return [key for key in keys if not any(_brings(points, choice, key) for choice in keys)]
+
+
+def _brings(points: Sequence[Point], choice: str, key: str) -> bool:
+    group, _, last = choice.rpartition(".")
+    if last not in ("name", "_target_") or key == choice or not key.startswith(f"{group}."):
+        return False
+    pairs = {(point.settings.get(choice), point.settings.get(key)) for point in points}
+    return len(pairs) == len({first for first, _ in pairs})
+
+
+def labels(keys: Sequence[str]) -> dict[str, str]:
+    """Short names for settings: the last part, or the whole key where two end alike or it is a mere `name`."""
+    ends = [key.rpartition(".")[2] for key in keys]
+    return {key: _label(key, end) if ends.count(end) == 1 else key for key, end in zip(keys, ends)}
+
+
+def _label(key: str, end: str) -> str:
+    return key.rpartition(".")[0] or key if end in ("name", "_target_") else end
+
+
+def numbers(values: Sequence[str | None]) -> list[float] | None:
+    """Settings as numbers; None where one is missing, a word, or not finite."""
+    try:
+        found = [float(value) for value in values if value is not None]
+    except ValueError:
+        return None
+    return found if len(found) == len(values) and all(map(math.isfinite, found)) else None
+
+
+def logarithmic(values: Sequence[float]) -> bool:
+    """Whether numbers span so much that only their logarithms can be told apart."""
+    return min(values) > 0 and max(values) > 30 * min(values)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from experiments import composition
 from experiments.config import Config
-from experiments.sweep.points import Point, Status
+from experiments.sweep.points import Point, Status, labels
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,8 @@ def attempt(
 
 
 def name(overrides: Sequence[str], varied: Sequence[str]) -> str:
-    """The values of the varied keys, under the last words of the keys where these tell them apart."""
-    last = [key.rpartition(".")[2] for key in varied]
-    short = {key: end if last.count(end) == 1 else key for key, end in zip(varied, last)}
+    """The values of the varied keys, in short."""
+    short = labels(varied)
     values = dict(text.lstrip("+").partition("=")[::2] for text in overrides)
     return " ".join(f"{short[key]}={_shown(values[key])}" for key in varied if key in values) or "the only point"
 
