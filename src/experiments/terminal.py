@@ -20,9 +20,16 @@ from experiments.evaluation import Evaluation
 from experiments.models import Classifier, layers
 from experiments.training import EpochResult
 
-console = Console(highlight=False, soft_wrap=True)
-if not console.is_terminal:
-    console.width = 300  # a file or a pipe has no width of its own: nothing is cut there
+
+def new_console() -> Console:
+    """Where to print; a file or a pipe has no width of its own, so nothing is cut there."""
+    made = Console(highlight=False, soft_wrap=True)
+    if not made.is_terminal:
+        made.width = 300
+    return made
+
+
+console = new_console()
 
 
 @contextlib.contextmanager

@@ -90,6 +90,14 @@ class Multirun:
         with identity.hold(self.folder, "multirun", "wait for it; a search can be joined with sweep.join=true"):
             yield
 
+    def watched(self, total: int) -> contextlib.AbstractContextManager[None]:
+        """Shows how `total` points come along; without MLflow each tells of itself."""
+        if self.parent is None:
+            return contextlib.nullcontext()
+        from experiments.sweep.watching import watched
+
+        return watched(self.parent, total, self.config.sweep.objectives[0])
+
     def run(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
         """Train the points that have these overrides; the results in the same order."""
         return self.launch(jobs, RunPoint(self.parent.run_id if self.parent else None, self.varied))

@@ -95,7 +95,8 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
             study = Study(spec)
             with filelock.FileLock(multirun.folder / "setup.lock"):
                 study.prepare(anew=not config.resume and alone, others=config.sweep.join)
-            failed = _work(multirun, study, fixed, workers)
+            with multirun.watched(spec.n_trials):
+                failed = _work(multirun, study, fixed, workers)
             alone = alone or _own(multirun, held)
             if not alone:
                 terminal.console.print("nothing is left to take; the process that began the search concludes it")

@@ -42,7 +42,8 @@ class GridSweeper(Sweeper):
             config = configured(jobs[0], self.composed)
             multirun = Multirun(config, self.composed, self.context, varied)
             with multirun.held(), multirun.opened():
-                outcomes = multirun.run(jobs)
+                with multirun.watched(len(jobs)):
+                    outcomes = multirun.run(jobs)
                 multirun.conclude(outcomes)
 
 
