@@ -80,7 +80,8 @@ class Result:
         )
 
     def __repr__(self) -> str:
-        numbers = ", ".join(f"{key} {self.metrics[key]:.4f}" for key in ("best/val_loss", "test/accuracy"))
+        shown = ("best/val_loss", "test/accuracy" if self._trained.examined == "test" else "best/val_accuracy")
+        numbers = ", ".join(f"{key} {self.metrics[key]:.4f}" for key in shown)
         return f"<run {self.name} ({self.run_id[:8]}): {numbers}>"
 
     @functools.cached_property
@@ -101,25 +102,29 @@ class Result:
 
     @functools.cached_property
     def confusion(self) -> pd.DataFrame:
-        """Test pictures by true class (rows) and predicted class (columns)."""
+        """Test pictures by true class (rows) and predicted class (columns); validation pictures of a run not tested."""
         matrix = runs.artifact(self._trained, "confusion_matrix.csv")
         counts = pd.read_csv(io.StringIO(matrix), index_col=0, keep_default_na=False).to_numpy()
         names = pd.Index(self.classes, name="true class"), pd.Index(self.classes, name="predicted class")
         return pd.DataFrame(counts, *names)
+
+    @property
+    def _evaluation(self) -> evaluation.Evaluation:
+        loss = self.metrics.get("test/loss", self.metrics["best/val_loss"])
+        return evaluation.Evaluation(loss, self.confusion.to_numpy())
 
     def plot(self) -> figures.Figure:
         """Loss and accuracy against the epoch, with the best epoch marked."""
         return figures.curves(self.history.to_dict("records"), int(self.metrics["best/epoch"]))
 
     def plot_confusion(self) -> figures.Figure:
-        """The confusion matrix of the test set."""
-        title = f"Test set: {self.metrics['test/accuracy']:.2%} right"
+        """`confusion` as a picture."""
+        title = f"{self._trained.examined.capitalize()} set: {self._evaluation.accuracy:.2%} right"
         return figures.confusion_matrix(self.confusion.to_numpy(), self.classes, title)
 
     def report(self) -> pd.DataFrame:
-        """Precision, recall, F1 and support of each class on the test set."""
-        test = evaluation.Evaluation(self.metrics["test/loss"], self.confusion.to_numpy())
-        report = test.report(self.classes)
+        """Precision, recall, F1 and support of each class, by `confusion`."""
+        report = self._evaluation.report(self.classes)
         del report["accuracy"]
         return pd.DataFrame(report).T
 
@@ -143,9 +148,13 @@ class Result:
         return answer if isinstance(picture, str | Path) else dataclasses.replace(answer, file="picture")
 
     def show(self, index: int) -> figures.Figure:
-        """Test picture number `index` with what the network says of it; the title tells the truth."""
-        images = self.splits.test
+        """Test picture number `index` with what the network says of it; the title tells the truth.
+
+        Of a run that was not tested, a validation picture.
+        """
+        part = self._trained.examined
+        images = self.splits.test if part == "test" else self.splits.validation
         answer = self.predict(images.pixels[index].transpose(1, 2, 0))
         figure = figures.prediction(answer.picture, answer.pixels, answer.top[:5])
-        figure.suptitle(f"test picture {index}: {images.classes[images.labels[index]]}")
+        figure.suptitle(f"{part} picture {index}: {images.classes[images.labels[index]]}")
         return figure

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import mlflow.artifacts
 import numpy as np
@@ -71,6 +72,11 @@ class Trained:
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """Class probabilities, float32 (N, classes), of raw pictures, uint8 (N, 3, H, W)."""
         return self.logits(pixels).softmax(dim=1).numpy()
+
+    @property
+    def examined(self) -> Literal["test", "validation"]:
+        """What may be looked at: the test set of a run that was tested, else (the points of a multirun) the validation set."""
+        return "test" if "test/loss" in self.metrics else "validation"
 
     def splits(self) -> Splits:
         """The images that it was trained, validated and tested on, read anew.

@@ -126,17 +126,20 @@ def subjects(paths: Iterable[Path], image_size: int, report: Callable[[UserError
 def mistakes(trained: Trained, count: int) -> list[Subject]:
     """The wrong answers on the test set that the run is surest of, surest first; fewer where it made fewer.
 
+    Of a run that was not tested, those on the validation set.
+
     Raises:
         UserError: where the data is not there any more.
     """
-    test = trained.splits().test
-    probabilities = trained.probabilities(test.pixels)
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != test.labels)
+    part = trained.examined
+    images = trained.splits().validation if part == "validation" else trained.splits().test
+    probabilities = trained.probabilities(images.pixels)
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != images.labels)
     surest = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
     return [
         Subject(
-            f"test image {number}", f"test image {number} of data {trained.config.data.name}",
-            test.pixels[number].transpose(1, 2, 0), test.pixels[number], test.classes[test.labels[number]],
+            f"{part} image {number}", f"{part} image {number} of data {trained.config.data.name}",
+            images.pixels[number].transpose(1, 2, 0), images.pixels[number], images.classes[images.labels[number]],
         )
         for number in surest
     ]  # fmt: skip

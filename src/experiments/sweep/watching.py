@@ -11,13 +11,12 @@ import threading
 import time
 from collections.abc import Iterator
 
-from mlflow.entities import Run
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from experiments.sweep.parent import STATUS, Parent
+from experiments.sweep.parent import STATUS, Parent, Run
 from experiments.sweep.points import higher_is_better
 from experiments.terminal import new_console
 
