@@ -19,6 +19,7 @@ ORDER = [
     ["report", "tracking"],
     ["prediction", "explanation", "exploration", "retesting"],
     ["experiment"],
+    ["sweep"],
     ["notebook"],
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

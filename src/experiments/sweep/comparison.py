@@ -21,12 +21,12 @@ from experiments.sweep.points import Point, chosen, labels
 READING = {
     "curves": "A line a point. Thin lines are those that are not among the best five; a cross is where one was pruned.",
     "progress": "Did it still get better at the end? Where the line is flat, more points brought nothing.",
-    "parallel": "A line a finished point, from setting to setting to what it reached; dark lines are good ones. Where all "
-    "dark lines meet on an axis, that setting matters.",
+    "parallel": "A line a finished point, from setting to setting to what it reached; violet for the best, yellow for the last. "
+    "Where the violet lines meet on an axis, that setting matters.",
     "heatmap": "Each cell is the mean over all runs with these two settings.",
     "importance": "How much of the differences between points a setting accounts for, by a forest that learned them "
     "(fANOVA). With few points it is a hint, no proof.",
-    "pareto": "On the line are the points that no other beats in both. Which of them is best is for you to say.",
+    "pareto": "The joined points are those that no other beats in both. Which of them is best is for you to say.",
     "cost": "Is the best worth its time? Good and cheap is top left, or bottom left where low is good.",
 }
 TITLES = {
@@ -118,7 +118,7 @@ def _figures(comparison: Comparison) -> dict[str, Figure]:
     wanted: dict[str, tuple[bool, Callable[[], Figure]]] = {
         "pareto": (len(comparison.front) > 0, lambda: figures.pareto(points, comparison.objectives, comparison.front)),
         "heatmap": (several and len(swept) == 2, lambda: figures.heatmap(points, objective, (swept[0], swept[1]))),
-        "parallel": (several and len(swept) > 1, lambda: figures.parallel(points, objective, keys)),
+        "parallel": (several and len(swept) > 1, lambda: figures.parallel(points, objective, swept)),
         "importance": (shares is not None, lambda: figures.importance(shares or {})),
         "curves": (
             any(point.history.get(metric) for point in points),
@@ -153,7 +153,7 @@ def _page(comparison: Comparison, drawn: Mapping[str, str]) -> str:
         larger=noise.LARGER,
         untestable=noise.UNTESTABLE,
         versus_best=groups is not None and len(groups) > noise.ALL_PAIRS,
-        reasons=any(point.reason for point in comparison.points),
+        unfinished=[point for point in comparison.points if point.status not in ("finished", "pruned")],
         figures=drawn,
         titles=TITLES,
         reading=READING,
@@ -191,7 +191,9 @@ def _saved(point: Point) -> int:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Fit for a column: as many digits behind the point; in powers of ten where that would show nothing."""
+    """Fit for a column: so many digits behind the point, one of large numbers; powers of ten where that shows nothing."""
     if value is None or math.isnan(value):
         return "—"
-    return f"{value:.{digits}f}" if value == 0 or 10**-digits <= abs(value) < 1e6 else f"{value:.3g}"
+    if math.isinf(value) or 0 < abs(value) < 10**-digits:
+        return f"{value:.3g}"
+    return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"

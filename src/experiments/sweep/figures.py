@@ -17,7 +17,7 @@ from experiments.sweep.points import Point, higher_is_better, labels, logarithmi
 
 COLORS = (BLUE, ORANGE, "#2a9d5c", "#a040a0", "#c02040")  # of the best five
 COLORMAP = "viridis"
-LEGEND, TICKS = 44, 14  # characters of a name
+LEGEND, TICKS = 56, 14  # characters of a name
 
 
 def curves(points: Sequence[Point], objective: str, metric: str) -> Figure:
@@ -30,13 +30,13 @@ def curves(points: Sequence[Point], objective: str, metric: str) -> Figure:
         if not any(point is other for other in best):
             values = point.history[metric]
             axes.plot(np.arange(1, len(values) + 1), values, color=GREY, lw=0.8, alpha=0.5 if len(lines) < 30 else 0.3)
-    pruned = [(point.epochs, point.history[metric][-1]) for point in lines if point.status == "pruned"]
-    if pruned:
-        axes.plot(*zip(*pruned), "x", color=GREY, ms=5, label="pruned here")
     for place, (point, color) in enumerate(zip(best, COLORS), start=1):
         values = point.history.get(metric, ())
         name = f"{place}. {shown(point.name, LEGEND)}"
         axes.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, color=color, zorder=4 - place / 10, label=name)
+    pruned = [(point.epochs, point.history[metric][-1]) for point in lines if point.status == "pruned"]
+    if pruned:
+        axes.plot(*zip(*pruned), "x", color=GREY, ms=5, label="pruned here")
     axes.set(xlabel="epoch", ylabel=metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
@@ -66,7 +66,7 @@ def progress(points: Sequence[Point], objective: str) -> Figure:
 
 
 def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Figure:
-    """A line a finished point through an axis a setting to the objective, darker where it is better.
+    """A line a finished point through an axis a setting to the objective, from yellow for the last to violet for the best.
 
     Numbers that span decades stand on a logarithmic axis, words in the order they first appear.
     """
@@ -82,9 +82,8 @@ def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Fi
     values = [_value(point, objective) for point in rows]
     heights[:, -1], ticks = _linear(values)
     _upright(axes, len(keys), ticks)
-    goodness = heights[:, -1] if higher_is_better(objective) else 1 - heights[:, -1]
     segments = [np.column_stack([np.arange(len(keys) + 1), row]) for row in heights]
-    colors = matplotlib.colormaps[COLORMAP](0.95 * (1 - goodness))  # dark is good: it shows on white
+    colors = matplotlib.colormaps[COLORMAP](np.linspace(0.95, 0, len(rows)))  # by place: one bad value takes no colours
     widths = [1.0] * (len(rows) - 1) + [2.5]
     axes.add_collection(LineCollection(segments, colors=colors, linewidths=widths, alpha=0.8))
     axes.set(xlim=(-0.3, len(keys) + 0.5), ylim=(-0.05, 1.05), yticks=[])

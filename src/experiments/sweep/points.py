@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -127,5 +128,8 @@ def numbers(values: Sequence[str | None]) -> list[float] | None:
 
 
 def logarithmic(values: Sequence[float]) -> bool:
-    """Whether numbers span so much that only their logarithms can be told apart."""
-    return min(values) > 0 and max(values) > 30 * min(values)
+    """Whether positive numbers span so much that only their logarithms can be told apart, and crowd at the low end.
+
+    Numbers that are spread evenly do not, even where one of them is close to 0.
+    """
+    return min(values) > 0 and max(values) > 30 * min(values) and max(values) > 4 * statistics.median(values)
