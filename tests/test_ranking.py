@@ -10,7 +10,7 @@ from scipy import stats
 
 from experiments.sweep import comparison, noise, ranking, table
 from experiments.sweep.importance import importance
-from experiments.sweep.points import Point, chosen, ranked
+from experiments.sweep.points import Point, chosen, labels, ranked
 
 ACCURACY = "val/accuracy"
 
@@ -50,10 +50,6 @@ def written(folder, points, objectives=(ACCURACY,), **changes):
         warnings.simplefilter("error")
         comparison.write(folder, compared(points, objectives, **changes))
     return (folder / "report.html").read_text(encoding="utf-8")
-
-
-def cells(page, row):
-    return [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<td.*?</td>", row if page is None else page)]
 
 
 def test_the_best_is_first_and_what_has_no_rank_is_last():
@@ -180,6 +176,13 @@ def test_what_a_choice_brings_along_is_no_setting_of_its_own():
     )
     points = [point(0.5, **choice, optimizer__lr=lr) for choice in (adam, sgd) for lr in (0.1, 0.01)]
     assert chosen(points) == ["optimizer.name", "optimizer.lr"]
+    assert labels(["optimizer.name", "data.name", "a.lr", "b.lr", "model._target_"]) == {
+        "optimizer.name": "optimizer",
+        "data.name": "data",
+        "a.lr": "a.lr",
+        "b.lr": "b.lr",
+        "model._target_": "model",
+    }
     assert {"optimizer.momentum", "optimizer.epsilon"} <= set(ranking.table(points, [ACCURACY]))
 
 
@@ -194,8 +197,8 @@ def test_the_page_tells_what_was_found(tmp_path):
     assert "0.7500 ± 0.0995" in page and noise.LARGER in page
     body = page.split('id="ranking"')[1].split("<tbody>")[1].split("</tbody>")[0]
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", body)]
-    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5", "6", ""]
-    assert rows[0][1:4] == ["16", "3", "0.8490"] and "failed" in rows[-1]
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5", "6", "failed"]
+    assert rows[0][1:4] == ["16", "3", "0.8490"]
     with (tmp_path / "ranking.csv").open(encoding="utf-8") as file:
         first, *_ = csv.DictReader(file)
     assert first["place"] == "1" and first["filters"] == "16" and first["run_id"] == "0123456789"
@@ -209,6 +212,15 @@ def test_it_is_one_file_that_asks_for_nothing(tmp_path):
     assert addresses and all(address.startswith(("#", "data:")) for address in addresses)
     assert "default-src 'none'" in page
     assert {"heatmap", "parallel"} <= {file.stem for file in tmp_path.glob("figures/*.png")}
+
+
+def test_a_random_search_has_no_heatmap_and_many_settings_have_few_axes(tmp_path):
+    rng = np.random.default_rng(0)
+    written(tmp_path, [point(x, a=x, b=y) for x, y in rng.random((6, 2))])
+    assert {"parallel"} == {"heatmap", "parallel"} & {file.stem for file in tmp_path.glob("figures/*.png")}
+    page = written(tmp_path, [point(row[0], **dict(zip("abcdefghijkl", row))) for row in rng.random((6, 12))])
+    picture = page.split("Settings and what they reached")[1].split("</svg>")[0]
+    assert len(re.findall(r">[a-l]</text>", picture)) == 8
 
 
 def test_what_pruning_saved(tmp_path):

@@ -16,7 +16,6 @@ from experiments.figures import BLUE, GREY, ORANGE, Figure, shown
 from experiments.sweep.points import Point, higher_is_better, labels, logarithmic, numbers, ranked
 
 COLORS = (BLUE, ORANGE, "#2a9d5c", "#a040a0", "#c02040")  # of the best five
-COLORMAP = "viridis"
 LEGEND, TICKS = 56, 14  # characters of a name
 
 
@@ -38,6 +37,7 @@ def curves(points: Sequence[Point], objective: str, metric: str) -> Figure:
     if pruned:
         axes.plot(*zip(*pruned), "x", color=GREY, ms=5, label="pruned here")
     axes.set(xlabel="epoch", ylabel=metric)
+    axes.set_xlim(left=0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if best or pruned:
@@ -59,6 +59,7 @@ def progress(points: Sequence[Point], objective: str) -> Figure:
     axes.plot(places, values, "o", ms=4, color=GREY, alpha=0.7, label="a point")
     axes.step([*places, len(points)], [*best, best[-1]], where="post", color=BLUE, label="best so far")
     axes.set(xlabel="point, in the order they were run", ylabel=objective)
+    axes.set_xlim(left=0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2)
@@ -72,7 +73,7 @@ def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Fi
     """
     rows = [point for point in reversed(ranked(points, objective)) if math.isfinite(_value(point, objective))]
     names = labels(keys)
-    figure = Figure(figsize=(max(6, 1.7 * (len(keys) + 1)), 4.8), layout="constrained")
+    figure = Figure(figsize=(max(6, 1.5 * (len(keys) + 1)), 4.8), layout="constrained")
     axes = figure.subplots()
     heights = np.empty((len(rows), len(keys) + 1))
     for place, key in enumerate(keys):
@@ -83,7 +84,9 @@ def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Fi
     heights[:, -1], ticks = _linear(values)
     _upright(axes, len(keys), ticks)
     segments = [np.column_stack([np.arange(len(keys) + 1), row]) for row in heights]
-    colors = matplotlib.colormaps[COLORMAP](np.linspace(0.95, 0, len(rows)))  # by place: one bad value takes no colours
+    colors = matplotlib.colormaps["viridis"](
+        np.linspace(0.95, 0, len(rows))
+    )  # by place: one bad value takes no colours
     widths = [1.0] * (len(rows) - 1) + [2.5]
     axes.add_collection(LineCollection(segments, colors=colors, linewidths=widths, alpha=0.8))
     axes.set(xlim=(-0.3, len(keys) + 0.5), ylim=(-0.05, 1.05), yticks=[])
@@ -136,7 +139,7 @@ def _upright(axes: Axes, place: int, ticks: Sequence[tuple[float, str]]) -> None
         axes.text(place + 0.03, height, text, fontsize=8, va="center", bbox=box, zorder=5)
 
 
-def heatmap(points: Sequence[Point], objective: str, keys: tuple[str, str]) -> Figure:
+def heatmap(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Figure:
     """The mean over seeds for each pair of values of two settings, written into the cells where there are up to 100."""
     down, across = (ordered([point.settings.get(key) for point in points]) for key in keys)
     cells: dict[tuple[int, int], list[float]] = {}
@@ -149,7 +152,7 @@ def heatmap(points: Sequence[Point], objective: str, keys: tuple[str, str]) -> F
         means[place] = np.mean(values)
     figure = Figure(figsize=(min(3.4 + 0.8 * len(across), 14), min(2.2 + 0.55 * len(down), 12)), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(means, cmap=COLORMAP if higher_is_better(objective) else f"{COLORMAP}_r", aspect="auto")
+    image = axes.imshow(means, cmap="Blues" if higher_is_better(objective) else "Blues_r", aspect="auto")
     figure.colorbar(image, ax=axes, label=objective)
     names = labels(keys)
     axes.set(xlabel=shown(names[keys[1]]), ylabel=shown(names[keys[0]]))
