@@ -218,9 +218,9 @@ def test_a_random_search_has_no_heatmap_and_many_settings_have_few_axes(tmp_path
     rng = np.random.default_rng(0)
     written(tmp_path, [point(x, a=x, b=y) for x, y in rng.random((6, 2))])
     assert {"parallel"} == {"heatmap", "parallel"} & {file.stem for file in tmp_path.glob("figures/*.png")}
-    page = written(tmp_path, [point(row[0], **dict(zip("abcdefghijkl", row))) for row in rng.random((6, 12))])
+    page = written(tmp_path, [point(row[0], **dict(zip("abcdefghi", row))) for row in rng.random((4, 9))])
     picture = page.split("Settings and what they reached")[1].split("</svg>")[0]
-    assert len(re.findall(r">[a-l]</text>", picture)) == 8
+    assert len(re.findall(r">[a-i]</text>", picture)) == 8
 
 
 def test_what_pruning_saved(tmp_path):
@@ -229,12 +229,14 @@ def test_what_pruning_saved(tmp_path):
     assert "<b>34</b><span>epochs saved" in page and "<b>9</b><span>epochs run" in page
 
 
-def test_two_objectives_have_a_front(tmp_path):
+def test_two_objectives_have_a_front(tmp_path, capsys):
     points = [point(0.9, a=1, seconds=20), point(0.8, a=2, seconds=10), point(0.7, a=3, seconds=15)]
     page = written(tmp_path, points, (ACCURACY, "seconds"))
     front = page.split("Beaten by none")[1].split("</table>")[0]
     assert "a=1" in front and "a=2" in front and "a=3" not in front
     assert (tmp_path / "figures" / "pareto.png").exists()
+    table.show(compared(points, (ACCURACY, "seconds")), "")
+    assert "beaten by none in val/accuracy and seconds: 1, 2\n" in capsys.readouterr().out
 
 
 STRANGE = "<script>alert(1)</script> & $x$ $ ü 猫"

@@ -16,7 +16,7 @@ from experiments.figures import BLUE, GREY, ORANGE, Figure, shown
 from experiments.sweep.points import Point, higher_is_better, labels, logarithmic, numbers, ranked
 
 COLORS = (BLUE, ORANGE, "#2a9d5c", "#a040a0", "#c02040")  # of the best five
-LEGEND, TICKS = 56, 14  # characters of a name
+LEGEND, TICKS, LONG = 56, 14, 40  # characters of a name in a legend, of a tick, of a setting
 
 
 def curves(points: Sequence[Point], objective: str, metric: str) -> Figure:
@@ -158,7 +158,7 @@ def heatmap(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Fig
     axes.set(xlabel=shown(names[keys[1]]), ylabel=shown(names[keys[0]]))
     for axis, choices in ((axes.xaxis, across), (axes.yaxis, down)):
         axis.set_ticks(range(len(choices)), [shown(brief(choice), TICKS) for choice in choices])
-    if len(across) > 6:
+    if len(across) > 4 and max(len(tick.get_text()) for tick in axes.get_xticklabels()) > 7:
         axes.tick_params(axis="x", rotation=90)
     if means.size <= 100:
         for (row, column), mean in np.ndenumerate(means):
@@ -185,7 +185,8 @@ def brief(value: str | None) -> str:
     found = numbers([value])
     if found is not None:
         return f"{found[0]:.4g}" if len(value) > 6 else value
-    return value.rpartition(".")[2] if value.replace(".", "").isidentifier() else value
+    word = value.rpartition(".")[2] if value.replace(".", "").isidentifier() else value
+    return word if len(word) <= LONG else word[: LONG - 1] + "…"
 
 
 def importance(shares: Mapping[str, float]) -> Figure:
