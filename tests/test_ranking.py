@@ -122,8 +122,9 @@ def test_the_correction_is_holms():
 
 
 def test_only_shared_seeds_count():
-    rows = noise.differences(grid({8: [0.1, 0.5, 0.6], 16: [None, 0.7, 0.9]}), ACCURACY)
-    assert rows["seeds"].tolist() == [2] and rows["difference"].tolist() == pytest.approx([0.25])
+    rows = noise.differences(grid({8: [None, 0.5, 0.6, 0.7], 16: [0.1, 0.7, 0.9, None]}, seeds=(1, 2, 3, 4)), ACCURACY)
+    assert rows["first"].tolist() == ["filters=8"] and rows["seeds"].tolist() == [2]
+    assert rows["difference"].tolist() == pytest.approx([-0.25])
 
 
 def test_no_scatter_is_no_proof(tmp_path):
@@ -152,10 +153,10 @@ def test_pareto_front():
 def test_what_matters_is_found():
     pytest.importorskip("optuna")
     rng = np.random.default_rng(0)
-    rows = [(10 ** rng.uniform(-4, -1), rng.random(), rng.choice(["adam", "sgd"])) for _ in range(40)]
+    rows = [(10 ** rng.uniform(-5, -1), rng.random(), rng.choice(["adam", "sgd"])) for _ in range(40)]
+    # half of all rates by their logarithm, but a hundredth of their range, are too low
     points = [
-        point(0.8 - 0.1 * abs(np.log10(rate) + 2.5) + 0.02 * other, lr=rate, dropout=other, kind=kind)
-        for rate, other, kind in rows
+        point(0.6 + 0.1 * (rate > 1e-3) + 0.05 * rest, lr=rate, dropout=rest, kind=kind) for rate, rest, kind in rows
     ]
     shares = importance(points, ACCURACY)
     assert next(iter(shares)) == "lr" and shares["lr"] > 0.8 and sum(shares.values()) == pytest.approx(1)
