@@ -18,15 +18,16 @@ from experiments.sweep import figures, noise, ranking
 from experiments.sweep.importance import importance
 from experiments.sweep.points import Point, chosen, labels
 
+AXES = 8  # settings in the picture of all; of more, those that matter most
 READING = {
     "curves": "A line a point. Thin lines are those that are not among the best five; a cross is where one was pruned.",
     "progress": "Did it still get better at the end? Where the line is flat, more points brought nothing.",
-    "parallel": "A line a finished point, from setting to setting to what it reached; dark lines are good ones. Where all "
-    "dark lines meet on an axis, that setting matters.",
-    "heatmap": "Each cell is the mean over all runs with these two settings.",
+    "parallel": "A line a finished point, from setting to setting to what it reached; violet for the best, yellow for the last. "
+    "Where the violet lines meet on an axis, that setting matters.",
+    "heatmap": "Each cell is the mean over all finished runs with these two settings; the bluer, the better.",
     "importance": "How much of the differences between points a setting accounts for, by a forest that learned them "
     "(fANOVA). With few points it is a hint, no proof.",
-    "pareto": "On the line are the points that no other beats in both. Which of them is best is for you to say.",
+    "pareto": "The joined points are those that no other beats in both. Which of them is best is for you to say.",
     "cost": "Is the best worth its time? Good and cheap is top left, or bottom left where low is good.",
 }
 TITLES = {
@@ -110,16 +111,19 @@ def _figures(comparison: Comparison) -> dict[str, Figure]:
     """Those that make sense for what is compared, in the order of the page."""
     points, objective = comparison.points, comparison.objectives[0]
     valued = [point for point in points if point.status == "finished" and ranking.finite(point.value(objective))]
-    keys = chosen(points)
-    swept = tuple(key for key in keys if key != "seed")
+    swept = [key for key in chosen(points) if key != "seed"]
     metric = objective if any(objective in point.history for point in points) else "val/accuracy"
-    shares = importance(points, objective)
-    several = len(valued) > 1
+    shares = importance(points, objective) or {}
+    shown = [key for key in shares if key in swept][:AXES] if len(swept) > AXES and shares else swept[:AXES]
+    several, two = len(valued) > 1, len(comparison.objectives) == 2
     wanted: dict[str, tuple[bool, Callable[[], Figure]]] = {
-        "pareto": (len(comparison.front) > 0, lambda: figures.pareto(points, comparison.objectives, comparison.front)),
-        "heatmap": (several and len(swept) == 2, lambda: figures.heatmap(points, objective, (swept[0], swept[1]))),
-        "parallel": (several and len(swept) > 1, lambda: figures.parallel(points, objective, keys)),
-        "importance": (shares is not None, lambda: figures.importance(shares or {})),
+        "pareto": (
+            two and bool(comparison.front),
+            lambda: figures.pareto(points, comparison.objectives, comparison.front),
+        ),
+        "heatmap": (several and _is_grid(valued, swept), lambda: figures.heatmap(valued, objective, swept)),
+        "parallel": (several and len(swept) > 1, lambda: figures.parallel(points, objective, shown)),
+        "importance": (bool(shares), lambda: figures.importance(shares)),
         "curves": (
             any(point.history.get(metric) for point in points),
             lambda: figures.curves(points, objective, metric),
@@ -128,6 +132,14 @@ def _figures(comparison: Comparison) -> dict[str, Figure]:
         "cost": (several and objective != "seconds", lambda: figures.cost(points, objective)),
     }
     return {name: draw() for name, (sensible, draw) in wanted.items() if sensible}
+
+
+def _is_grid(points: Sequence[Point], keys: Sequence[str]) -> bool:
+    """Two settings of which at least half of all pairs of values were tried; a random search hardly tries one twice."""
+    if len(keys) != 2:
+        return False
+    down, across = ({point.settings.get(key) for point in points} for key in keys)
+    return len(down) * len(across) <= 2 * len({tuple(point.settings.get(key) for key in keys) for point in points})
 
 
 def _page(comparison: Comparison, drawn: Mapping[str, str]) -> str:
@@ -153,7 +165,7 @@ def _page(comparison: Comparison, drawn: Mapping[str, str]) -> str:
         larger=noise.LARGER,
         untestable=noise.UNTESTABLE,
         versus_best=groups is not None and len(groups) > noise.ALL_PAIRS,
-        reasons=any(point.reason for point in comparison.points),
+        unfinished=[point for point in comparison.points if point.status not in ("finished", "pruned")],
         figures=drawn,
         titles=TITLES,
         reading=READING,
@@ -191,7 +203,9 @@ def _saved(point: Point) -> int:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Fit for a column: as many digits behind the point; in powers of ten where that would show nothing."""
+    """Fit for a column: so many digits behind the point, one of large numbers; powers of ten where that shows nothing."""
     if value is None or math.isnan(value):
         return "—"
-    return f"{value:.{digits}f}" if value == 0 or 10**-digits <= abs(value) < 1e6 else f"{value:.3g}"
+    if math.isinf(value) or 0 < abs(value) < 10**-digits:
+        return f"{value:.3g}"
+    return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"

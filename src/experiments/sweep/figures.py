@@ -16,8 +16,7 @@ from experiments.figures import BLUE, GREY, ORANGE, Figure, shown
 from experiments.sweep.points import Point, higher_is_better, labels, logarithmic, numbers, ranked
 
 COLORS = (BLUE, ORANGE, "#2a9d5c", "#a040a0", "#c02040")  # of the best five
-COLORMAP = "viridis"
-LEGEND, TICKS = 44, 14  # characters of a name
+LEGEND, TICKS, LONG = 56, 14, 40  # characters of a name in a legend, of a tick, of a setting
 
 
 def curves(points: Sequence[Point], objective: str, metric: str) -> Figure:
@@ -30,14 +29,15 @@ def curves(points: Sequence[Point], objective: str, metric: str) -> Figure:
         if not any(point is other for other in best):
             values = point.history[metric]
             axes.plot(np.arange(1, len(values) + 1), values, color=GREY, lw=0.8, alpha=0.5 if len(lines) < 30 else 0.3)
-    pruned = [(point.epochs, point.history[metric][-1]) for point in lines if point.status == "pruned"]
-    if pruned:
-        axes.plot(*zip(*pruned), "x", color=GREY, ms=5, label="pruned here")
     for place, (point, color) in enumerate(zip(best, COLORS), start=1):
         values = point.history.get(metric, ())
         name = f"{place}. {shown(point.name, LEGEND)}"
         axes.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, color=color, zorder=4 - place / 10, label=name)
+    pruned = [(point.epochs, point.history[metric][-1]) for point in lines if point.status == "pruned"]
+    if pruned:
+        axes.plot(*zip(*pruned), "x", color=GREY, ms=5, label="pruned here")
     axes.set(xlabel="epoch", ylabel=metric)
+    axes.set_xlim(left=0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if best or pruned:
@@ -59,6 +59,7 @@ def progress(points: Sequence[Point], objective: str) -> Figure:
     axes.plot(places, values, "o", ms=4, color=GREY, alpha=0.7, label="a point")
     axes.step([*places, len(points)], [*best, best[-1]], where="post", color=BLUE, label="best so far")
     axes.set(xlabel="point, in the order they were run", ylabel=objective)
+    axes.set_xlim(left=0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2)
@@ -66,13 +67,13 @@ def progress(points: Sequence[Point], objective: str) -> Figure:
 
 
 def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Figure:
-    """A line a finished point through an axis a setting to the objective, darker where it is better.
+    """A line a finished point through an axis a setting to the objective, from yellow for the last to violet for the best.
 
     Numbers that span decades stand on a logarithmic axis, words in the order they first appear.
     """
     rows = [point for point in reversed(ranked(points, objective)) if math.isfinite(_value(point, objective))]
     names = labels(keys)
-    figure = Figure(figsize=(max(6, 1.7 * (len(keys) + 1)), 4.8), layout="constrained")
+    figure = Figure(figsize=(max(6, 1.5 * (len(keys) + 1)), 4.8), layout="constrained")
     axes = figure.subplots()
     heights = np.empty((len(rows), len(keys) + 1))
     for place, key in enumerate(keys):
@@ -82,9 +83,10 @@ def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Fi
     values = [_value(point, objective) for point in rows]
     heights[:, -1], ticks = _linear(values)
     _upright(axes, len(keys), ticks)
-    goodness = heights[:, -1] if higher_is_better(objective) else 1 - heights[:, -1]
     segments = [np.column_stack([np.arange(len(keys) + 1), row]) for row in heights]
-    colors = matplotlib.colormaps[COLORMAP](0.95 * (1 - goodness))  # dark is good: it shows on white
+    colors = matplotlib.colormaps["viridis"](
+        np.linspace(0.95, 0, len(rows))
+    )  # by place: one bad value takes no colours
     widths = [1.0] * (len(rows) - 1) + [2.5]
     axes.add_collection(LineCollection(segments, colors=colors, linewidths=widths, alpha=0.8))
     axes.set(xlim=(-0.3, len(keys) + 0.5), ylim=(-0.05, 1.05), yticks=[])
@@ -137,7 +139,7 @@ def _upright(axes: Axes, place: int, ticks: Sequence[tuple[float, str]]) -> None
         axes.text(place + 0.03, height, text, fontsize=8, va="center", bbox=box, zorder=5)
 
 
-def heatmap(points: Sequence[Point], objective: str, keys: tuple[str, str]) -> Figure:
+def heatmap(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Figure:
     """The mean over seeds for each pair of values of two settings, written into the cells where there are up to 100."""
     down, across = (ordered([point.settings.get(key) for point in points]) for key in keys)
     cells: dict[tuple[int, int], list[float]] = {}
@@ -150,13 +152,13 @@ def heatmap(points: Sequence[Point], objective: str, keys: tuple[str, str]) -> F
         means[place] = np.mean(values)
     figure = Figure(figsize=(min(3.4 + 0.8 * len(across), 14), min(2.2 + 0.55 * len(down), 12)), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(means, cmap=COLORMAP if higher_is_better(objective) else f"{COLORMAP}_r", aspect="auto")
+    image = axes.imshow(means, cmap="Blues" if higher_is_better(objective) else "Blues_r", aspect="auto")
     figure.colorbar(image, ax=axes, label=objective)
     names = labels(keys)
     axes.set(xlabel=shown(names[keys[1]]), ylabel=shown(names[keys[0]]))
     for axis, choices in ((axes.xaxis, across), (axes.yaxis, down)):
         axis.set_ticks(range(len(choices)), [shown(brief(choice), TICKS) for choice in choices])
-    if len(across) > 6:
+    if len(across) > 4 and max(len(tick.get_text()) for tick in axes.get_xticklabels()) > 7:
         axes.tick_params(axis="x", rotation=90)
     if means.size <= 100:
         for (row, column), mean in np.ndenumerate(means):
@@ -183,7 +185,8 @@ def brief(value: str | None) -> str:
     found = numbers([value])
     if found is not None:
         return f"{found[0]:.4g}" if len(value) > 6 else value
-    return value.rpartition(".")[2] if value.replace(".", "").isidentifier() else value
+    word = value.rpartition(".")[2] if value.replace(".", "").isidentifier() else value
+    return word if len(word) <= LONG else word[: LONG - 1] + "…"
 
 
 def importance(shares: Mapping[str, float]) -> Figure:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["finished", "pruned", "failed", "killed", "running"]
 EPOCH_METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "epoch_seconds")
+CHOICES = ("name", "_target_")  # how the key ends that says which of a group was chosen
 
 
 @dataclass(frozen=True)
@@ -103,20 +105,20 @@ def chosen(points: Sequence[Point]) -> list[str]:
 
 def _brings(points: Sequence[Point], choice: str, key: str) -> bool:
     group, _, last = choice.rpartition(".")
-    if last not in ("name", "_target_") or key == choice or not key.startswith(f"{group}."):
+    if last not in CHOICES or key == choice or not key.startswith(f"{group}."):
         return False
     pairs = {(point.settings.get(choice), point.settings.get(key)) for point in points}
     return len(pairs) == len({first for first, _ in pairs})
 
 
 def labels(keys: Sequence[str]) -> dict[str, str]:
-    """Short names for settings: the last part, or the whole key where two end alike or it is a mere `name`."""
-    ends = [key.rpartition(".")[2] for key in keys]
-    return {key: _label(key, end) if ends.count(end) == 1 else key for key, end in zip(keys, ends)}
-
-
-def _label(key: str, end: str) -> str:
-    return key.rpartition(".")[0] or key if end in ("name", "_target_") else end
+    """Short names for settings: the last part, of a choice the part before; the whole key where two would be alike."""
+    short = {}
+    for key in keys:
+        group, _, last = key.rpartition(".")
+        short[key] = group if group and last in CHOICES else last
+    names = list(short.values())
+    return {key: name if names.count(name) == 1 else key for key, name in short.items()}
 
 
 def numbers(values: Sequence[str | None]) -> list[float] | None:
@@ -129,5 +131,8 @@ def numbers(values: Sequence[str | None]) -> list[float] | None:
 
 
 def logarithmic(values: Sequence[float]) -> bool:
-    """Whether numbers span so much that only their logarithms can be told apart."""
-    return min(values) > 0 and max(values) > 30 * min(values)
+    """Whether positive numbers span so much that only their logarithms can be told apart, and crowd at the low end.
+
+    Numbers that are spread evenly do not, even where one of them is close to 0.
+    """
+    return min(values) > 0 and max(values) > 30 * min(values) and max(values) > 4 * statistics.median(values)

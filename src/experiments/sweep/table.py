@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.sweep.comparison import Comparison, number
+from experiments.sweep.ranking import in_order
 from experiments.terminal import console
 
 TOP = 10
@@ -38,6 +39,10 @@ def _show_ranking(comparison: Comparison) -> None:
     console.print(table)
     if len(comparison.points) > min(TOP, len(ranking)):
         console.print(f"and {len(comparison.points) - min(TOP, len(ranking)):,} more: report.html")
+    if comparison.front:
+        ordered = in_order(comparison.points, comparison.objectives[0])
+        front = [str(place) for place, point in enumerate(ordered, start=1) if point in comparison.front]
+        console.print(f"beaten by none in {' and '.join(comparison.objectives)}: {', '.join(front)}")
 
 
 def _show_seeds(comparison: Comparison) -> None:
