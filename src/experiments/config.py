@@ -65,6 +65,7 @@ class Cifar(Data):
     root: str
     urls: tuple[str, ...]
     sha256: str
+    cache: str
 
 
 @dataclass(frozen=True)

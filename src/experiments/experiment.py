@@ -136,7 +136,7 @@ def _class_weights(config: Config, splits: Splits, device: torch.device) -> torc
 
 def _example(splits: Splits) -> np.ndarray:
     """Two test pictures, or one twice: the logged model is exported with them, and one alone would fix its batch size."""
-    return np.resize(splits.test.pixels[:2], (2, *splits.image_shape))
+    return np.resize(splits.test[:2].pixels, (2, *splits.image_shape))
 
 
 def _device(config: Config) -> torch.device:
@@ -193,7 +193,7 @@ def _report(
         config=config,
         images=splits.test,
         probabilities=logits.softmax(dim=1).cpu().numpy(),
-        test=evaluation.score(logits, torch.from_numpy(splits.test.labels).to(logits.device)),
+        test=evaluation.score(logits, torch.tensor(splits.test.labels, device=logits.device)),
         history=state.history,
         best_epoch=state.stopping.best_epoch,
         balance={part: images.class_counts for part, images in parts.items()},

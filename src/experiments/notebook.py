@@ -145,7 +145,7 @@ class Result:
     def show(self, index: int) -> figures.Figure:
         """Test picture number `index` with what the network says of it; the title tells the truth."""
         images = self.splits.test
-        answer = self.predict(images.pixels[index].transpose(1, 2, 0))
+        answer = self.predict(images.picture(index).transpose(1, 2, 0))
         figure = figures.prediction(answer.picture, answer.pixels, answer.top[:5])
         figure.suptitle(f"test picture {index}: {images.classes[images.labels[index]]}")
         return figure

@@ -136,7 +136,7 @@ def mistakes(trained: Trained, count: int) -> list[Subject]:
     return [
         Subject(
             f"test image {number}", f"test image {number} of data {trained.config.data.name}",
-            test.pixels[number].transpose(1, 2, 0), test.pixels[number], test.classes[test.labels[number]],
+            test.picture(number).transpose(1, 2, 0), test.picture(number), test.classes[test.labels[number]],
         )
         for number in surest
     ]  # fmt: skip
