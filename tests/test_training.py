@@ -66,7 +66,7 @@ def test_evaluation_is_exact_for_any_batch_size(batch_size):
     settings, splits = digits()
     model = fresh(settings, splits)
     logits = model(torch.from_numpy(splits.test.pixels)).detach()
-    labels = torch.from_numpy(splits.test.labels)
+    labels = torch.tensor(splits.test.labels)
     found = evaluate(model, Batches(splits.test, batch_size, CPU), FP32)
     assert found.loss == pytest.approx(torch.nn.functional.cross_entropy(logits.double(), labels).item(), abs=1e-6)
     assert np.array_equal(found.confusion, metrics.confusion_matrix(labels, logits.argmax(1)))

@@ -66,6 +66,7 @@ class Cifar(Data):
     root: str
     urls: tuple[str, ...]
     sha256: str
+    cache: str
 
 
 @dataclass(frozen=True)

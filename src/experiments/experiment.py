@@ -230,7 +230,7 @@ def _report(
         config=config,
         images=images,
         probabilities=logits.softmax(dim=1).cpu().numpy(),
-        test=evaluation.score(logits, torch.from_numpy(images.labels).to(logits.device)),
+        test=evaluation.score(logits, torch.tensor(images.labels, device=logits.device)),
         history=state.history,
         best_epoch=state.stopping.best_epoch,
         balance={part: images.class_counts for part, images in parts.items()},

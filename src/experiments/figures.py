@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from PIL.Image import Image
 
+from experiments.data import Images
+
 BLUE, ORANGE, GREY = "#3366cc", "#e07020", "#888888"
 
 
@@ -108,15 +110,15 @@ def calibration(confidence: np.ndarray, accuracy: np.ndarray, share: np.ndarray)
     return figure
 
 
-def contact_sheet(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], title: str) -> Figure:
-    """The first ten pictures of each class in a row, of up to 25 classes; uint8 pixels of shape (N, 3, H, W)."""
-    rows = [np.flatnonzero(labels == label)[:10] for label in range(min(len(classes), 25))]
+def contact_sheet(images: Images, classes: Sequence[str], title: str) -> Figure:
+    """The first ten pictures of each class in a row, of up to 25 classes, which may go by other names here."""
+    rows = [np.flatnonzero(images.labels == label)[:10] for label in range(min(len(classes), 25))]
     columns = max(5, *(len(row) for row in rows))  # 5 leave room for the title
     figure = Figure(figsize=(3.0 + 0.8 * columns, 0.7 + 0.8 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
         for column, index in enumerate(row):
-            _picture(axes, pixels[index], column, place)
+            _picture(axes, images.picture(index), column, place)
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal", xticks=[], title=title)
     axes.set_yticks(range(len(rows)), [shown(name) for name in classes[: len(rows)]])
     _frameless(axes)

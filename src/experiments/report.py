@@ -178,7 +178,7 @@ def _page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> 
         balancing=_balancing(content.config),
         mistakes=[item(row) for row in mistakes],
         unsure=[item(row) for row in unsure],
-        sprite=_sprite(content.images.pixels[list(shown)]),
+        sprite=_sprite(content.images[list(shown)].pixels),
         layers=content.layers,
         parameters=sum(count for _, _, count in content.layers),
         configuration=configuration,

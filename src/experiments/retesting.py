@@ -20,6 +20,7 @@ from experiments.config import Data, ImageFolder, UserError
 from experiments.data import Images
 from experiments.data import load as load_data
 from experiments.data.folder import load_all as load_folder
+from experiments.data.images import joined
 from experiments.runs import Trained
 
 
@@ -48,7 +49,7 @@ def retest(trained: Trained, data: str | None, overrides: Sequence[str], split: 
     split = split or ("all" if data else "test")
     images = _with_classes_of(trained, _part(chosen, trained.config.seed, split))
     logits = trained.logits(images.pixels)
-    test = evaluation.score(logits, torch.from_numpy(images.labels))
+    test = evaluation.score(logits, torch.tensor(images.labels))
     looked = chosen == trained.config.data and split in ("test", "all")
     looks = tracking.count_test_evaluation(trained) if looked else 0
     name = f"{trained.name} on {chosen.name} ({split})"
@@ -103,8 +104,7 @@ def _part(data: Data, seed: int, split: str) -> Images:
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     if split != "all":
         return parts[split]
-    pixels, labels = (np.concatenate([getattr(part, name) for part in parts.values()]) for name in ("pixels", "labels"))
-    return Images(pixels, labels, splits.classes)
+    return joined(list(parts.values()))
 
 
 def _with_classes_of(trained: Trained, images: Images) -> Images:
@@ -114,4 +114,4 @@ def _with_classes_of(trained: Trained, images: Images) -> Images:
     if unknown:
         raise UserError(f"this network does not know {', '.join(unknown)}; it knows {', '.join(trained.classes)}")
     place = np.array([trained.classes.index(name) if name in present else -1 for name in images.classes])
-    return Images(images.pixels, place[images.labels], trained.classes)
+    return Images(images.source, place[images.labels], trained.classes, images.rows)

@@ -1,4 +1,4 @@
-"""Batches of images that live on the training device as uint8: a batch is one gather, with no copy from elsewhere."""
+"""Batches of uint8 images: gathered from where they lie on a CPU, and on any other device from a copy of all on it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,30 @@ class Batches:
         self.batch_size = batch_size
         self.device = device
         self.order = order
-        self.labels = torch.from_numpy(images.labels).to(device)
-        self._pixels = torch.from_numpy(images.pixels).to(device)
+        self.labels = torch.tensor(images.labels, device=device)
+        self._pixels = None if device.type == "cpu" else torch.from_numpy(images.pixels).to(device)
 
     def __len__(self) -> int:
         """Batches a pass."""
         return -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.order == "as_is":
+        if self._pixels is None:
+            for rows in self._rows().split(self.batch_size):
+                yield self._gathered(rows), self.labels[rows]
+        elif self.order == "as_is":
             yield from zip(self._pixels.split(self.batch_size), self.labels.split(self.batch_size))
-            return
-        for rows in self._draw().to(self.device).split(self.batch_size):
-            yield self._pixels[rows], self.labels[rows]
+        else:
+            for rows in self._rows().to(self.device).split(self.batch_size):
+                yield self._pixels[rows], self.labels[rows]
 
-    def _draw(self) -> Tensor:
+    def _gathered(self, rows: Tensor) -> Tensor:
+        """A batch straight from the source, which may be a mapped file: beside it there is never a copy of a split."""
+        return torch.from_numpy(self.images.source.take(self.images.rows[rows.numpy()], axis=0))
+
+    def _rows(self) -> Tensor:
+        if self.order == "as_is":
+            return torch.arange(len(self.images))
         if self.order == "shuffle":
             return torch.randperm(len(self.images))
         chances = torch.from_numpy(self.images.balancing_weights[self.images.labels])

@@ -4,7 +4,9 @@ tiny images", 2009): pickles of uint8 rows, read without letting a pickle run co
 from __future__ import annotations
 
 import codecs
+import functools
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,8 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from experiments.config import Cifar, UserError
+from experiments.data.cache import Files, kept
 from experiments.data.images import Images
 
+TRAINING, TEST = 50_000, 10_000  # pictures
 _reconstruct = np.zeros(0).__reduce__()[0]  # how numpy itself rebuilds an array, under the two names that it had
 
 
@@ -21,7 +25,6 @@ _reconstruct = np.zeros(0).__reduce__()[0]  # how numpy itself rebuilds an array
 class _Layout:
     folder: str
     train: tuple[str, ...]
-    images_a_file: int
     test: str
     meta: str
     labels: bytes
@@ -32,7 +35,6 @@ LAYOUTS = {
     "cifar10": _Layout(
         folder="cifar-10-batches-py",
         train=tuple(f"data_batch_{number}" for number in range(1, 6)),
-        images_a_file=10_000,
         test="test_batch",
         meta="batches.meta",
         labels=b"labels",
@@ -41,7 +43,6 @@ LAYOUTS = {
     "cifar100": _Layout(
         folder="cifar-100-python",
         train=("train",),
-        images_a_file=50_000,
         test="test",
         meta="meta",
         labels=b"fine_labels",
@@ -50,11 +51,11 @@ LAYOUTS = {
 }
 
 
-def load(config: Cifar) -> tuple[Images, Images]:
-    """(training, test): 50,000 and 10,000 pictures of 32x32; downloaded where `config.root` does not hold them.
+def find(config: Cifar) -> Files:
+    """The files of the data set, class names last; downloaded where `config.root` does not hold them.
 
     Raises:
-        UserError: where the data cannot be had, or the files are not what they should be.
+        UserError: where they cannot be had.
     """
     layout = LAYOUTS[config.name]
     root = Path(config.root).expanduser()
@@ -64,17 +65,43 @@ def load(config: Cifar) -> tuple[Images, Images]:
         from experiments.data.download import fetch  # a quarter of a second of imports
 
         fetch(config.urls, config.sha256, root, layout.folder, files)
-    names = _read(folder / layout.meta).get(layout.names)
+    return Files.now(folder / file for file in files)
+
+
+@functools.lru_cache(maxsize=2)  # another split of the same pictures needs no second look at them
+def load(config: Cifar, files: Files) -> tuple[Images, Images]:
+    """(training, test): 50,000 and 10,000 pictures of 32x32.
+
+    Raises:
+        UserError: where the files are not what they should be.
+    """
+    layout = LAYOUTS[config.name]
+    meta = files.paths[-1]
+    names = _read(meta).get(layout.names)
     if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
-        raise UserError(f"{folder / layout.meta}: holds no list of class names; delete {folder} to download it again")
+        raise UserError(f"{meta}: holds no list of class names; delete {meta.parent} to download it again")
     classes = tuple(name.decode() for name in names)
-    pixels = np.empty((len(layout.train) * layout.images_a_file, 3, 32, 32), dtype=np.uint8)
+    pixels, labels = kept(
+        config.cache,
+        (config.name, files.states),
+        ("pixels", "labels"),
+        lambda: _decoded(files.paths[:-1], layout, len(classes)),
+    )
+    images = Images(pixels, labels, classes)
+    return images[:TRAINING], images[TRAINING:]
+
+
+def _decoded(files: Sequence[Path], layout: _Layout, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and labels, training first."""
+    pixels = np.empty((TRAINING + TEST, 3, 32, 32), dtype=np.uint8)
     labels = np.empty(len(pixels), dtype=np.int64)
-    for part, file in enumerate(layout.train):  # straight into place: at no time are there two copies of all
-        rows = slice(part * layout.images_a_file, (part + 1) * layout.images_a_file)
-        pixels[rows], labels[rows] = _batch(folder / file, layout, layout.images_a_file, len(classes))
-    test_pixels, test_labels = _batch(folder / layout.test, layout, 10_000, len(classes))
-    return Images(pixels, labels, classes), Images(test_pixels, test_labels, classes)
+    start = 0
+    for file in files:  # straight into place: at no time are there two copies of all
+        count = TEST if file.name == layout.test else TRAINING // len(layout.train)
+        rows = slice(start, start + count)
+        pixels[rows], labels[rows] = _batch(file, layout, count, classes)
+        start += count
+    return pixels, labels
 
 
 def _batch(path: Path, layout: _Layout, count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from PIL import Image
 
@@ -10,6 +12,7 @@ from experiments.data.images import Images
 TRAINING = 1_500  # the data come in the order of their writers, so the last 297 are by others
 
 
+@functools.lru_cache(maxsize=2)
 def load(image_size: int) -> tuple[Images, Images]:
     """(training, test): 1,500 and 297 grey digits in three equal channels, enlarged from 8x8."""
     from sklearn.datasets import load_digits  # 1 s to import

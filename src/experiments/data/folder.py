@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import logging
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 
 from experiments.config import ImageFolder, UserError
+from experiments.data.cache import Files, kept
 from experiments.data.images import Images
 from experiments.data.pictures import pictures_in, read_picture
 from experiments.data.splitting import split
@@ -19,11 +22,20 @@ from experiments.data.splitting import split
 log = logging.getLogger(__name__)
 
 
-def load(config: ImageFolder, seed: int) -> tuple[Images, Images]:
-    """(training, test) from `root/train` and `root/test`, or from `root` with `test_size` of it held out.
+@dataclass(frozen=True)
+class Found:
+    """Pictures of a folder that are not read yet, each with its label."""
+
+    files: Files
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+
+
+def find(config: ImageFolder) -> tuple[Found, ...]:
+    """(training, test) in `root/train` and `root/test`, or (all,) in `root`.
 
     Raises:
-        UserError: where there are no pictures, one is broken, or `test/` has a class that `train/` lacks.
+        UserError: where there are no pictures, or `test/` has a class that `train/` lacks.
     """
     root = Path(config.root).expanduser()
     _check_layout(root)
@@ -33,14 +45,25 @@ def load(config: ImageFolder, seed: int) -> tuple[Images, Images]:
     if len(classes) < 2:
         raise UserError(f"{folder}: must hold at least two folders of pictures, one a class; it holds {len(classes)}")
     if not has_split:
-        images = _read(root, classes, config)
-        how = "random" if config.split == "random" else "stratified"
-        kept, held_out = split(images.labels, config.test_size, how, seed, "data.test_size")
-        return images[kept], images[held_out]
+        return (_find(root, classes),)
     unknown = sorted(set(_classes(root / "test")) - set(classes))
     if unknown:
         raise UserError(f"{root / 'test'}: {', '.join(unknown)} has no folder of the same name in {root / 'train'}")
-    return _read(folder, classes, config), _read(root / "test", classes, config)
+    return _find(folder, classes), _find(root / "test", classes)
+
+
+def load(config: ImageFolder, seed: int, found: tuple[Found, ...]) -> tuple[Images, Images]:
+    """(training, test); where there is no `test/`, `test_size` of all pictures is held out.
+
+    Raises:
+        UserError: where a picture is broken, or there are too few to split.
+    """
+    first, *others = (_read(part, config) for part in found)
+    if others:
+        return first, others[0]
+    how = "random" if config.split == "random" else "stratified"
+    kept_back, held_out = split(first.labels, config.test_size, how, seed, "data.test_size")
+    return first[kept_back], first[held_out]
 
 
 def load_all(config: ImageFolder) -> Images:
@@ -55,8 +78,7 @@ def load_all(config: ImageFolder) -> Images:
     files = [(file, label) for part in parts for label, name in enumerate(classes) for file in pictures_in(part / name)]
     if not files:
         raise UserError(f"{root}: must hold folders of pictures, one a class; there are no pictures in any")
-    labels = np.array([label for _, label in files], dtype=np.int64)
-    return Images(_decoded([file for file, _ in files], config), labels, classes)
+    return _read(_found(files, classes), config)
 
 
 def _check_layout(root: Path) -> None:
@@ -78,34 +100,38 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read(folder: Path, classes: tuple[str, ...], config: ImageFolder) -> Images:
+def _find(folder: Path, classes: tuple[str, ...]) -> Found:
     files = [(file, label) for label, name in enumerate(classes) for file in pictures_in(folder / name)]
-    labels = np.array([label for _, label in files], dtype=np.int64)
-    empty = [name for name, count in zip(classes, np.bincount(labels, minlength=len(classes))) if not count]
+    counts = np.bincount([label for _, label in files], minlength=len(classes))
+    empty = [name for name, count in zip(classes, counts) if not count]
     if empty and (folder.name != "test" or not files):
         raise UserError(f"{folder}: there are no pictures in {', '.join(empty)}")
     ignored = sum(file.is_file() for name in classes for file in (folder / name).rglob("[!.]*")) - len(files)
     if ignored:
         log.warning("%s: %s files are ignored, because their endings are not those of pictures", folder, f"{ignored:,}")
-    return Images(_decoded([file for file, _ in files], config), labels, classes)
+    return _found(files, classes)
 
 
-def _decoded(files: list[Path], config: ImageFolder) -> np.ndarray:
-    """Pixels of `files`, shape (N, 3, image_size, image_size), from the cache where no file has changed since."""
-    states = ((file, file.stat()) for file in files)
-    listing = [(str(file.resolve()), state.st_size, state.st_mtime_ns) for file, state in states]
-    key = hashlib.sha256(repr((config.image_size, listing)).encode()).hexdigest()[:32]
-    cached = Path(config.cache) / f"{key}.npy"
-    if cached.exists():
-        return np.load(cached, allow_pickle=False)
-    pixels = np.empty((len(files), 3, config.image_size, config.image_size), dtype=np.uint8)
+def _found(files: list[tuple[Path, int]], classes: tuple[str, ...]) -> Found:
+    return Found(Files.now(file for file, _ in files), tuple(label for _, label in files), classes)
+
+
+def _read(found: Found, config: ImageFolder) -> Images:
+    pixels = _pixels(found.files, config.image_size, config.cache)
+    return Images(pixels, np.array(found.labels, dtype=np.int64), found.classes)
+
+
+@functools.lru_cache(maxsize=2)  # training and test: another split of the same pictures needs no second look at them
+def _pixels(files: Files, image_size: int, cache: str) -> np.ndarray:
+    """Shape (N, 3, image_size, image_size), from the cache where no file has changed since."""
+    key = ("image_folder", image_size, files.states)
+    return kept(cache, key, ("pixels",), lambda: (_decoded(files.paths, image_size),))[0]
+
+
+def _decoded(paths: Sequence[Path], image_size: int) -> np.ndarray:
+    pixels = np.empty((len(paths), 3, image_size, image_size), dtype=np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter lock
-        decoded = pool.map(lambda file: read_picture(file, config.image_size), files)
-        for row, picture in enumerate(track(decoded, "decoding pictures", total=len(files))):
+        decoded = pool.map(lambda file: read_picture(file, image_size), paths)
+        for row, picture in enumerate(track(decoded, "decoding pictures", total=len(paths))):
             pixels[row] = picture
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    partial = cached.with_suffix(f".{os.getpid()}.part")
-    with partial.open("wb") as file:
-        np.save(file, pixels)
-    partial.replace(cached)
     return pixels

@@ -5,35 +5,66 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+PIECE = 1 << 20  # bytes: a piece that is gathered stays in a core's cache until it is used
+
 
 @dataclass(frozen=True)
 class Images:
-    """Pictures with their labels.
+    """Pictures with their labels: rows of an array that all splits share, and that may be a file mapped into memory.
+
+    Nothing here can be written to, because the next run of the same process may get the same arrays.
 
     Attributes:
-        pixels: uint8, shape (N, 3, H, W), 0 to 255.
+        source: uint8, shape (M, 3, H, W), 0 to 255: these pictures, and often others.
         labels: int64, shape (N,), indices into `classes`.
         classes: the class names.
+        rows: int64, shape (N,): where in `source` each picture is; without it, all are meant, in their order.
     """
 
-    pixels: np.ndarray
+    source: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    rows: np.ndarray = None  # type: ignore[assignment]  # never None once it is made
 
     def __post_init__(self) -> None:
-        assert self.pixels.dtype == np.uint8 and self.pixels.ndim == 4 and self.pixels.shape[1] == 3, self.pixels.shape
-        assert self.labels.dtype == np.int64 and self.labels.shape == self.pixels.shape[:1], self.labels.shape
+        rows = np.arange(len(self.source)) if self.rows is None else self.rows
+        for name, array in (("source", self.source), ("labels", self.labels), ("rows", rows)):
+            object.__setattr__(self, name, _read_only(array))
+        assert self.source.dtype == np.uint8 and self.source.ndim == 4 and self.source.shape[1] == 3, self.source.shape
+        assert self.labels.dtype == np.int64 and self.labels.shape == self.rows.shape, self.labels.shape
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, rows: np.ndarray | slice) -> Images:
-        return Images(self.pixels[rows], self.labels[rows], self.classes)
+    def __getitem__(self, rows: np.ndarray | slice | Sequence[int]) -> Images:
+        """Some of these pictures; no pixels are copied."""
+        return Images(self.source, self.labels[rows], self.classes, self.rows[rows])
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Pictures, channels, height, width."""
+        return (len(self), *self.source.shape[1:])
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """uint8, shape (N, 3, H, W): a copy, made anew each time; for a few pictures, `images[rows].pixels`."""
+        return self.source.take(self.rows, axis=0)
+
+    def picture(self, row: int) -> np.ndarray:
+        """One of these pictures, uint8 (3, H, W)."""
+        return self.source[self.rows[row]]
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """All pixels, some pictures after others: never a copy of all."""
+        count = max(1, PIECE // max(self.source[:1].nbytes, 1))
+        for start in range(0, len(self), count):
+            yield self.source.take(self.rows[start : start + count], axis=0)
 
     @property
     def class_counts(self) -> np.ndarray:
@@ -52,15 +83,35 @@ class Images:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over shape, classes, labels and pixels, as 64 hexadecimal digits."""
-        digest = hashlib.sha256(repr((self.pixels.shape, self.classes)).encode())
+        digest = hashlib.sha256(repr((self.shape, self.classes)).encode())
         digest.update(np.ascontiguousarray(self.labels).data)
-        digest.update(np.ascontiguousarray(self.pixels).data)
+        for piece in self.pieces():
+            digest.update(piece.data)
         return digest.hexdigest()
 
     def fingerprints(self) -> np.ndarray:
         """A 16-byte hash of each picture's pixels, shape (N,): equal pictures have equal hashes."""
-        hashes = [hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in self.pixels]
+        pictures = (picture for piece in self.pieces() for picture in piece)
+        hashes = [hashlib.blake2b(picture.data, digest_size=16).digest() for picture in pictures]
         return np.array(hashes, dtype="V16")
+
+
+def joined(parts: Sequence[Images]) -> Images:
+    """All parts as one, in their order; pixels are copied only where the parts are not rows of one source."""
+    source, classes = parts[0].source, parts[0].classes
+    assert all(part.classes == classes for part in parts)
+    labels = np.concatenate([part.labels for part in parts])
+    if all(part.source is source for part in parts):
+        return Images(source, labels, classes, np.concatenate([part.rows for part in parts]))
+    return Images(np.concatenate([part.pixels for part in parts]), labels, classes)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """The array itself where it is read-only already, so that rows of one source are known to be; else a view."""
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
 
 
 @dataclass(frozen=True)
@@ -78,7 +129,7 @@ class Splits:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of every picture."""
-        return self.train.pixels.shape[1:]
+        return self.train.shape[1:]
 
     @functools.cached_property
     def digest(self) -> str:

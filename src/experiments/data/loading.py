@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import logging
 from pathlib import Path
 
@@ -9,34 +11,54 @@ import numpy as np
 
 from experiments.config import Cifar, Data, Extra, ImageFolder, UserError
 from experiments.data import cifar, digits, folder
-from experiments.data.images import Images, Splits
+from experiments.data.cache import Files
+from experiments.data.images import Images, Splits, joined
 from experiments.data.pictures import pictures_in, read_picture
 from experiments.data.splitting import split
 
 log = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """Pictures of one's own that are not read yet, each with its label."""
+
+    files: Files
+    labels: tuple[str, ...]
+
+
 def load(config: Data, seed: int) -> Splits:
-    """The images that `config` names, split and complete.
+    """The images that `config` names, split and complete: those of an earlier call where no file has changed since.
 
     Raises:
         UserError: where data is missing, broken, or too small for the split.
     """
-    train, test = _read(config, seed)
+    return _loaded(config, seed, _found(config), _own(config.extra))
+
+
+def _found(config: Data) -> Files | tuple[folder.Found, ...]:
+    """What there is to read now; nothing is read yet."""
+    if isinstance(config, Cifar):
+        return cifar.find(config)
+    return folder.find(config) if isinstance(config, ImageFolder) else ()
+
+
+@functools.lru_cache(maxsize=4)  # runs that follow each other in one process often differ in all but the data
+def _loaded(config: Data, seed: int, found: Files | tuple[folder.Found, ...], own: Own) -> Splits:
+    train, test = _read(config, seed, found)
     kept, held_out = split(train.labels, config.validation_size, config.split, seed, "data.validation_size")
     splits = Splits(train[kept], train[held_out], test)
     if isinstance(config, ImageFolder):
         splits = _apart(splits)
-    return _with_extra(splits, config.extra, config.image_size) if config.extra else splits
+    return _with_own(splits, own, config.image_size) if own.labels else splits
 
 
-def _read(config: Data, seed: int) -> tuple[Images, Images]:
+def _read(config: Data, seed: int, found: Files | tuple[folder.Found, ...]) -> tuple[Images, Images]:
     """Training images (validation is still among them) and test images."""
-    if isinstance(config, Cifar):
-        return cifar.load(config)
-    if isinstance(config, ImageFolder):
-        return folder.load(config, seed)
-    return digits.load(config.image_size)
+    if isinstance(found, Files):
+        assert isinstance(config, Cifar)
+        return cifar.load(config, found)
+    return folder.load(config, seed, found) if isinstance(config, ImageFolder) else digits.load(config.image_size)
 
 
 def _apart(splits: Splits) -> Splits:
@@ -54,27 +76,30 @@ def _apart(splits: Splits) -> Splits:
     return Splits(splits.train[trains], splits.validation[validates], splits.test) if dropped else splits
 
 
-def _with_extra(splits: Splits, extra: tuple[Extra, ...], image_size: int) -> Splits:
-    """Splits with one's own pictures in the training set; new labels become new classes, behind the known ones."""
+def _own(extra: tuple[Extra, ...]) -> Own:
     labelled = [(path, entry.label) for entry in extra for path in _pictures(Path(entry.path).expanduser())]
-    new = dict.fromkeys(label for _, label in labelled if label not in splits.classes)
+    return Own(Files.now(path for path, _ in labelled), tuple(label for _, label in labelled))
+
+
+def _with_own(splits: Splits, own: Own, image_size: int) -> Splits:
+    """Splits with one's own pictures in the training set; new labels become new classes, behind the known ones."""
+    new = dict.fromkeys(label for label in own.labels if label not in splits.classes)
     classes = splits.classes + tuple(new)
-    pixels = np.stack([read_picture(path, image_size) for path, _ in labelled])
-    labels = np.array([classes.index(label) for _, label in labelled], dtype=np.int64)
+    pixels = np.stack([read_picture(path, image_size) for path in own.files.paths])
+    labels = np.array([classes.index(label) for label in own.labels], dtype=np.int64)
     added = Images(pixels, labels, classes)
 
     held_out = np.concatenate([splits.validation.fingerprints(), splits.test.fingerprints()])
     shared = np.isin(added.fingerprints(), held_out)
     if shared.any():
-        names = ", ".join(str(path) for (path, _), hit in zip(labelled, shared) if hit)
+        names = ", ".join(str(path) for path, hit in zip(own.files.paths, shared) if hit)
         raise UserError(
             f"data.extra: {names} is also in the validation or test set; a picture must be in one of them only"
         )
-    train = Images(
-        np.concatenate([splits.train.pixels, pixels]), np.concatenate([splits.train.labels, labels]), classes
+    train, validation, test = (
+        dataclasses.replace(images, classes=classes) for images in (splits.train, splits.validation, splits.test)
     )
-    renamed = (Images(images.pixels, images.labels, classes) for images in (splits.validation, splits.test))
-    return Splits(train, *renamed)
+    return Splits(joined([train, added]), validation, test)
 
 
 def _pictures(path: Path) -> list[Path]:

@@ -139,7 +139,7 @@ def mistakes(trained: Trained, count: int) -> list[Subject]:
     return [
         Subject(
             f"{part} image {number}", f"{part} image {number} of data {trained.config.data.name}",
-            images.pixels[number].transpose(1, 2, 0), images.pixels[number], images.classes[images.labels[number]],
+            images.picture(number).transpose(1, 2, 0), images.picture(number), images.classes[images.labels[number]],
         )
         for number in surest
     ]  # fmt: skip

@@ -105,8 +105,8 @@ def describe(images: Images) -> np.ndarray:
     Grey and two colour differences, each without its mean: neither brightness nor a tint changes them. Each is brought
     to length 1, so contrast does not either, except where there is next to none (FAINT).
     """
-    height, width = images.pixels.shape[2:]
-    parts = [_frequencies(images.pixels[start : start + 1024]) for start in range(0, len(images), 1024)]
+    *_, height, width = images.shape
+    parts = [_frequencies(piece) for piece in images.pieces()]
     grey, blue, red = (np.concatenate(part) / np.sqrt(height * width, dtype=np.float32) for part in zip(*parts))
     described = np.concatenate([_unit(grey, FAINT), *(COLOUR_WEIGHT * _unit(part, FAINT) for part in (blue, red))], 1)
     return _unit(described, 1.0)

@@ -41,7 +41,7 @@ def _figures(splits: Splits, counts: np.ndarray, duplicates: Duplicates) -> Iter
     classes = [printable(name) for name in splits.classes]
     many = f": 25 of {len(splits.classes):,} classes" if len(splits.classes) > 25 else ""
     title = f"Training pictures{many}"
-    yield "pictures", figures.contact_sheet(splits.train.pixels, splits.train.labels, classes, title)
+    yield "pictures", figures.contact_sheet(splits.train, classes, title)
     names = ("train", "validation", "test")
     yield "class_balance", figures.class_balance(counts, classes, names, "Pictures of each class")
     for across, name in ((True, "across"), (False, "within")):
@@ -56,7 +56,10 @@ def _figures(splits: Splits, counts: np.ndarray, duplicates: Duplicates) -> Iter
 
 def _pairs(splits: Splits, pairs: list[Pair], title: str) -> Figure:
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    pictures = [tuple(parts[place.split].pixels[place.row] for place in (pair.first, pair.second)) for pair in pairs]
+    pictures = [
+        (parts[pair.first.split].picture(pair.first.row), parts[pair.second.split].picture(pair.second.row))
+        for pair in pairs
+    ]
     captions = [
         f"{'exact' if pair.exact else f'{pair.similarity:.3f}'}\n{named(pair.first)}\n{named(pair.second)}"
         for pair in pairs

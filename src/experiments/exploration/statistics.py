@@ -27,9 +27,9 @@ class Pixels:
 def measure(images: Images) -> Pixels:
     """Exact, from a histogram a channel: no copy of the pixels in floats, which would take four times their memory."""
     counts = np.zeros((3, 256))
-    for start in range(0, len(images), 1024):  # bincount turns bytes into 8-byte integers, so a part at a time
+    for piece in images.pieces():  # bincount turns bytes into 8-byte integers, so a part at a time
         for channel in range(3):
-            counts[channel] += np.bincount(images.pixels[start : start + 1024, channel].ravel(), minlength=256)
+            counts[channel] += np.bincount(piece[:, channel].ravel(), minlength=256)
     values = np.arange(256) / 255
     shares = counts / counts.sum(axis=1, keepdims=True)
     mean = shares @ values

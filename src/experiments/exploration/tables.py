@@ -24,7 +24,7 @@ def pixel_lines(splits: Splits, pixels: Pixels) -> Iterator[str]:
     channels, height, width = splits.image_shape
     yield (
         f"pictures   {counts[0]:,} train, {counts[1]:,} validation, {counts[2]:,} test; "
-        f"{channels} channels of {height} x {width}, {splits.train.pixels.dtype}"
+        f"{channels} channels of {height} x {width}, {splits.train.source.dtype}"
     )
     yield f"range      {pixels.lowest} to {pixels.highest} in training; a network gets them scaled to 0..1"
     mean, std = (",".join(f"{value:.4f}" for value in values) for values in (pixels.mean, pixels.std))
