@@ -6,24 +6,21 @@ A job of the launcher is a worker, not a trial: so none waits for a batch to end
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import filelock
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from optuna.trial import Trial
 
 from experiments import composition, terminal
 from experiments.config import UserError
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.points import Point
 from experiments.sweep.space import Space
-from experiments.sweep.study import Spec, Study, at_work
-from experiments.sweep.task import attempt, name
+from experiments.sweep.study import Spec, Study, Taken, at_work
+from experiments.sweep.task import at_home, attempt, name
 
 
 @dataclass(frozen=True)
@@ -34,19 +31,19 @@ class Worker:
     parent: str
 
     def __call__(self, composed: DictConfig) -> list[Point]:
-        fixed = list(HydraConfig.get().overrides.task)
+        fixed = at_home()
         study = Study(self.spec)
         failed = []
         with at_work(self.spec.folder) as worker:
-            while (trial := study.take(worker)) is not None:
-                point = self._train(trial, fixed)
-                study.tell(trial, point)
+            while (taken := study.take(worker)) is not None:
+                point = self._train(study, taken, fixed)
+                study.tell(taken, point)
                 if point.status == "failed":
                     failed.append(point)
         return failed
 
-    def _train(self, trial: Trial, fixed: Sequence[str]) -> Point:
-        overrides = [*fixed, *(f"{key}={value}" for key, value in trial.params.items())]
+    def _train(self, study: Study, taken: Taken, fixed: Sequence[str]) -> Point:
+        overrides = [*fixed, *(f"{key}={value}" for key, value in taken.params.items())]
         called = name(overrides, list(self.spec.space))
         try:
             config = composition.load(overrides)
@@ -55,10 +52,7 @@ class Worker:
 
         def hopeless(epoch: int, metrics: Mapping[str, float]) -> bool:
             value = metrics[self.spec.objectives[0]]
-            if len(self.spec.objectives) > 1 or not math.isfinite(value):
-                return False
-            trial.report(value, epoch)
-            return trial.should_prune()
+            return len(self.spec.objectives) == 1 and study.report(taken, epoch, value)
 
         return attempt(config, overrides, called, self.parent, hopeless)
 

@@ -21,7 +21,7 @@ import optuna
 from hydra.utils import instantiate
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from experiments import store
 from experiments.config import UserError
@@ -30,6 +30,7 @@ from experiments.sweep.space import Space, grid
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 GRID = "optuna.samplers.GridSampler"
+SEEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,15 @@ class Spec:
     folder: Path
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A trial that a worker has taken; `point` counts without those that only repeat one."""
+
+    number: int
+    point: int
+    params: Mapping[str, Any]
+
+
 class Study:
     """The trials of a search. One that is told as failed leaves another in its place, which is first to be taken.
 
@@ -69,8 +79,8 @@ class Study:
             study_name=spec.name,
             directions=directions,
             load_if_exists=True,
-            pruner=instantiate(dict(spec.pruner), _execution_whitelist_=("optuna.pruners.*",)),
         )
+        self._study_id = self._storage.get_study_id_from_name(spec.name)
         if self._study.directions != directions:
             raise UserError("sweep.objectives: the search of this name had others; give it another sweep.name")
 
@@ -84,7 +94,7 @@ class Study:
             optuna.delete_study(study_name=self.spec.name, storage=self._storage)
             self.__init__(self.spec)  # type: ignore[misc]
         self.bury(others)
-        latest = {trial.user_attrs["point"]: trial for trial in self._study.get_trials(deepcopy=False)}
+        latest = self._latest()
         for trial in latest.values():
             if trial.state == TrialState.FAIL:
                 self._wait(trial.user_attrs["point"], trial)
@@ -115,10 +125,17 @@ class Study:
                 self._wait(trial.user_attrs["point"], trial)
 
     def _wait(self, point: int, failed: FrozenTrial) -> None:
-        known = failed.params if failed.params.keys() == self.spec.space.keys() else {}
-        trial = _waiting(point, known, failed.distributions if known else {})
-        trial.set_user_attr("retry_of", failed.number)
-        self._study.add_trial(trial)
+        known = failed.params.keys() == self.spec.space.keys()
+        # What the sampler noted when it chose is kept; what a pruner noted, it notes again.
+        noted = {key: value for key, value in failed.system_attrs.items() if not key.startswith("completed_rung")}
+        again = create_trial(
+            state=TrialState.WAITING,
+            params=failed.params if known else {},
+            distributions=failed.distributions if known else {},
+            system_attrs=noted if known else {},
+            user_attrs={"point": point, "retry_of": failed.number},
+        )
+        self._study.add_trial(again)
 
     @property
     def under_way(self) -> bool:
@@ -132,21 +149,77 @@ class Study:
         found = [trial for trial in found if trial.user_attrs["point"] < self.spec.n_trials]
         return sorted(found, key=lambda trial: ("retry_of" not in trial.user_attrs, trial.user_attrs["point"]))
 
-    def take(self, worker: str) -> Trial | None:
+    def take(self, worker: str) -> Taken | None:
         """The next trial, for this worker alone, with its parameters; None where there is no more."""
         for waiting in self.waiting:
+            point, trial_id = waiting.user_attrs["point"], self._id(waiting.number)
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-                if self._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
-                    self._storage.set_trial_user_attr(waiting._trial_id, "worker", worker)
-                    self._study.sampler = self._sampler(waiting.user_attrs["point"])
-                    trial = Trial(self._study, waiting._trial_id)
-                    for key, distribution in self.spec.space.items():
-                        trial._suggest(key, distribution)
-                    return trial
+                if self._become_running(trial_id):
+                    self._storage.set_trial_user_attr(trial_id, "worker", worker)
+                    params = dict(waiting.params) or self._ask(point, trial_id)
+                    return Taken(waiting.number, point, params)
         return None
 
+    def _become_running(self, trial_id: int) -> bool:
+        """False where another worker was faster. SQLite alone would hand a trial out twice: it locks no rows."""
+        with filelock.FileLock(self.spec.folder / "take.lock"):
+            return self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+
+    def _ask(self, point: int, trial_id: int) -> dict[str, Any]:
+        """Let the sampler choose, and write down what it chose, and what it needs to know of it later."""
+        seen = self._seen(point)
+        asked = seen.ask(fixed_distributions=dict(self.spec.space))
+        for key, value in asked.params.items():
+            distribution = self.spec.space[key]
+            self._storage.set_trial_param(trial_id, key, distribution.to_internal_repr(value), distribution)
+        self._copy_attributes(seen.trials[asked.number], trial_id)
+        return asked.params
+
+    def report(self, taken: Taken, epoch: int, value: float) -> bool:
+        """Take note of an epoch's value; True where the pruner gives the trial up."""
+        trial_id = self._id(taken.number)
+        self._storage.set_trial_intermediate_value(trial_id, epoch, value)
+        seen = self._seen(taken.point, self._storage.get_trial(trial_id))
+        trial = seen.trials[taken.point]
+        hopeless = seen.pruner.prune(seen, trial)
+        self._copy_attributes(seen.trials[taken.point], trial_id)
+        return hopeless
+
+    def _seen(self, point: int, itself: FrozenTrial | None = None) -> optuna.Study:
+        """The study as samplers and pruners see it: a trial a point, in their order, with `itself` at its place.
+
+        What they choose depends on order and number of all trials. Here those are what they are where nothing was
+        ever interrupted, so a search that was cut goes on to the same trials as one that was not.
+        """
+        seen = optuna.create_study(
+            study_name=self.spec.name, directions=self._study.directions, sampler=self._sampler(point),
+            pruner=instantiate(dict(self.spec.pruner), _execution_whitelist_=("optuna.pruners.*",)),
+        )  # fmt: skip
+        latest = self._latest()
+        nothing = create_trial(state=TrialState.FAIL)
+        for number in range(point):
+            trial = latest.get(number, nothing)
+            seen.add_trial(trial if trial.state in SEEN else nothing)
+        if itself:
+            seen.add_trial(itself)
+            seen.add_trials(trial for number, trial in latest.items() if number > point and trial.state in SEEN)
+        return seen
+
+    def _latest(self) -> dict[int, FrozenTrial]:
+        """The last trial of each point."""
+        return {trial.user_attrs["point"]: trial for trial in self._study.get_trials(deepcopy=False)}
+
+    def _copy_attributes(self, seen: FrozenTrial, trial_id: int) -> None:
+        known = self._storage.get_trial(trial_id).system_attrs
+        for key, value in seen.system_attrs.items():
+            if known.get(key) != value:
+                self._storage.set_trial_system_attr(trial_id, key, value)
+
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
     def _sampler(self, point: int) -> optuna.samplers.BaseSampler:
-        """A new one for each trial, so that what it asks for depends on the trials before and not on interruptions."""
+        """A new one for each trial, so that its random numbers do not depend on how many were drawn before."""
         settings = dict(self.spec.sampler)
         if settings["_target_"] == GRID:
             settings = {"_target_": "optuna.samplers.RandomSampler", "seed": settings.get("seed")}
@@ -156,20 +229,22 @@ class Study:
         sampler: optuna.samplers.BaseSampler = instantiate(settings, _execution_whitelist_=whitelist)
         return sampler
 
-    def tell(self, trial: Trial, point: Point) -> None:
+    def tell(self, taken: Taken, point: Point) -> None:
         """What came of a trial."""
+        trial_id = self._id(taken.number)
         for key, value in (("run_id", point.run_id), ("name", point.name), ("reason", point.reason)):
-            trial.set_user_attr(key, value)
+            self._storage.set_trial_user_attr(trial_id, key, value)
         values = [point.value(objective) for objective in self.spec.objectives]
         if point.status == "pruned":
-            self._study.tell(trial, state=TrialState.PRUNED)
+            self._study.tell(taken.number, state=TrialState.PRUNED)
         elif point.status == "finished" and None not in values:
-            if len(values) == 1 and not self._study.trials[trial.number].intermediate_values:  # it was run before
-                for epoch, reached in enumerate(point.history.get(self.spec.objectives[0], ()), start=1):
-                    trial.report(reached, epoch)
-            self._study.tell(trial, values)  # type: ignore[arg-type]
+            known = self._storage.get_trial(trial_id).intermediate_values
+            for epoch, reached in enumerate(point.history.get(self.spec.objectives[0], ()), start=1):
+                if epoch not in known and len(values) == 1:  # it was run before, and told nothing while it ran
+                    self._storage.set_trial_intermediate_value(trial_id, epoch, reached)
+            self._study.tell(taken.number, values)  # type: ignore[arg-type]
         else:
-            self._study.tell(trial, state=TrialState.FAIL)
+            self._study.tell(taken.number, state=TrialState.FAIL)
 
 
 def _waiting(point: int, params: Mapping[str, Any], space: Space) -> FrozenTrial:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -27,8 +29,19 @@ class RunPoint:
     varied: tuple[str, ...]
 
     def __call__(self, composed: DictConfig) -> Point:
-        overrides = list(HydraConfig.get().overrides.task)
+        overrides = at_home()
         return attempt(composition.parse(composed), overrides, name(overrides, self.varied), self.parent)
+
+
+def at_home() -> list[str]:
+    """The overrides of the job that this process is at, which goes to where the command was typed.
+
+    Ray's workers start elsewhere, and relative paths have to mean the same there.
+    """
+    job = HydraConfig.get()
+    if Path(job.runtime.cwd).is_dir():
+        os.chdir(job.runtime.cwd)
+    return list(job.overrides.task)
 
 
 def attempt(
