@@ -10,7 +10,7 @@ from scipy import stats
 
 from experiments.sweep import comparison, noise, ranking, table
 from experiments.sweep.importance import importance
-from experiments.sweep.points import Point, chosen, labels, ranked
+from experiments.sweep.points import Point, chosen, labels
 
 ACCURACY = "val/accuracy"
 
@@ -39,9 +39,7 @@ def grid(values, seeds=(1, 2, 3)):
 
 
 def compared(points, objectives=(ACCURACY,), **changes):
-    winner = next(iter(ranked(points, objectives[0])), None)
-    fields = {"title": "t", "command": "c", "statement": "s", "winner_command": "python train.py", **changes}
-    return comparison.Comparison(points=points, objectives=objectives, winner=winner, **fields)
+    return comparison.Comparison(points=points, objectives=objectives, **{"title": "t", "command": "c", **changes})
 
 
 def written(folder, points, objectives=(ACCURACY,), **changes):

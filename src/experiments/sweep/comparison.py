@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import shlex
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from experiments.figures import Figure, svg
 from experiments.report import render
 from experiments.sweep import figures, noise, ranking
 from experiments.sweep.importance import importance
-from experiments.sweep.points import Point, chosen, labels
+from experiments.sweep.points import Point, chosen, labels, ranked
 
 AXES = 8  # settings in the picture of all; of more, those that matter most
+OF_MULTIRUNS = ("sweep.", "evaluate_test", "resume", "tracking.run_name")  # overrides that mean nothing for a run alone
 READING = {
     "curves": "A line a point. Thin lines are those that are not among the best five; a cross is where one was pruned.",
     "progress": "Did it still get better at the end? Where the line is flat, more points brought nothing.",
@@ -46,20 +48,47 @@ class Comparison:
     """What a comparison tells of.
 
     Attributes:
+        command: what made the points; empty where they come from several.
         points: in the order they were run.
         objectives: metrics; the first one ranks.
-        statement: how often, and with what, the test set was looked at.
-        winner: None where nothing finished.
-        winner_command: trains it.
     """
 
     title: str
     command: str
     points: Sequence[Point]
     objectives: Sequence[str]
-    statement: str
-    winner: Point | None
-    winner_command: str
+
+    @property
+    def winner(self) -> Point | None:
+        """None where nothing finished."""
+        return next(iter(ranked(self.points, self.objectives[0])), None)
+
+    @property
+    def winner_command(self) -> str:
+        """Trains it."""
+        return shlex.join(["python", "train.py", *alone(self.winner)]) if self.winner else ""
+
+    @property
+    def tested(self) -> list[Point]:
+        """The points that were evaluated on the test set."""
+        return [point for point in self.points if "test/loss" in point.metrics]
+
+    @property
+    def statement(self) -> str:
+        """How often the test set was looked at."""
+        if not self.tested:
+            return "The test set was not looked at."
+        if self.objectives[0].startswith("test/"):
+            return f"This ranking goes by the test set ({self.objectives[0]}), so its best value flatters."
+        if self.tested != [self.winner]:
+            return (
+                f"{len(self.tested)} of {len(self.points)} points were evaluated on the test set; "
+                "the ranking went by validation alone."
+            )
+        return (
+            "The test set was looked at once, by the winner, when all points were over: accuracy "
+            f"{self.tested[0].metrics['test/accuracy']:.4f}. The ranking went by validation alone."
+        )
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
@@ -83,6 +112,11 @@ class Comparison:
 
     def count(self, *statuses: str) -> int:
         return sum(point.status in statuses for point in self.points)
+
+
+def alone(point: Point) -> list[str]:
+    """What to type for a point by itself."""
+    return [text for text in point.overrides if not text.lstrip("+~").startswith(OF_MULTIRUNS)]
 
 
 def write(folder: Path, comparison: Comparison) -> None:

@@ -24,8 +24,17 @@ if TYPE_CHECKING:
     from experiments.sweep.comparison import Comparison
     from experiments.sweep.parent import Parent
 
-NOT_ITS_OWN = ("sweep.", "evaluate_test", "resume", "tracking.run_name")  # overrides that concern the multirun only
-NOT_DECISIVE = (*NOT_ITS_OWN, "tracking.", "outputs", "device", "threads", "data.root", "data.cache")
+NOT_DECISIVE = (
+    "sweep.",
+    "evaluate_test",
+    "resume",
+    "tracking.",
+    "outputs",
+    "device",
+    "threads",
+    "data.root",
+    "data.cache",
+)
 HYDRA_DECISIVE = ("hydra/sweeper", "hydra.sweeper.")
 HYDRA_NOT_DECISIVE = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "hydra.sweeper.storage")
 log = logging.getLogger(__name__)
@@ -47,12 +56,12 @@ class Multirun:
         self.parent: Parent | None = None
         self._hydra_config, self._context = hydra_config, context
         self.overrides: list[str] = list(hydra_config.hydra.overrides.task)
-        sweeper = [text for text in hydra_config.hydra.overrides.hydra if text.startswith(HYDRA_DECISIVE)]
+        self._hydra_overrides = [text for text in hydra_config.hydra.overrides.hydra if "hydra.mode=" not in text]
+        sweeper = [text for text in self._hydra_overrides if text.startswith(HYDRA_DECISIVE)]
         decisive = [text for text in self.overrides if not text.lstrip("+~").startswith(NOT_DECISIVE)]
         decisive += [text for text in sweeper if not text.startswith(HYDRA_NOT_DECISIVE)]
         self.name = config.sweep.name or " ".join(decisive) or "defaults"
         self._launched = 0
-        self._command = shlex.join(["python", "train.py", "-m", *sweeper, *self.overrides])
 
     @property
     def folder(self) -> Path:
@@ -72,12 +81,12 @@ class Multirun:
         if self.config.tracking.uri is None:
             yield
             return
-        self.parent = Parent(self.config, self.name, self.overrides)
+        self.parent = Parent(self.config, self.name, [*self._hydra_overrides, *self.overrides])
         try:
             yield
         except BaseException as error:
             if alone and not isinstance(error, SystemExit):
-                self.parent.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", {}, {}, None)
+                self.parent.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
 
     @contextlib.contextmanager
@@ -131,16 +140,17 @@ class Multirun:
 
     def conclude(self, outcomes: Sequence[Point]) -> None:
         """Test the winner, write the report, close the parent, and tell; exit code 1 where points failed."""
+        from experiments.sweep.comparison import Comparison, alone
+
         points = self._points(outcomes)
         best = ranked(points, self.config.sweep.objectives[0])
         if best and self.config.evaluate_test is None and "test/loss" not in best[0].metrics:
-            (tested,) = self.run([[*_alone(best[0]), "evaluate_test=true", "resume=true"]])
+            (tested,) = self.run([[*alone(best[0]), "evaluate_test=true", "resume=true"]])
             points = self._points([*(point for point in outcomes if point.run_id != tested.run_id), tested])
-            best = ranked(points, self.config.sweep.objectives[0])
-        failed = any(point.status == "failed" for point in points)
-        comparison = self._compared(points, best[0] if best else None)
-        self._keep(comparison, "FAILED" if failed else "FINISHED")
-        if failed:
+        command = shlex.join(["python", "train.py", "-m", *self._hydra_overrides, *self.overrides])
+        comparison = Comparison(self.name, command, points, self.config.sweep.objectives)
+        self._keep(comparison)
+        if comparison.count("failed"):
             sys.exit(1)
 
     def _points(self, outcomes: Sequence[Point]) -> list[Point]:
@@ -151,60 +161,16 @@ class Multirun:
         names = {point.name for point in known}
         return known + [point for point in outcomes if point.status == "failed" and point.name not in names]
 
-    def _compared(self, points: Sequence[Point], winner: Point | None) -> Comparison:
-        from experiments.sweep.comparison import Comparison
-
-        command = shlex.join(["python", "train.py", *_alone(winner)]) if winner else ""
-        return Comparison(
-            title=self.name,
-            command=self._command,
-            points=points,
-            objectives=self.config.sweep.objectives,
-            statement=_statement(points, winner),
-            winner=winner,
-            winner_command=command,
-        )
-
-    def _keep(self, comparison: Comparison, status: str) -> None:
-        from experiments.sweep import comparison as pages
+    def _keep(self, comparison: Comparison) -> None:
         from experiments.sweep import table
+        from experiments.sweep.comparison import write
 
-        pages.write(self.folder / "report", comparison)
+        write(self.folder / "report", comparison)
         where = str(self.folder / "report/report.html")
         if self.parent:
-            winner = comparison.winner
-            metrics, tags = {}, {"test_set_evaluations": str(len(_tested(comparison.points)))}
-            if winner:
-                metrics = {key: value for key, value in winner.metrics.items() if key.startswith(("best/", "test/"))}
-                tags |= {"winner": winner.run_id, "winner_command": comparison.winner_command}
-            self.parent.finish(status, metrics, tags, self.folder / "report")
+            self.parent.conclude(comparison, self.folder / "report")
             where += f", or {self.parent.hint()}"
         table.show(comparison, where)
-
-
-def _alone(point: Point) -> list[str]:
-    """What to type for a point by itself."""
-    return [text for text in point.overrides if not text.lstrip("+~").startswith(NOT_ITS_OWN)]
-
-
-def _tested(points: Sequence[Point]) -> list[Point]:
-    return [point for point in points if "test/loss" in point.metrics]
-
-
-def _statement(points: Sequence[Point], winner: Point | None) -> str:
-    """How often the test set was looked at."""
-    tested = _tested(points)
-    if not tested:
-        return "The test set was not looked at."
-    if winner and tested == [winner]:
-        accuracy = winner.metrics["test/accuracy"]
-        return (
-            f"The test set was looked at once, by the winner, when all points were over: accuracy {accuracy:.4f}. "
-            "The ranking went by validation alone."
-        )
-    return (
-        f"{len(tested)} of {len(points)} points were evaluated on the test set; the ranking went by validation alone."
-    )
 
 
 def configured(overrides: Sequence[str], composed: DictConfig) -> Config:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import filelock
@@ -15,6 +15,7 @@ from mlflow.entities import Metric, Run, RunTag
 
 from experiments import provenance, runs, store
 from experiments.config import Config, UserError
+from experiments.sweep.comparison import Comparison
 from experiments.sweep.points import Point, Status
 from experiments.tracking import PARENT
 
@@ -51,13 +52,20 @@ class Parent:
     def points(self) -> list[Point]:
         return [point(self.client, run) for run in self.children()]
 
-    def finish(self, status: str, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Path | None) -> None:
-        """Keep what a multirun came to, and close it as FINISHED, FAILED (a point did) or KILLED."""
-        now = int(time.time() * 1000)
-        if folder:
-            self.client.log_artifacts(self.run_id, str(folder))
-        values = [Metric(name, value, now, 0) for name, value in metrics.items()]
-        self.client.log_batch(self.run_id, values, tags=[RunTag(name, text[:5000]) for name, text in tags.items()])
+    def conclude(self, comparison: Comparison, folder: Path) -> None:
+        """Keep what the multirun came to, and the report in `folder`; FAILED where a point did, else FINISHED."""
+        winner, now = comparison.winner, int(time.time() * 1000)
+        tags = {"test_set_evaluations": str(len(comparison.tested)), "objectives": " ".join(comparison.objectives)}
+        values = []
+        if winner:
+            tags |= {"winner": winner.run_id, "winner_command": comparison.winner_command[:5000]}
+            kept = {name: value for name, value in winner.metrics.items() if name.startswith(("best/", "test/"))}
+            values = [Metric(name, value, now, 0) for name, value in kept.items()]
+        self.client.log_artifacts(self.run_id, str(folder))
+        self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
+        self.close("FAILED" if comparison.count("failed") else "FINISHED")
+
+    def close(self, status: str) -> None:
         self.client.set_terminated(self.run_id, status)
 
     def hint(self) -> str:
@@ -83,10 +91,11 @@ def point(client: MlflowClient, run: Run) -> Point:
     return Point(run.info.run_id, run.info.run_name, status, run.data.params, history, metrics, reason, overrides)
 
 
-def find(which: Sequence[str], uri: str) -> tuple[str, str, list[Point]]:
-    """(title, command, points) of a multirun, or of single runs: by name, by id, or by the start of an id.
+def find(which: Sequence[str], uri: str, objectives: Sequence[str]) -> Comparison:
+    """A multirun, or single runs, by name, by id, or by the start of an id; without any, the latest multirun.
 
-    Without any, of the latest multirun.
+    Args:
+        objectives: what to rank by; without any, what the multirun did.
 
     Raises:
         UserError: where nothing is called so.
@@ -99,9 +108,9 @@ def find(which: Sequence[str], uri: str) -> tuple[str, str, list[Point]]:
     if not which:
         if not parents:
             raise UserError("there is no multirun yet; make one: python train.py -m data=digits model.filters=16,32")
-        return _of_parent(client, parents[0])
+        return _of_parent(client, parents[0], objectives)
     if len(which) == 1 and (fitting := [run for run in parents if _called(run, which[0])]):
-        return _of_parent(client, fitting[0])
+        return _of_parent(client, fitting[0], objectives)
     trained = client.search_runs(places, "tags.fingerprint != ''", order_by=["start_time DESC"], max_results=10_000)
     chosen: list[Point] = []
     for text in which:
@@ -109,17 +118,20 @@ def find(which: Sequence[str], uri: str) -> tuple[str, str, list[Point]]:
         if not fitting:
             raise UserError(f"{text}: no multirun and no run is called so, or has an id that starts so")
         chosen += [point(client, run) for run in fitting]
-    return " ".join(which), "", list({point.run_id: point for point in chosen}.values())
+    points = list({point.run_id: point for point in chosen}.values())
+    return Comparison(" ".join(which), "", points, objectives or ("val/accuracy",))
 
 
 def _called(run: Run, text: str) -> bool:
     return run.info.run_name == text or run.info.run_id.startswith(text) or run.data.tags.get("sweep") == text
 
 
-def _of_parent(client: MlflowClient, parent: Run) -> tuple[str, str, list[Point]]:
+def _of_parent(client: MlflowClient, parent: Run, objectives: Sequence[str]) -> Comparison:
     children = _children(client, parent.info.experiment_id, parent.info.run_id)
-    command = f"python train.py -m {parent.data.tags.get('overrides', '')}"
-    return parent.info.run_name, command, [point(client, run) for run in children]
+    tags = parent.data.tags
+    ranked_by = objectives or tags.get("objectives", "val/accuracy").split()
+    points = [point(client, run) for run in children]
+    return Comparison(parent.info.run_name, f"python train.py -m {tags.get('overrides', '')}", points, ranked_by)
 
 
 def _children(client: MlflowClient, experiment_id: str, run_id: str) -> list[Run]:

@@ -19,8 +19,9 @@ from experiments.config import UserError
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.points import Point
 from experiments.sweep.space import Space
-from experiments.sweep.study import Spec, Study, Taken, at_work
+from experiments.sweep.study import Spec, Study, Taken
 from experiments.sweep.task import at_home, attempt, name
+from experiments.sweep.workers import at_work
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
         if not alone and not config.sweep.join:
             held.enter_context(multirun.held())  # says who has it
         with multirun.opened(alone):
-            study = Study(spec)
             with filelock.FileLock(multirun.folder / "setup.lock"):
-                study.prepare(anew=not config.resume and alone, others=config.sweep.join)
+                study = Study(spec, anew=alone and not config.resume)
+                study.prepare(others=config.sweep.join)
             with multirun.watched(spec.n_trials):
                 failed = _work(multirun, study, fixed, workers)
             alone = alone or _own(multirun, held)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,6 +26,7 @@ from experiments import store
 from experiments.config import UserError
 from experiments.sweep.points import Point, higher_is_better
 from experiments.sweep.space import Space, grid
+from experiments.sweep.workers import alive, any_alive
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 GRID = "optuna.samplers.GridSampler"
@@ -63,17 +63,20 @@ class Taken:
 
 
 class Study:
-    """The trials of a search. One that is told as failed leaves another in its place, which is first to be taken.
+    """The trials of a search, as they were left, or from the beginning (`anew`). One that is told as failed leaves another in its place, which is first to be taken.
 
     Raises:
         UserError: where the database cannot be used, or holds a search of another kind under this name.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, anew: bool = False) -> None:
         self.spec = spec
         up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
         directions = [up if higher_is_better(objective) else down for objective in spec.objectives]
         self._storage = _connect(spec.storage)
+        if anew:
+            with contextlib.suppress(KeyError):  # there was none
+                optuna.delete_study(study_name=spec.name, storage=self._storage)
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=spec.name,
@@ -84,15 +87,8 @@ class Study:
         if self._study.directions != directions:
             raise UserError("sweep.objectives: the search of this name had others; give it another sweep.name")
 
-    def prepare(self, anew: bool, others: bool) -> None:
-        """Let as many trials wait as are missing. `others`: processes on other machines may be at work too.
-
-        Args:
-            anew: forget what was there.
-        """
-        if anew:
-            optuna.delete_study(study_name=self.spec.name, storage=self._storage)
-            self.__init__(self.spec)  # type: ignore[misc]
+    def prepare(self, others: bool) -> None:
+        """Let as many trials wait as are missing. `others`: processes on other machines may be at work too."""
         self.bury(others)
         latest = self._latest()
         for trial in latest.values():
@@ -114,12 +110,12 @@ class Study:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             host, _, mark = trial.user_attrs.get("worker", "").partition("/")
             if host == socket.gethostname():
-                dead = not _alive(self.spec.folder / mark)
+                dead = not alive(self.spec.folder / mark)
             elif host:
                 dead = not others
             else:  # it died, or is, between taking the trial and saying so
                 assert trial.datetime_start
-                dead = datetime.now() - trial.datetime_start > timedelta(seconds=30) or not _any_alive(self.spec.folder)
+                dead = datetime.now() - trial.datetime_start > timedelta(seconds=30) or not any_alive(self.spec.folder)
             if dead:
                 self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
                 self._wait(trial.user_attrs["point"], trial)
@@ -264,30 +260,3 @@ def _connect(address: str) -> RDBStorage:
     except Exception as error:  # SQLAlchemy's, a driver's that is not installed
         reason = str(error).splitlines()[0]
         raise UserError(f"hydra.sweeper.storage={address}: cannot be used ({reason})") from None
-
-
-@contextlib.contextmanager
-def at_work(folder: Path) -> Iterator[str]:
-    """The name of a worker, who is seen to be alive as long as its process is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / f"{uuid.uuid4().hex[:12]}.worker"
-    with filelock.FileLock(mark):
-        try:
-            yield f"{socket.gethostname()}/{mark.name}"
-        finally:
-            mark.unlink(missing_ok=True)
-
-
-def _alive(mark: Path) -> bool:
-    if not mark.exists():
-        return False
-    try:
-        with filelock.FileLock(mark, timeout=0):
-            mark.unlink(missing_ok=True)
-            return False
-    except filelock.Timeout:
-        return True
-
-
-def _any_alive(folder: Path) -> bool:
-    return any(_alive(mark) for mark in folder.glob("*.worker"))

@@ -1,0 +1,37 @@
+"""A multirun, or single runs, ranked and compared: on the terminal, and as a page with figures.
+
+python scripts/compare.py                          the latest multirun
+python scripts/compare.py wide --objective val/loss
+python scripts/compare.py 3fa4 9b01                runs, by the start of their ids
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from experiments.command_line import reported
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("which", nargs="*", metavar="SWEEP or RUN", help="name or id, or the start of one")
+    objectives = ("val/accuracy", "val/loss", "parameters", "seconds", "test/accuracy", "test/loss", "test/macro_f1")
+    add("--objective", action="append", choices=objectives, help="what to rank by; a second one draws the Pareto front")
+    add("--save", metavar="FOLDER", type=Path, help="where to write the page (default: outputs/compare/NAME)")
+    add("--uri", default="sqlite:///mlflow.db", help="MLflow's store (default: sqlite:///mlflow.db)")
+    arguments = parser.parse_args()
+
+    from experiments.sweep import comparison, parent, table  # mlflow and pandas take seconds: not for --help
+
+    found = parent.find(arguments.which, arguments.uri, arguments.objective or ())
+    name = re.sub(r"[^\w.=-]+", "-", found.title)[:80]
+    folder = arguments.save or Path("outputs/compare") / name
+    comparison.write(folder, found)
+    table.show(found, str(folder / "report.html"))
+
+
+if __name__ == "__main__":
+    with reported():
+        sys.exit(main())
