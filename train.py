@@ -5,17 +5,17 @@ python train.py model.filters=64 training.epochs=10
 python train.py -m model.filters=16,32,64 seed=1,2,3
 """
 
-import shlex
 import signal
-import sys
 from pathlib import Path
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
-from experiments.command_line import reported
+from experiments.command_line import continuing, reported
 from experiments.composition import check, parse
+from experiments.sweep.sweeper import GridSweeper, SearchSweeper
 
 
 @hydra.main(config_path="conf", config_name="config", execution_whitelist=())
@@ -25,29 +25,19 @@ def main(composed: DictConfig) -> None:
     from experiments.experiment import run
 
     overrides = list(HydraConfig.get().overrides.task)
-    with reported(how_to_go_on()):
+    with reported(continuing()):
         run(parse(composed), overrides)
-
-
-def how_to_go_on() -> str:
-    again = [word for word in sys.argv[1:] if word != "resume=false"]
-    return f"stopped; this continues it:  {shlex.join(['python', 'train.py', *again])}"
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's notice to leave: the same as Ctrl-C
     arguments = get_args_parser().parse_intermixed_args()
-    with reported(how_to_go_on()):
+    with reported(continuing()):
         elsewhere = arguments.config_name or arguments.config_path  # not conf/: Hydra itself says what is wrong
         if not (arguments.help or arguments.hydra_help or elsewhere):
             folder = arguments.config_dir and Path(arguments.config_dir).resolve()
             search = [f"hydra.searchpath=[file://{folder}]"] if folder else []
             check([*arguments.overrides, *search], arguments.multirun)
-        if arguments.multirun:
-            from hydra.core.plugins import Plugins
-
-            from experiments.sweep.sweeper import GridSweeper, SearchSweeper
-
-            for sweeper in (GridSweeper, SearchSweeper):
-                Plugins.instance().register(sweeper)
+        for sweeper in (GridSweeper, SearchSweeper):
+            Plugins.instance().register(sweeper)
         main()

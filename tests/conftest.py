@@ -1,7 +1,9 @@
 """What is slow to make, once a session: the official files of CIFAR-10 in small pixels, and one finished run."""
 
+import multiprocessing
 import os
 import pickle
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,47 @@ def train_py(*overrides: str, cwd: Path, **options) -> subprocess.CompletedProce
     """`python train.py ...` as a user types it, in a folder of its own."""
     command = [sys.executable, str(ROOT / "train.py"), *overrides]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **options)
+
+
+@pytest.fixture(scope="session")
+def start():
+    """A function that starts a process with everything imported, so that a kill hits the work and not the imports."""
+    context = multiprocessing.get_context("forkserver")
+    slow = ["torch._dynamo", "mlflow.pytorch", "sklearn.datasets", "experiments.tracking", "experiments.sweep.search"]
+    context.set_forkserver_preload([*slow, "experiments.sweep.comparison"])
+
+    def begin(target, *arguments):
+        process = context.Process(target=target, args=arguments)
+        process.start()
+        return process
+
+    begin(print).join()  # the imports
+    return begin
+
+
+def typed(folder, *arguments):
+    """The body of a process: `python train.py ...` in `folder`, heading a process group; what it prints is in output.txt."""
+    os.setsid()
+    os.chdir(folder)
+    with open("output.txt", "a") as file:  # noqa: PTH123
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = [str(ROOT / "train.py"), *arguments]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+@pytest.fixture(scope="session")
+def multirun(start):
+    """A function that types `python train.py -m ...` in a folder and waits; gives exit code and what was printed."""
+
+    def run(folder, *arguments):
+        folder.mkdir(exist_ok=True)
+        (folder / "output.txt").unlink(missing_ok=True)
+        process = start(typed, folder, "-m", *arguments)
+        process.join()
+        return process.exitcode, (folder / "output.txt").read_text()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Killed at any moment, the same command continues to the numbers of the run that was never cut."""
 
 import contextlib
-import multiprocessing
 import os
 import random
 import signal
@@ -55,21 +54,6 @@ def outcome(folder):
         kind: {name: tensor.numpy().tobytes() for name, tensor in content[kind].items()} for kind in ("best", "model")
     }
     return metrics, weights
-
-
-@pytest.fixture(scope="module")
-def start():
-    """A function that starts `work` in a process of its own, everything imported, so that a kill hits the run."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "mlflow.pytorch", "sklearn.datasets", "experiments.tracking"])
-
-    def begin(target, *arguments):
-        process = context.Process(target=target, args=arguments)
-        process.start()
-        return process
-
-    begin(print).join()  # the imports
-    return begin
 
 
 @pytest.fixture(scope="module")

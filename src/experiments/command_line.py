@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import shlex
 import sys
 from collections.abc import Iterator
 
@@ -25,6 +26,12 @@ def reported(stopped: str = "stopped") -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)
+
+
+def continuing() -> str:
+    """What to say where train.py is stopped."""
+    again = [word for word in sys.argv[1:] if word != "resume=false"]
+    return f"stopped; this continues it:  {shlex.join(['python', 'train.py', *again])}"
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

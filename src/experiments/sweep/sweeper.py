@@ -17,9 +17,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import composition
-from experiments.command_line import reported
+from experiments.command_line import continuing, reported
 from experiments.config import UserError
-from experiments.sweep.multirun import Multirun, configured
 
 
 class GridSweeper(Sweeper):
@@ -32,7 +31,9 @@ class GridSweeper(Sweeper):
         self.context, self.composed = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> None:
-        with reported():
+        from experiments.sweep.multirun import Multirun, configured  # and with it torch, which takes seconds
+
+        with reported(continuing()):
             overrides = _given(self.params, arguments)
             composition.check(overrides)
             choices = _choices(overrides)
@@ -74,8 +75,9 @@ class SearchSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         from experiments.sweep import search, space
+        from experiments.sweep.multirun import Multirun, configured
 
-        with reported():
+        with reported(continuing()):
             overrides = _given(self.params, arguments)
             composition.check(overrides)
             distributions, fixed = space.space(overrides)
