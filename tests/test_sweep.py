@@ -176,7 +176,7 @@ def test_a_mistake_in_any_point_shows_before_the_first_one_trains(multirun, tmp_
     wrong = ["data=digits", "data.image_size=32,8", "model.kernel_size=3,4", "model.blocks=2,3"]
     code, output = multirun(tmp_path, *wrong)
     assert code == 2 and "too large for a picture of 8x8" in output and "Traceback" not in output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["output.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "output.txt"]
 
 
 def test_a_multirun_under_way_is_not_started_twice(start, multirun, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,6 +30,7 @@ from experiments.sweep.space import Space, grid
 from experiments.sweep.workers import alive, any_alive
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 GRID = "optuna.samplers.GridSampler"
 SEEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
