@@ -30,6 +30,7 @@ from experiments.config import MODELS, Config, UserError
 from experiments.parsing import unknown_key
 
 REFUSALS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra raises for overrides it cannot apply
+OF_THE_MODEL = ("model", "experiment", "hydra.searchpath")  # the overrides that choose a network's YAML file
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
@@ -106,7 +107,7 @@ def check(overrides: Sequence[str], multirun: bool = True) -> None:
 def _check_points(points: Iterable[Sequence[str]]) -> None:
     problems: dict[str, None] = {}  # a set that keeps the order: points share most of their mistakes
     with _hydra():
-        compose_groups = functools.cache(lambda groups: compose("config", overrides=list(groups)))
+        compose_groups = functools.cache(_compose)
         for point in points:
             try:
                 _parse_quickly(point, compose_groups)
@@ -124,14 +125,14 @@ def _parse_quickly(point: Sequence[str], compose_groups: Callable[[tuple[str, ..
     values, others = [], []
     for text in point:
         override = _parse(text)
-        if isinstance(override, Override) and override.type == OverrideType.CHANGE and not _choices(override):
+        if isinstance(override, Override) and override.type == OverrideType.CHANGE and _is_value(override):
             values.append(override)
         else:
             others.append(text)
     composed = copy.deepcopy(compose_groups(tuple(others)))
     for override in values:
         OmegaConf.update(composed, override.key_or_group, override.value())
-    parse(composed, _only_composed(point, composed))
+    parse(composed, _only_composed(point, composed, compose_groups))
 
 
 def _points(override: Override) -> list[str]:
@@ -204,6 +205,11 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
     return problems
 
 
+def _is_value(override: Override) -> bool:
+    """Of the program's own configuration, and no group."""
+    return not override.key_or_group.startswith("hydra") and not _choices(override)
+
+
 def _choices(override: Override) -> list[str]:
     """What a group can be set to; nothing where it is no group."""
     return GlobalHydra.instance().config_loader().get_group_options(override.key_or_group)
@@ -215,9 +221,15 @@ def _unknown_choice(group: str, choice: str, options: Sequence[str]) -> str:
     return f"{group}={choice}: must be one of {', '.join(options)}{hint}"
 
 
-def _only_composed(overrides: Sequence[str], composed: DictConfig) -> list[str]:
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    return compose("config", overrides=list(overrides))
+
+
+def _only_composed(
+    overrides: Sequence[str], composed: DictConfig, composing: Callable[[tuple[str, ...]], DictConfig] = _compose
+) -> list[str]:
     """Mistakes that `parsing.parse` cannot know of, because they are none for a run that is only read back."""
-    problems = _wrong_types_of_own_network(overrides, composed)
+    problems = _wrong_types_of_own_network(overrides, composed, composing)
     data = composed.get("data") or {}
     root = OmegaConf.select(composed, "data.root", throw_on_missing=False)
     if data.get("name") == "image_folder" and isinstance(root, str) and not Path(root).expanduser().is_dir():
@@ -229,13 +241,15 @@ def _only_composed(overrides: Sequence[str], composed: DictConfig) -> list[str]:
     return problems
 
 
-def _wrong_types_of_own_network(overrides: Sequence[str], composed: DictConfig) -> list[str]:
+def _wrong_types_of_own_network(
+    overrides: Sequence[str], composed: DictConfig, composing: Callable[[tuple[str, ...]], DictConfig]
+) -> list[str]:
     """A network of one's own has no dataclass here: the values in its YAML file say which types its keys have."""
     model = composed.get("model")
     changed = [text for text in overrides if text.lstrip("+").startswith("model.")]
     if not changed or not isinstance(model, DictConfig) or model.get("_target_") in MODELS:
         return []
-    base = compose("config", overrides=[text for text in overrides if text not in changed]).model
+    base = composing(tuple(text for text in overrides if text.partition("=")[0] in OF_THE_MODEL)).model
     problems = []
     for key, value in ((str(key), model[key]) for key in model):
         old = base.get(key)

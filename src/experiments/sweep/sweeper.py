@@ -35,7 +35,8 @@ class GridSweeper(Sweeper):
 
         with reported(continuing()):
             overrides = _given(self.params, arguments)
-            composition.check(overrides)
+            if self.params:  # else train.py has checked them
+                composition.check(overrides)
             choices = _choices(overrides)
             jobs = [list(job) for job in itertools.product(*choices.values())]
             varied = [key for key, values in choices.items() if len(values) > 1]
@@ -79,7 +80,8 @@ class SearchSweeper(Sweeper):
 
         with reported(continuing()):
             overrides = _given(self.params, arguments)
-            composition.check(overrides)
+            if self.params:  # else train.py has checked them
+                composition.check(overrides)
             distributions, fixed = space.space(overrides)
             first = [*fixed, *space.first(distributions)]
             config = configured(first, self.composed)
