@@ -4,15 +4,13 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 from mlflow import MlflowClient
 
-from conftest import DIGITS, ROOT, train_py
+from conftest import DIGITS, typed
 from experiments.composition import load as compose
 from experiments.experiment import run
 
@@ -86,28 +84,25 @@ def test_killed_again_and_again_it_ends_in_the_same_bits(start, uncut, tmp_path)
             runs += 1
 
 
-def test_stopped_it_says_how_to_go_on(tmp_path):
-    overrides = [*DIGITS, "training.epochs=1000", "early_stopping.patience=null"]
-    running = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        folder = tmp_path / number.name
-        folder.mkdir()
-        command = [sys.executable, str(ROOT / "train.py"), *overrides]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        running[number] = folder, subprocess.Popen(command, cwd=folder, **pipes)
-    for number, (folder, process) in running.items():
-        while not process.stdout.readline().startswith("epoch   2"):
-            assert process.poll() is None
-        process.send_signal(number)
-        _, errors = process.communicate()
-        assert process.returncode == 130
-        assert "python train.py data=digits" in errors and "Traceback" not in errors
-        assert the_run(folder)[1].info.status == "KILLED"
-        assert list(folder.glob("outputs/runs/*/checkpoint.pt"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_says_how_to_go_on(number, start, tmp_path):
+    process = start(typed, tmp_path, *DIGITS, "training.epochs=1000", "early_stopping.patience=null")
+    printed = tmp_path / "output.txt"
+    while not printed.exists() or "epoch   2" not in printed.read_text():
+        process.join(0.1)
+        assert process.exitcode is None
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == 130
+    assert "python train.py data=digits" in printed.read_text() and "Traceback" not in printed.read_text()
+    assert the_run(tmp_path)[1].info.status == "KILLED"
+    assert list(tmp_path.glob("outputs/runs/*/checkpoint.pt"))
 
 
-def test_a_run_that_fails_is_marked_and_shows_its_traceback(tmp_path):
-    failed = train_py(*DIGITS, "optimizer=sgd", "optimizer.lr=100", cwd=tmp_path)
-    assert failed.returncode == 1
-    assert "Traceback" in failed.stderr and "Diverged" in failed.stderr and "epoch 1, step" in failed.stderr
+def test_a_run_that_fails_is_marked_and_shows_its_traceback(start, tmp_path):
+    process = start(typed, tmp_path, *DIGITS, "optimizer=sgd", "optimizer.lr=100")
+    process.join()
+    printed = (tmp_path / "output.txt").read_text()
+    assert process.exitcode == 1
+    assert "Traceback" in printed and "Diverged" in printed and "epoch 1, step" in printed
     assert the_run(tmp_path)[1].info.status == "FAILED"

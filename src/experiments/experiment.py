@@ -85,15 +85,16 @@ def run(
             terminal.show_continued(tracker.name, len(state.history))
         else:
             terminal.show_network(model, splits.image_shape)
-        for number, metrics in enumerate(state.history, start=1):
-            hopeless(number, metrics)
+        told = [hopeless(number, metrics) for number, metrics in enumerate(state.history, start=1)]
+        epochs = state.remaining(config.training.epochs)
+        if epochs and any(told[-1:]):  # killed between this epoch and what follows from it
+            return _give_up(tracker, state)
 
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
         train_batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)
         validation_batches = Batches(splits.validation, evaluation.batch_size(splits.image_shape), device)
         weights = _class_weights(config, splits, device)
         with terminal.EpochLog(config.training.epochs, len(splits.train)) as log:
-            epochs = state.remaining(config.training.epochs)
             for epoch in training.train(
                 model, state.optimizer, train_batches, validation_batches, epochs, autocast, log, weights
             ):
@@ -104,14 +105,9 @@ def run(
                 if stop:
                     break
                 if hopeless(epoch.epoch, epoch.metrics) and epoch.epoch < config.training.epochs:
-                    tracker.prune(epoch.epoch, _results(state))
-                    return Result(tracker.run_id, tracker.name, _results(state), state.history, pruned=True)
+                    return _give_up(tracker, state)
 
-        images = splits.test if test else splits.validation
-        logits = evaluation.predict(
-            state.final_model(), Batches(images, evaluation.batch_size(splits.image_shape), device), autocast
-        )
-        content = _report(config, tracker.name, overrides, splits, state, logits, device.type, test)
+        content = _report(config, tracker.name, overrides, splits, state, device, autocast, test)
         results = _results(state) | (evaluation.test_metrics(content.test, splits.classes) if test else {})
         report.write(folder / "artifacts", content)
         tracker.finish(results, folder / "artifacts", model, _example(splits), splits.classes)
@@ -119,6 +115,11 @@ def run(
     terminal.show_test(content.test, splits.classes)
     terminal.show_next(tracker.name, tracker.run_id, tracker.hint(), tracker.usable)
     return Result(tracker.run_id, tracker.name, results, state.history)
+
+
+def _give_up(tracker: Tracker | NoTracker, state: State) -> Result:
+    tracker.prune(len(state.history), _results(state))
+    return Result(tracker.run_id, tracker.name, _results(state), state.history, pruned=True)
 
 
 def _folder(config: Config, fingerprint: str) -> Path:
@@ -201,14 +202,15 @@ def _report(
     overrides: Sequence[str],
     splits: Splits,
     state: State,
-    logits: torch.Tensor,
-    device: str,
+    device: torch.device,
+    autocast: torch.autocast,
     test: bool,
 ) -> report.Content:
     """What the run's report tells: of the test set, or where that is not to be touched, of the validation set."""
     import torch
 
     from experiments import evaluation, models, report
+    from experiments.data.batches import Batches
 
     weights = "the best epoch" if config.early_stopping.restore_best else "the last epoch"
     parts = {"training": splits.train, "validation": splits.validation}
@@ -224,6 +226,8 @@ def _report(
             "the choice of the epoch went by it too, so it flatters."
         )
     images = parts["test" if test else "validation"]
+    batches = Batches(images, evaluation.batch_size(splits.image_shape), device)
+    logits = evaluation.predict(state.final_model(), batches, autocast)
     return report.Content(
         name=name,
         command=shlex.join(["python", "train.py", *overrides]),
@@ -236,6 +240,6 @@ def _report(
         balance={part: images.class_counts for part, images in parts.items()},
         layers=models.layers(state.model, splits.image_shape),
         statement=statement,
-        environment=report.environment(device, torch.get_num_threads(), splits.digest),
+        environment=report.environment(device.type, torch.get_num_threads(), splits.digest),
         split="test" if test else "validation",
     )

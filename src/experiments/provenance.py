@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import getpass
+import re
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
+
+MASK = ":***@"
+
+
+def masked(text: str) -> str:
+    """Addresses without the passwords in them: what is kept of a run is read by many."""
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", rf"\1{MASK}", text)
 
 
 def origin(overrides: Sequence[str]) -> dict[str, str]:
     """The tags that say so, by the names that MLflow has for them."""
     tags = {
-        "overrides": shlex.join(overrides)[:5000],  # MLflow's limit a tag
+        "overrides": masked(shlex.join(overrides))[:5000],  # MLflow's limit a tag
         "mlflow.source.name": "train.py",
         "mlflow.source.type": "LOCAL",
     }

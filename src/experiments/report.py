@@ -26,6 +26,7 @@ from experiments.config import Config
 from experiments.data import Images
 from experiments.evaluation import Evaluation
 from experiments.figures import Figure
+from experiments.provenance import masked
 
 PICTURES = 1200  # in the page, at most
 SIDE = 48  # pixels of a picture in the page, at most
@@ -74,7 +75,7 @@ class Content:
 def write(folder: Path, content: Content) -> None:
     """Write all files of the report into `folder`."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    configuration = yaml.safe_dump(content.config.to_dict(), sort_keys=False, allow_unicode=True)
+    configuration = masked(yaml.safe_dump(content.config.to_dict(), sort_keys=False, allow_unicode=True))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph|constrained_layout")  # names that no font here has: a box is drawn
         drawn = _figures(content)
@@ -150,7 +151,7 @@ def _page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> 
     return render(
         "report.html.j2",
         name=content.name,
-        command=content.command,
+        command=masked(content.command),
         test=test,
         interval=wilson_interval(int(np.trace(test.confusion)), int(test.confusion.sum())),
         calibration_error=float((share * np.abs(accuracy - mean)).sum()),

@@ -12,6 +12,8 @@ import filelock
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
 
 from experiments.config import Config, UserError
 
@@ -26,15 +28,21 @@ def resolve(uri: str) -> str:
     return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).expanduser().resolve()}"
 
 
-def connect(uri: str) -> MlflowClient:
+def connect(uri: str, patient: bool = False) -> MlflowClient:
     """A client whose store is there and has its schema.
+
+    Args:
+        patient: wait up to two minutes for a server that is being restarted.
 
     Raises:
         UserError: where a server does not answer; MLflow itself would try for minutes.
     """
     if uri.startswith("http"):
+        tries = Retry(7, backoff_factor=1, backoff_max=60, status_forcelist=(502, 503, 504)) if patient else 0
         try:
-            requests.get(f"{uri}/health", timeout=5).raise_for_status()
+            with requests.Session() as session:
+                session.mount("http", HTTPAdapter(max_retries=tries))
+                session.get(f"{uri}/health", timeout=5).raise_for_status()
         except requests.RequestException as error:
             raise UserError(f"tracking.uri={uri}: no MLflow server answers there ({type(error).__name__})") from None
     elif uri.startswith("sqlite:///"):

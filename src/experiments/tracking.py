@@ -67,7 +67,7 @@ class Tracker:
     ) -> None:
         assert config.tracking.uri is not None
         self.uri = config.tracking.uri.rstrip("/")
-        self.client = store.connect(self.uri)
+        self.client = store.connect(self.uri, patient=membership is not None)
         experiment_id = store.experiment(self.client, config)
         run = self._newest(experiment_id, fingerprint) if config.resume else None
         if run is None:
@@ -109,7 +109,9 @@ class Tracker:
         for tag in {"pruned", "failure"} & run.data.tags.keys():
             self.client.delete_tag(self.run_id, tag)
         params = [
-            Param(key, str(value)[:6000]) for key, value in flatten(config.to_dict()) if key not in run.data.params
+            Param(key, provenance.masked(str(value))[:6000])
+            for key, value in flatten(config.to_dict())
+            if key not in run.data.params
         ]
         for start in range(0, len(params), 100):  # MLflow's limit a call
             self.client.log_batch(self.run_id, params=params[start : start + 100])

@@ -15,7 +15,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from experiments import identity
+from experiments import identity, provenance
 from experiments.config import Config, UserError
 from experiments.sweep.points import Point, ranked
 from experiments.sweep.task import RunPoint
@@ -145,13 +145,19 @@ class Multirun:
         points = self._points(outcomes)
         best = ranked(points, self.config.sweep.objectives[0])
         if best and self.config.evaluate_test is None and "test/loss" not in best[0].metrics:
-            (tested,) = self.run([[*alone(best[0]), "evaluate_test=true", "resume=true"]])
+            overrides = [self._unmasked(text) for text in alone(best[0])]
+            (tested,) = self.run([[*overrides, "evaluate_test=true", "resume=true"]])
             points = self._points([*(point for point in outcomes if point.run_id != tested.run_id), tested])
-        command = shlex.join(["python", "train.py", "-m", *self._hydra_overrides, *self.overrides])
+        command = provenance.masked(shlex.join(["python", "train.py", "-m", *self._hydra_overrides, *self.overrides]))
         comparison = Comparison(self.name, command, points, self.config.sweep.objectives)
         self._keep(comparison)
         if comparison.count("failed"):
             sys.exit(1)
+
+    def _unmasked(self, text: str) -> str:
+        """An override with its password, which MLflow does not keep."""
+        given = (other for other in self.overrides if other.partition("=")[0] == text.partition("=")[0])
+        return next(given, text) if provenance.MASK in text else text
 
     def _points(self, outcomes: Sequence[Point]) -> list[Point]:
         """All points that the parent has, and those that failed before MLflow knew them."""

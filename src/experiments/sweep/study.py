@@ -18,6 +18,7 @@ from typing import Any
 
 import filelock
 import optuna
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
@@ -85,6 +86,10 @@ class Study:
             directions=directions,
             load_if_exists=True,
         )
+        try:
+            self._sampler(0), self._pruner()
+        except HydraException as error:
+            raise UserError(f"hydra/sweeper: sampler or pruner cannot be made ({str(error).splitlines()[0]})") from None
         self._study_id = self._storage.get_study_id_from_name(spec.name)
         if self._study.directions != directions:
             raise UserError("sweep.objectives: the search of this name had others; give it another sweep.name")
@@ -191,7 +196,7 @@ class Study:
         """
         seen = optuna.create_study(
             study_name=self.spec.name, directions=self._study.directions, sampler=self._sampler(point),
-            pruner=instantiate(dict(self.spec.pruner), _execution_whitelist_=("optuna.pruners.*",)),
+            pruner=self._pruner(),
         )  # fmt: skip
         latest = self._latest()
         nothing = create_trial(state=TrialState.FAIL)
@@ -215,6 +220,12 @@ class Study:
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+    def _pruner(self) -> optuna.pruners.BasePruner:
+        pruner: optuna.pruners.BasePruner = instantiate(
+            dict(self.spec.pruner), _execution_whitelist_=("optuna.pruners.*",)
+        )
+        return pruner
 
     def _sampler(self, point: int) -> optuna.samplers.BaseSampler:
         """A new one for each trial, so that its random numbers do not depend on how many were drawn before."""

@@ -72,7 +72,7 @@ def name(overrides: Sequence[str], varied: Sequence[str]) -> str:
     """The values of the varied keys, in short."""
     short = labels(varied)
     values = dict(text.lstrip("+").partition("=")[::2] for text in overrides)
-    return " ".join(f"{short[key]}={_shown(values[key])}" for key in varied if key in values) or "the only point"
+    return " ".join(f"{short[key]}={_shown(values[key])}" for key in varied if key in values) or " ".join(overrides)
 
 
 def _shown(value: str) -> str:

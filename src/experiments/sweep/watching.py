@@ -34,7 +34,7 @@ def watched(parent: Parent, total: int, objective: str) -> Iterator[None]:
         yield
     finally:
         ending.set()
-        thread.join()
+        thread.join(timeout=10)
 
 
 class _Watch:
@@ -45,8 +45,9 @@ class _Watch:
         self.sign = 1 if higher_is_better(objective) else -1
         self.console = new_console()  # of its own: the other is silent while points run
         self.started = time.monotonic()
-        self.told: dict[str, str] = {}  # run -> how it ended
-        self.before = 0  # points that had ended when the watch began
+        self.told: dict[str, int] = {}  # run -> when it ended
+        self.done: set[str] = set()
+        self.before = 0  # points that were done when the watch began
 
     def run(self, ending: threading.Event) -> None:
         live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
@@ -55,7 +56,13 @@ class _Watch:
             while True:
                 last = ending.wait(pause)
                 looked = time.monotonic()
-                children = self.parent.children()
+                try:
+                    children = self.parent.children()
+                except Exception:  # a server that is being restarted: the points wait for it, and so does this
+                    if last:
+                        return
+                    pause = 10.0
+                    continue
                 self._tell(children, first)
                 if live and not last:
                     live.update(self._under_way(children), refresh=True)
@@ -67,14 +74,17 @@ class _Watch:
     def _tell(self, children: list[Run], first: bool) -> None:
         """A line for each point that has come to an end since the last look."""
         for run in children:
-            status = STATUS.get(run.info.status, "running")
-            if status == "running" or self.told.get(run.info.run_id) == status:
+            status, pruned = STATUS.get(run.info.status, "running"), "pruned" in run.data.tags
+            ended = pruned or status in ("finished", "failed")
+            if not ended or self.told.get(run.info.run_id) == run.info.end_time:
                 continue
-            self.told[run.info.run_id] = status
-            if (not first and status != "killed") or "pruned" in run.data.tags:
+            self.told[run.info.run_id] = run.info.end_time
+            if not first or status != "failed":  # what failed before runs again
+                self.done.add(run.info.run_id)
+            if not first:
                 self._line(run, status)
-        if first and self.told:
-            self.before = len(self.told)
+        if first and self.done:
+            self.before = len(self.done)
             self.console.print(f"{self.before} of {self.total} points were run before")
 
     def _line(self, run: Run, status: str) -> None:
@@ -83,7 +93,7 @@ class _Watch:
         value = f"{self.latest} {metrics[self.metric]:.4f}" if self.metric in metrics else ""
         how = f"pruned {tags['pruned']}" if "pruned" in tags else tags.get("failure", "") if status == "failed" else ""
         epoch = f"epoch {metrics['best/epoch']:.0f}" if "best/epoch" in metrics else ""
-        mark = "failed" if status == "failed" else f"{len(self.told)}/{self.total}"
+        mark = "failed" if status == "failed" else f"{len(self.done)}/{self.total}"
         self.console.print(
             Text("  ".join(part for part in (mark, run.info.run_name, value, epoch, seconds, how) if part))
         )
@@ -96,7 +106,7 @@ class _Watch:
                 value = run.data.metrics.get(self.latest, math.nan)
                 shown = f"{self.latest} {value:.4f}" if math.isfinite(value) else "starts"
                 table.add_row(run.info.run_name, shown, f"{now - run.info.start_time / 1000:.0f} s")
-        ended = len(self.told)
+        ended = len(self.done)
         reached = [run.data.metrics[self.metric] for run in children if self.metric in run.data.metrics]
         best = f"best so far {max(reached, key=lambda value: self.sign * value):.4f}" if reached else ""
         left = (time.monotonic() - self.started) / max(ended - self.before, 1) * (self.total - ended)
