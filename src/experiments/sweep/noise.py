@@ -61,7 +61,7 @@ def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
     """A row a group, the best mean first; None where no group has two seeds.
 
     Columns: group (its settings in short), the varied settings, n, mean, sd (with n - 1), low and high (the 95 % interval
-    of the mean by Student's t; with sd missing for a single run).
+    of the mean by Student's t, within what the objective can be; with sd missing for a single run).
     """
     from scipy import stats
 
@@ -73,7 +73,8 @@ def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
         n = len(group.values)
         sd = float(group.values.std(ddof=1)) if n > 1 else math.nan
         half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n) if n > 1 else math.nan
-        rows.append([group.name, *group.settings, n, group.mean, sd, group.mean - half, group.mean + half])
+        low, high = np.clip((group.mean - half, group.mean + half), 0, 1 if higher_is_better(objective) else None)
+        rows.append([group.name, *group.settings, n, group.mean, sd, float(low), float(high)])
     keys = [key for key in varied(points) if key != "seed"]
     return pd.DataFrame(rows, columns=["group", *keys, "n", "mean", "sd", "low", "high"])
 
