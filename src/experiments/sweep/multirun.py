@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import shlex
 import sys
@@ -188,6 +187,6 @@ def configured(overrides: Sequence[str], composed: DictConfig) -> Config:
     from experiments import composition
 
     config = composition.load(overrides)
-    if dataclasses.asdict(config.sweep)["join"] and "Search" not in composed.hydra.sweeper._target_:
+    if config.sweep.join and "Search" not in composed.hydra.sweeper._target_:
         raise UserError("sweep.join=true: only a search can be joined (hydra/sweeper=optuna)")
     return config
