@@ -110,6 +110,7 @@ class _Watch:
         reached = [run.data.metrics[self.metric] for run in children if self.metric in run.data.metrics]
         best = f"best so far {max(reached, key=lambda value: self.sign * value):.4f}" if reached else ""
         left = (time.monotonic() - self.started) / max(ended - self.before, 1) * (self.total - ended)
-        time_left = f"about {left / 60:.0f} min left" if ended > self.before and left > 0 else ""
+        duration = f"{left / 60:.0f} min" if left > 120 else f"{left:.0f} s"
+        time_left = f"about {duration} left" if ended > self.before and left > 0 else ""
         parts = (f"{ended} of {self.total} points", best, time_left)
         return Group(table, Text("  ".join(part for part in parts if part), style="bold"))
