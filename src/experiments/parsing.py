@@ -82,7 +82,10 @@ class _Parser:
             return self.refuse(key, value, "a list" if any_length else f"a list of {len(hints)}")
         item_hints = [hints[0]] * len(value) if any_length else hints
         items = [self.value(hint, item, f"{key}[{i}]") for i, (hint, item) in enumerate(zip(item_hints, value))]
-        return _INVALID if any(item is _INVALID for item in items) else tuple(items)
+        if any(item is _INVALID for item in items):
+            return _INVALID
+        self.valid[key] = tuple(items)
+        return self.valid[key]
 
     def section(self, hint: type, value: Mapping[str, Any], key: str) -> Any:
         """A section whose class depends on its `name` or `_target_`, or a plain one."""
@@ -174,6 +177,8 @@ def _cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield f"data.image_size={values[1]}: must be 32 for {values[0]}, whose pictures are 32x32"
     if (values := get("optimizer.nesterov", "optimizer.momentum")) and values[0] and values[1] == 0:
         yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
+    if "sweep.objectives" in valid and len(set(valid["sweep.objectives"])) < max(1, len(valid["sweep.objectives"])):
+        yield f"sweep.objectives={list(valid['sweep.objectives'])}: must be one or several, none twice"
     if (values := get("sweep.objectives[0]")) and not values[0].startswith("val/"):
         yield f"sweep.objectives[0]={values[0]}: the first must be val/accuracy or val/loss; the winner goes by it"
     if (values := get("tracking.experiment")) and not values[0].strip():

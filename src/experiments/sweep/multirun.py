@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments import identity, provenance
 from experiments.config import Config, UserError
@@ -187,6 +187,9 @@ def configured(overrides: Sequence[str], composed: DictConfig) -> Config:
     from experiments import composition
 
     config = composition.load(overrides)
+    jobs = OmegaConf.select(composed, "hydra.launcher.n_jobs")
+    if jobs is not None and (not isinstance(jobs, int) or jobs == 0):
+        raise UserError(f"hydra.launcher.n_jobs={jobs}: must be a whole number; -1 takes all cores")
     if config.sweep.join and "Search" not in composed.hydra.sweeper._target_:
         raise UserError("sweep.join=true: only a search can be joined (hydra/sweeper=optuna)")
     return config

@@ -73,7 +73,7 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
     if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
         raise UserError("hydra/sweeper/pruner: with several objectives no trial can be pruned; take pruner=none")
     for key, wanted in {"n_trials": (int,), "n_jobs": (int, type(None))}.items():
-        if type(settings[key]) not in wanted or settings[key] == 0:
+        if type(settings[key]) not in wanted or (settings[key] is not None and settings[key] < 1):
             raise UserError(f"hydra.sweeper.{key}={settings[key]}: must be a whole number of at least 1")
     spec = Spec(
         multirun.folder.name,

@@ -19,14 +19,20 @@ def space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[s
     """(what is searched, the overrides that are fixed).
 
     Raises:
-        UserError: where nothing is searched.
+        UserError: where nothing is searched, or a range holds nothing.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     fixed = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
     swept = [str(override.input_line) for override in parsed if override.is_sweep_override()]
     if not swept:
         raise UserError("there is nothing to search: give a range, such as 'optimizer.lr=tag(log,interval(1e-4,1e-2))'")
-    return create_params_from_overrides(swept)[0], fixed
+    found = {}
+    for text in swept:
+        try:
+            found.update(create_params_from_overrides([text])[0])
+        except (ValueError, ArithmeticError) as error:
+            raise UserError(f"{text}: is no range to search ({error})") from None
+    return found, fixed
 
 
 def first(distributions: Space) -> list[str]:

@@ -18,7 +18,6 @@ from typing import Any
 
 import filelock
 import optuna
-from hydra.errors import HydraException
 from hydra.utils import instantiate
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
@@ -66,7 +65,9 @@ class Taken:
 
 
 class Study:
-    """The trials of a search, as they were left, or from the beginning (`anew`). One that is told as failed leaves another in its place, which is first to be taken.
+    """The trials of a search, as they were left, or from the beginning (`anew`).
+
+    One that is told as failed leaves another in its place, which is the first to be taken.
 
     Raises:
         UserError: where the database cannot be used, or holds a search of another kind under this name.
@@ -88,8 +89,9 @@ class Study:
         )
         try:
             self._sampler(0), self._pruner()
-        except HydraException as error:
-            raise UserError(f"hydra/sweeper: sampler or pruner cannot be made ({str(error).splitlines()[0]})") from None
+        except Exception as error:  # Hydra's, Optuna's, Python's own: whatever a wrong argument leads to
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise UserError(f"hydra/sweeper: Optuna cannot make this sampler or pruner ({reason})") from None
         self._study_id = self._storage.get_study_id_from_name(spec.name)
         if self._study.directions != directions:
             raise UserError("sweep.objectives: the search of this name had others; give it another sweep.name")

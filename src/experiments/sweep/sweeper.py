@@ -107,6 +107,8 @@ def _choices(overrides: Sequence[str]) -> dict[str, list[str]]:
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         assert isinstance(override, Override)
         key = override.get_key_element()
+        if key in choices:
+            raise UserError(f"{key}: is given twice: {override.input_line}")
         if not override.is_sweep_override():
             choices[key] = [str(override.input_line)]
         elif override.is_discrete_sweep():
@@ -127,7 +129,7 @@ def _in_one_experiment(jobs: list[list[str]], varied: Sequence[str]) -> list[lis
 def _workers(settings: Mapping[str, Any], composed: DictConfig) -> int:
     """How many trials run at the same time."""
     jobs = settings["n_jobs"] or OmegaConf.select(composed, "hydra.launcher.n_jobs") or 1
-    if jobs < 0:
+    if isinstance(jobs, int) and jobs < 0:
         import joblib
 
         return joblib.effective_n_jobs(jobs)
