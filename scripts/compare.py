@@ -25,7 +25,7 @@ def main() -> None:
 
     from experiments.sweep import comparison, parent, table  # mlflow and pandas take seconds: not for --help
 
-    found = parent.find(arguments.which, arguments.uri, arguments.objective or ())
+    found = parent.find(arguments.which, arguments.uri, list(dict.fromkeys(arguments.objective or ())))
     name = re.sub(r"[^\w.=-]+", "-", found.title)[:80]
     folder = arguments.save or Path("outputs/compare") / name
     comparison.write(folder, found)

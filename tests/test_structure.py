@@ -9,12 +9,12 @@ from conftest import ROOT
 PACKAGE = ROOT / "src" / "experiments"
 ORDER = [
     ["config"],
-    ["command_line", "parsing"],
+    ["command_line", "parsing", "provenance"],
     ["composition", "data", "models"],
     ["evaluation"],
     ["training"],
     ["checkpoint"],
-    ["identity", "figures", "terminal", "serving", "store", "provenance"],
+    ["identity", "figures", "terminal", "serving", "store"],
     ["exporting", "runs"],
     ["report", "tracking"],
     ["prediction", "explanation", "exploration", "retesting"],

@@ -34,6 +34,14 @@ def continuing() -> str:
     return f"stopped; this continues it:  {shlex.join(['python', 'train.py', *again])}"
 
 
+def config_dir() -> list[str]:
+    """The option of train.py that names a folder of one's own configuration, as it was typed."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    found = parser.parse_known_args()[0].config_dir
+    return ["--config-dir", found] if found else []
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that name a finished run."""
     parser.add_argument("--run", default="latest", help="latest (default), best, a run's id, or the start of one")

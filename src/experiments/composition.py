@@ -196,7 +196,9 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
         except REFUSALS as error:
             known = _dotted(base) + repository.get_group_options("", results_filter=None)
             missing = OmegaConf.select(base, override.key_or_group, throw_on_missing=False) is None
-            problems.append(unknown_key(override.key_or_group, known) if missing else f"{text}: {error}")
+            missing = missing and not override.key_or_group.startswith("hydra")  # those are Hydra's own to explain
+            reason = str(error).splitlines()[0]
+            problems.append(unknown_key(override.key_or_group, known) if missing else f"{text}: {reason}")
     composed = compose("config", overrides=accepted)
     try:
         parse(composed, _only_composed(accepted, composed))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments.command_line import config_dir
 from experiments.config import MODELS, Config, UserError
 from experiments.data import Splits
 from experiments.data import load as load_data
@@ -139,7 +140,7 @@ def _tracked(
     from experiments import tracking
 
     if config.tracking.uri is None:
-        tracker: Tracker | NoTracker = tracking.NoTracker(folder, config, fingerprint)
+        tracker: Tracker | NoTracker = tracking.NoTracker(folder, config, fingerprint, membership)
     else:
         tracker = tracking.Tracker(config, fingerprint, overrides, splits, membership)
     try:
@@ -230,7 +231,7 @@ def _report(
     logits = evaluation.predict(state.final_model(), batches, autocast)
     return report.Content(
         name=name,
-        command=shlex.join(["python", "train.py", *overrides]),
+        command=shlex.join(["python", "train.py", *config_dir(), *overrides]),
         config=config,
         images=images,
         probabilities=logits.softmax(dim=1).cpu().numpy(),

@@ -21,6 +21,7 @@ import filelock
 
 from experiments import models
 from experiments.config import Config, UserError
+from experiments.provenance import masked
 
 PACKAGE = Path(__file__).parent
 DECISIVE = ("data", "models", "evaluation.py", "training.py")  # a change in these may change the numbers
@@ -69,7 +70,7 @@ def hold(folder: Path, what: str = "run", advice: str = "wait for it, or change 
         raise UserError(f"this {what} is already under way{_describe(holder)}; {advice}") from None
     with lock:
         content = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        holder.write_text(json.dumps({**content, "command": sys.argv}))
+        holder.write_text(json.dumps({**content, "command": [masked(word) for word in sys.argv]}))
         yield folder
 
 

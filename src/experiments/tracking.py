@@ -251,9 +251,9 @@ class NoTracker:
     run_id = "none"
     usable = False
 
-    def __init__(self, folder: Path, config: Config, fingerprint: str) -> None:
+    def __init__(self, folder: Path, config: Config, fingerprint: str, membership: Membership | None = None) -> None:
         self._results = folder / "results.json"
-        self.name = config.tracking.run_name or fingerprint[:8]
+        self.name = config.tracking.run_name or (membership.name if membership else fingerprint[:8])
         self.finished = config.resume and self._results.exists()
         if not self.finished:
             self._results.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.command_line import config_dir
 from experiments.figures import Figure, svg
 from experiments.report import render
 from experiments.sweep import figures, noise, ranking
@@ -66,7 +67,7 @@ class Comparison:
     @property
     def winner_command(self) -> str:
         """Trains it."""
-        return shlex.join(["python", "train.py", *alone(self.winner)]) if self.winner else ""
+        return shlex.join(["python", "train.py", *config_dir(), *alone(self.winner)]) if self.winner else ""
 
     @property
     def tested(self) -> list[Point]:
@@ -80,15 +81,11 @@ class Comparison:
             return "The test set was not looked at."
         if self.objectives[0].startswith("test/"):
             return f"This ranking goes by the test set ({self.objectives[0]}), so its best value flatters."
-        if self.tested != [self.winner]:
-            return (
-                f"{len(self.tested)} of {len(self.points)} points were evaluated on the test set; "
-                "the ranking went by validation alone."
-            )
-        return (
-            "The test set was looked at once, by the winner, when all points were over: accuracy "
-            f"{self.tested[0].metrics['test/accuracy']:.4f}. The ranking went by validation alone."
-        )
+        looked = f"{len(self.tested)} of {len(self.points)} points were evaluated on the test set"
+        if self.tested == [self.winner]:
+            looked = "Only the winner was evaluated on the test set"
+            looked += f": accuracy {self.tested[0].metrics['test/accuracy']:.4f}"
+        return f"{looked}. The ranking went by validation alone."
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:

@@ -15,9 +15,10 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import identity, provenance
+from experiments.command_line import config_dir
 from experiments.config import Config, UserError
 from experiments.sweep.points import Point, ranked
-from experiments.sweep.task import RunPoint
+from experiments.sweep.task import RunPoint, name
 
 if TYPE_CHECKING:
     from experiments.sweep.comparison import Comparison
@@ -34,8 +35,10 @@ NOT_DECISIVE = (
     "data.root",
     "data.cache",
 )
+OF_THE_WHOLE = ("sweep", "evaluate_test", "resume", "tracking", "outputs")
 HYDRA_DECISIVE = ("hydra/sweeper", "hydra.sweeper.")
 HYDRA_NOT_DECISIVE = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "hydra.sweeper.storage")
+ENDED = ("finished", "pruned", "failed")
 log = logging.getLogger(__name__)
 
 
@@ -85,7 +88,7 @@ class Multirun:
             yield
         except BaseException as error:
             if alone and not isinstance(error, SystemExit):
-                self.parent.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                self.parent.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
 
     @contextlib.contextmanager
@@ -107,29 +110,27 @@ class Multirun:
         return watched(self.parent, total, self.config.sweep.objectives[0])
 
     def run(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
-        """Train the points that have these overrides; the results in the same order."""
-        return self.launch(jobs, RunPoint(self.parent.run_id if self.parent else None, self.varied))
-
-    def launch(self, jobs: Sequence[Sequence[str]], task: Any) -> list[Any]:
-        """What `task` returns for each job, from Hydra's launcher.
+        """Train the points that have these overrides; the results in the same order.
 
         A launcher whose process dies loses all its jobs: they are launched again, where that fails one by one.
         """
+        task = RunPoint(self.parent.run_id if self.parent else None, self.varied)
         for _ in range(2):
             try:
-                return self._launch(jobs, task)
+                return self.launch(jobs, task)
             except Exception as error:
                 log.warning("a process of the launcher ended without a word (%s); its points are launched again", error)
-        results = []
+        results: list[Point] = []
         for job in jobs:
             try:
-                results += self._launch([job], task)
+                results += self.launch([job], task)
             except Exception as error:
                 lost = f"its process ended without a word, killed or out of memory ({type(error).__name__})"
-                results.append(Point("", " ".join(job), "failed", {}, {}, {}, lost))
+                results.append(Point("", name(job, self.varied), "failed", {}, {}, {}, lost, job))
         return results
 
-    def _launch(self, jobs: Sequence[Sequence[str]], task: Any) -> list[Any]:
+    def launch(self, jobs: Sequence[Sequence[str]], task: Any) -> list[Any]:
+        """What `task` returns for each job, from Hydra's launcher; raises what it raises where one of its processes dies."""
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self._context, task_function=task, config=self._hydra_config
         )
@@ -146,8 +147,9 @@ class Multirun:
         if best and self.config.evaluate_test is None and "test/loss" not in best[0].metrics:
             overrides = [self._unmasked(text) for text in alone(best[0])]
             (tested,) = self.run([[*overrides, "evaluate_test=true", "resume=true"]])
-            points = self._points([*(point for point in outcomes if point.run_id != tested.run_id), tested])
-        command = provenance.masked(shlex.join(["python", "train.py", "-m", *self._hydra_overrides, *self.overrides]))
+            points = self._points([*(point for point in outcomes if point.name != tested.name), tested])
+        words = ["python", "train.py", "-m", *config_dir(), *self._hydra_overrides, *self.overrides]
+        command = provenance.masked(shlex.join(words))
         comparison = Comparison(self.name, command, points, self.config.sweep.objectives)
         self._keep(comparison)
         if comparison.count("failed"):
@@ -162,9 +164,10 @@ class Multirun:
         """All points that the parent has, and those that failed before MLflow knew them."""
         if self.parent is None:
             return list(outcomes)
-        known = self.parent.points()
+        failed = {point.name: point for point in outcomes if point.status == "failed"}
+        known = [point for point in self.parent.points() if point.status in ENDED or point.name not in failed]
         names = {point.name for point in known}
-        return known + [point for point in outcomes if point.status == "failed" and point.name not in names]
+        return known + [point for point in failed.values() if point.name not in names]
 
     def _keep(self, comparison: Comparison) -> None:
         from experiments.sweep import table
@@ -178,7 +181,7 @@ class Multirun:
         table.show(comparison, where)
 
 
-def configured(overrides: Sequence[str], composed: DictConfig) -> Config:
+def configured(overrides: Sequence[str], varied: Sequence[str], composed: DictConfig) -> Config:
     """The configuration of a first point, with the mistakes that only concern multiruns told.
 
     Raises:
@@ -186,6 +189,8 @@ def configured(overrides: Sequence[str], composed: DictConfig) -> Config:
     """
     from experiments import composition
 
+    if whole := [key for key in varied if key.startswith(OF_THE_WHOLE)]:
+        raise UserError("\n".join(f"{key}: concerns the multirun as a whole, so it has one value" for key in whole))
     config = composition.load(overrides)
     jobs = OmegaConf.select(composed, "hydra.launcher.n_jobs")
     if jobs is not None and (not isinstance(jobs, int) or jobs == 0):

@@ -50,7 +50,8 @@ class Parent:
         return _children(self.client, self.experiment_id, self.run_id)
 
     def points(self) -> list[Point]:
-        return [point(self.client, run) for run in self.children()]
+        """Of points that were run again after a change to the code, only the newest."""
+        return list({found.name: found for found in (point(self.client, run) for run in self.children())}.values())
 
     def conclude(self, comparison: Comparison, folder: Path) -> None:
         """Keep what the multirun came to, and the report in `folder`; FAILED where a point did, else FINISHED."""
@@ -67,6 +68,13 @@ class Parent:
 
     def close(self, status: str) -> None:
         self.client.set_terminated(self.run_id, status)
+
+    def stop(self, status: str) -> None:
+        """Close it before its time; of points that were under way in other processes, none is left as running."""
+        for run in self.children():
+            if run.info.status not in STATUS:
+                self.client.set_terminated(run.info.run_id, "KILLED")
+        self.close(status)
 
     def hint(self) -> str:
         return store.how_to_look(self.uri, self.experiment_id, self.run_id)
@@ -111,10 +119,12 @@ def find(which: Sequence[str], uri: str, objectives: Sequence[str]) -> Compariso
         return _of_parent(client, parents[0], objectives)
     if len(which) == 1 and (fitting := [run for run in parents if _called(run, which[0])]):
         return _of_parent(client, fitting[0], objectives)
+    below = {run.info.run_id: _children(client, run.info.experiment_id, run.info.run_id) for run in parents}
     trained = client.search_runs(places, "tags.fingerprint != ''", order_by=["start_time DESC"], max_results=10_000)
     chosen: list[Point] = []
     for text in which:
-        fitting = [run for run in trained if _called(run, text)]
+        fitting = [child for run in parents if _called(run, text) for child in below[run.info.run_id]]
+        fitting = fitting or [run for run in trained if _called(run, text)]
         if not fitting:
             raise UserError(f"{text}: no multirun and no run is called so, or has an id that starts so")
         chosen += [point(client, run) for run in fitting]
@@ -123,7 +133,8 @@ def find(which: Sequence[str], uri: str, objectives: Sequence[str]) -> Compariso
 
 
 def _called(run: Run, text: str) -> bool:
-    return run.info.run_name == text or run.info.run_id.startswith(text) or run.data.tags.get("sweep") == text
+    starts = text != "" and run.info.run_id.startswith(text)
+    return starts or text in (run.info.run_name, run.data.tags.get("sweep"))
 
 
 def _of_parent(client: MlflowClient, parent: Run, objectives: Sequence[str]) -> Comparison:

@@ -6,6 +6,7 @@ A job of the launcher is a worker, not a trial: so none waits for a batch to end
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from experiments.config import UserError
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.points import Point
 from experiments.sweep.space import Space
-from experiments.sweep.study import Spec, Study, Taken
+from experiments.sweep.study import DIED, Spec, Study, Taken, check
 from experiments.sweep.task import at_home, attempt, name
 from experiments.sweep.workers import at_work
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,26 +88,27 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
         config.sweep.objectives,
         multirun.folder.resolve(),
     )
+    check(spec)
     with contextlib.ExitStack() as held:
         alone = _own(multirun, held)
         if not alone and not config.sweep.join:
             held.enter_context(multirun.held())  # says who has it
+        with filelock.FileLock(multirun.folder / "setup.lock"):
+            study = Study(spec, anew=alone and not config.resume)
+            study.prepare(others=config.sweep.join)
         with multirun.opened(alone):
-            with filelock.FileLock(multirun.folder / "setup.lock"):
-                study = Study(spec, anew=alone and not config.resume)
-                study.prepare(others=config.sweep.join)
             with multirun.watched(spec.n_trials):
                 failed = _work(multirun, study, fixed, workers)
             alone = alone or _own(multirun, held)
             if not alone:
                 terminal.console.print("nothing is left to take; the process that began the search concludes it")
                 return
-            while study.under_way or study.waiting:
+            while study.under_way or study.waiting:  # those of a process that helps, or whose worker died
                 study.bury(others=config.sweep.join)
                 if study.waiting:
-                    failed += _work(multirun, study, fixed, workers)
+                    failed += _work(multirun, study, fixed, 1)  # alone, so that one that dies takes no other with it
                 time.sleep(1)
-            multirun.conclude(failed)
+            multirun.conclude([*failed, *(_lost(params, fixed) for params in study.died)])
 
 
 def _own(multirun: Multirun, held: contextlib.ExitStack) -> bool:
@@ -122,5 +126,14 @@ def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) 
     if not count:
         return []
     assert multirun.parent
-    done = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id))
-    return [point for failed in done for point in (failed if isinstance(failed, list) else [failed])]
+    try:
+        done = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id))
+    except Exception as error:
+        log.warning("a worker ended without a word (%s)", error)
+        return []
+    return [point for failed in done for point in failed]
+
+
+def _lost(params: Mapping[str, Any], fixed: Sequence[str]) -> Point:
+    overrides = [*fixed, *(f"{key}={value}" for key, value in params.items())]
+    return Point("", name(overrides, list(params)), "failed", {}, {}, {}, DIED, overrides)

@@ -27,6 +27,10 @@ def space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[s
     if not swept:
         raise UserError("there is nothing to search: give a range, such as 'optimizer.lr=tag(log,interval(1e-4,1e-2))'")
     found = {}
+    for override in parsed:
+        tags: set[str] = getattr(override.value(), "tags", set())
+        if strange := tags - {"log"}:
+            raise UserError(f"{override.input_line}: there is no tag {', '.join(strange)}; there is log")
     for text in swept:
         try:
             found.update(create_params_from_overrides([text])[0])

@@ -10,6 +10,7 @@ import contextlib
 import random
 import socket
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,12 +26,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from experiments import store
 from experiments.config import UserError
+from experiments.provenance import masked
 from experiments.sweep.points import Point, higher_is_better
 from experiments.sweep.space import Space, grid
 from experiments.sweep.workers import alive, any_alive
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+DIED = "its process ended without a word: killed, or out of memory"
 GRID = "optuna.samplers.GridSampler"
 SEEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
@@ -64,6 +67,21 @@ class Taken:
     params: Mapping[str, Any]
 
 
+def check(spec: Spec) -> None:
+    """Make what `spec` names, without any trial.
+
+    Raises:
+        UserError: where Optuna cannot, or a grid has no end.
+    """
+    try:
+        _sampler(spec, 0), _pruner(spec)
+    except Exception as error:  # Hydra's, Optuna's, Python's own: whatever a wrong argument leads to
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"hydra/sweeper: Optuna cannot make this sampler or pruner ({reason})") from None
+    if spec.sampler["_target_"] == GRID:
+        grid(spec.space)
+
+
 class Study:
     """The trials of a search, as they were left, or from the beginning (`anew`).
 
@@ -82,19 +100,21 @@ class Study:
             with contextlib.suppress(KeyError):  # there was none
                 optuna.delete_study(study_name=spec.name, storage=self._storage)
         self._study = optuna.create_study(
-            storage=self._storage,
-            study_name=spec.name,
-            directions=directions,
-            load_if_exists=True,
+            storage=self._storage, study_name=spec.name, directions=directions, load_if_exists=True
         )
-        try:
-            self._sampler(0), self._pruner()
-        except Exception as error:  # Hydra's, Optuna's, Python's own: whatever a wrong argument leads to
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise UserError(f"hydra/sweeper: Optuna cannot make this sampler or pruner ({reason})") from None
         self._study_id = self._storage.get_study_id_from_name(spec.name)
-        if self._study.directions != directions:
-            raise UserError("sweep.objectives: the search of this name had others; give it another sweep.name")
+        self._deaths: Counter[int] = Counter()  # of the workers of each point, since this process looks
+        self._agree({"objectives": list(spec.objectives), **{key: str(found) for key, found in spec.space.items()}})
+
+    def _agree(self, asked: Mapping[str, Any]) -> None:
+        """See that this is the search that the study was made for: trials of two spaces cannot be compared."""
+        known = self._study.user_attrs.get("searched")
+        if known is None:
+            self._study.set_user_attr("searched", dict(asked))
+        elif different := [key for key in {**known, **asked} if known.get(key) != asked.get(key)]:
+            raise UserError(
+                f"{', '.join(different)}: the search of this name had something else there; give this one a sweep.name"
+            )
 
     def prepare(self, others: bool) -> None:
         """Let as many trials wait as are missing. `others`: processes on other machines may be at work too."""
@@ -115,7 +135,10 @@ class Study:
                     self._study.add_trial(_waiting(number, {}, {}))
 
     def bury(self, others: bool) -> None:
-        """Tell as failed those trials whose worker is dead, and let others wait in their place."""
+        """Tell as failed those trials whose worker is dead, and let others wait in their place.
+
+        A point whose workers have died three times is left as failed.
+        """
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             host, _, mark = trial.user_attrs.get("worker", "").partition("/")
             if host == socket.gethostname():
@@ -126,8 +149,22 @@ class Study:
                 assert trial.datetime_start
                 dead = datetime.now() - trial.datetime_start > timedelta(seconds=30) or not any_alive(self.spec.folder)
             if dead:
+                point = trial.user_attrs["point"]
+                self._deaths[point] += 1
+                self._storage.set_trial_user_attr(self._id(trial.number), "reason", DIED)
                 self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-                self._wait(trial.user_attrs["point"], trial)
+                if self._deaths[point] < 3:
+                    self._wait(point, trial)
+
+    @property
+    def died(self) -> list[Mapping[str, Any]]:
+        """The parameters of the points that were given up because their workers died."""
+        latest = self._latest().values()
+        return [
+            trial.params
+            for trial in latest
+            if trial.state == TrialState.FAIL and trial.user_attrs.get("reason") == DIED
+        ]
 
     def _wait(self, point: int, failed: FrozenTrial) -> None:
         known = failed.params.keys() == self.spec.space.keys()
@@ -197,8 +234,8 @@ class Study:
         ever interrupted, so a search that was cut goes on to the same trials as one that was not.
         """
         seen = optuna.create_study(
-            study_name=self.spec.name, directions=self._study.directions, sampler=self._sampler(point),
-            pruner=self._pruner(),
+            study_name=self.spec.name, directions=self._study.directions, sampler=_sampler(self.spec, point),
+            pruner=_pruner(self.spec),
         )  # fmt: skip
         latest = self._latest()
         nothing = create_trial(state=TrialState.FAIL)
@@ -223,23 +260,6 @@ class Study:
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def _pruner(self) -> optuna.pruners.BasePruner:
-        pruner: optuna.pruners.BasePruner = instantiate(
-            dict(self.spec.pruner), _execution_whitelist_=("optuna.pruners.*",)
-        )
-        return pruner
-
-    def _sampler(self, point: int) -> optuna.samplers.BaseSampler:
-        """A new one for each trial, so that its random numbers do not depend on how many were drawn before."""
-        settings = dict(self.spec.sampler)
-        if settings["_target_"] == GRID:
-            settings = {"_target_": "optuna.samplers.RandomSampler", "seed": settings.get("seed")}
-        if settings.get("seed") is not None:
-            settings["seed"] = (settings["seed"] + point) % 2**32
-        whitelist = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
-        sampler: optuna.samplers.BaseSampler = instantiate(settings, _execution_whitelist_=whitelist)
-        return sampler
-
     def tell(self, taken: Taken, point: Point) -> None:
         """What came of a trial."""
         trial_id = self._id(taken.number)
@@ -258,6 +278,23 @@ class Study:
             self._study.tell(taken.number, state=TrialState.FAIL)
 
 
+def _pruner(spec: Spec) -> optuna.pruners.BasePruner:
+    pruner: optuna.pruners.BasePruner = instantiate(dict(spec.pruner), _execution_whitelist_=("optuna.pruners.*",))
+    return pruner
+
+
+def _sampler(spec: Spec, point: int) -> optuna.samplers.BaseSampler:
+    """A new one for each trial, so that its random numbers do not depend on how many were drawn before."""
+    settings = dict(spec.sampler)
+    if settings["_target_"] == GRID:
+        settings = {"_target_": "optuna.samplers.RandomSampler", "seed": settings.get("seed")}
+    if settings.get("seed") is not None:
+        settings["seed"] = (settings["seed"] + point) % 2**32
+    whitelist = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
+    sampler: optuna.samplers.BaseSampler = instantiate(settings, _execution_whitelist_=whitelist)
+    return sampler
+
+
 def _waiting(point: int, params: Mapping[str, Any], space: Space) -> FrozenTrial:
     return create_trial(
         state=TrialState.WAITING, params=dict(params), distributions=dict(space), user_attrs={"point": point}
@@ -274,4 +311,4 @@ def _connect(address: str) -> RDBStorage:
         return RDBStorage(address, engine_kwargs=options)
     except Exception as error:  # SQLAlchemy's, a driver's that is not installed
         reason = str(error).splitlines()[0]
-        raise UserError(f"hydra.sweeper.storage={address}: cannot be used ({reason})") from None
+        raise UserError(f"hydra.sweeper.storage={masked(address)}: cannot be used ({masked(reason)})") from None

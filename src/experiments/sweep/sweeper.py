@@ -40,8 +40,10 @@ class GridSweeper(Sweeper):
             choices = _choices(overrides)
             jobs = [list(job) for job in itertools.product(*choices.values())]
             varied = [key for key, values in choices.items() if len(values) > 1]
-            jobs = _in_one_experiment(jobs, varied)
-            config = configured(jobs[0], self.composed)
+            config = configured(jobs[0], varied, self.composed)
+            if names := _different_experiments(jobs, varied):
+                jobs = [[*job, f"tracking.experiment={names}"] for job in jobs]
+                config = configured(jobs[0], varied, self.composed)
             multirun = Multirun(config, self.composed, self.context, varied)
             with multirun.held(), multirun.opened():
                 with multirun.watched(len(jobs)):
@@ -84,7 +86,7 @@ class SearchSweeper(Sweeper):
                 composition.check(overrides)
             distributions, fixed = space.space(overrides)
             first = [*fixed, *space.first(distributions)]
-            config = configured(first, self.composed)
+            config = configured(first, list(distributions), self.composed)
             composed = self.context.config_loader.load_sweep_config(self.composed, fixed)
             multirun = Multirun(config, self.composed, self.context, list(distributions))
             settings: Any = OmegaConf.to_container(composed.hydra.sweeper, resolve=True)
@@ -118,12 +120,12 @@ def _choices(overrides: Sequence[str]) -> dict[str, list[str]]:
     return choices
 
 
-def _in_one_experiment(jobs: list[list[str]], varied: Sequence[str]) -> list[list[str]]:
-    """MLflow nests runs within one experiment only: points on different data get one of their own."""
-    if not {"data", "data.name", "tracking.experiment", "experiment"} & set(varied):
-        return jobs
-    names = {composition.load(job).tracking.experiment for job in jobs}
-    return jobs if len(names) == 1 else [[*job, "tracking.experiment=multiruns"] for job in jobs]
+def _different_experiments(jobs: list[list[str]], varied: Sequence[str]) -> str | None:
+    """A name for points that would lie in several of MLflow's experiments: it nests runs within one only."""
+    if not {"data", "data.name", "experiment"} & set(varied):
+        return None
+    names = sorted({composition.load(job).tracking.experiment for job in jobs})
+    return None if len(names) == 1 else "-".join(names)
 
 
 def _workers(settings: Mapping[str, Any], composed: DictConfig) -> int:
