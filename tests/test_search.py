@@ -93,6 +93,26 @@ def test_the_number_of_trials_is_the_total_also_when_it_grows(tmp_path):
     assert searched(spec(tmp_path, n_trials=6)) == (more, 8)
 
 
+def test_a_point_that_kills_its_worker_again_and_again_is_given_up(tmp_path):
+    study = Study(spec(tmp_path, n_trials=2))
+    study.prepare(others=False)
+    taken = []
+    while study.waiting:
+        with at_work(tmp_path) as worker:
+            taken.append(study.take(worker))
+            if taken[-1].point == 1:
+                study.tell(taken[-1], trained(study, taken[-1], lambda: False))
+        study.bury(others=False)
+    assert [one.point for one in taken] == [0, 0, 0, 1]
+    assert study.died == [taken[0].params] and not study.under_way
+
+
+def test_a_search_keeps_to_its_space_and_objectives(tmp_path):
+    searched(spec(tmp_path, n_trials=2))
+    with pytest.raises(UserError, match="b: the search of this name had something else there"):
+        Study(spec(tmp_path, ranges=[SPACE[0], "b=range(1,20)", SPACE[2]]))
+
+
 def test_a_grid_tries_every_combination_once(tmp_path):
     ranges = ["a=0.1,0.5", "b=range(1,4)", "c=0.01,0.1"]
     found, count = searched(spec(tmp_path, "GridSampler", n_trials=100, ranges=ranges))
@@ -211,6 +231,8 @@ def test_several_objectives_have_a_front(multirun, tmp_path):
         (["search=cnn", "model.filters=range(16,4)"], "model.filters=range(16,4): is no range to search"),
         (["search=cnn", "+hydra.sweeper.sampler.foo=3"], "unexpected keyword argument 'foo'"),
         (["seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be"),
+        (["seed=1,2", "sweep.name=a,b"], "sweep.name: concerns the multirun as a whole"),
+        (["hydra/sweeper=optuna", "optimizer.lr=tag(lgo,interval(0.1,0.2))"], "there is no tag lgo; there is log"),
         (["seed=1,2", "seed=3,4"], "seed: is given twice: seed=3,4"),
         (["seed=1,2", "sweep.objectives=[]"], "must be one or several, none twice"),
         (["model.dropout=interval(0,0.5)"], "search it: hydra/sweeper=optuna"),

@@ -172,6 +172,17 @@ def test_points_are_added_to_a_multirun_with_a_name_and_one_that_fails_stops_no_
     assert "test/loss" not in children["lr=0.02"].data.metrics
 
 
+def test_without_mlflow_it_ranks_and_tests_the_winner_too(multirun, tmp_path):
+    code, output = multirun(tmp_path, *DIGITS, "tracking=none", "training.epochs=1", "model.filters=4", "seed=1,2,3")
+    assert code == 0, output
+    rows = ranking(tmp_path)
+    assert {row["name"] for row in rows} == {"seed=1", "seed=2", "seed=3"}
+    winner = rows[0]["name"]
+    assert f"python train.py data=digits threads=1 tracking=none training.epochs=1 model.filters=4 {winner}" in output
+    tested = [path for path in tmp_path.glob("outputs/runs/*/results.json") if "test/loss" in path.read_text()]
+    assert len(tested) == 1 and not (tmp_path / "mlflow.db").exists()
+
+
 def test_a_mistake_in_any_point_shows_before_the_first_one_trains(multirun, tmp_path):
     wrong = ["data=digits", "data.image_size=32,8", "model.kernel_size=3,4", "model.blocks=2,3"]
     code, output = multirun(tmp_path, *wrong)
