@@ -10,7 +10,7 @@ from scipy import stats
 
 from experiments.sweep import comparison, noise, ranking, table
 from experiments.sweep.importance import importance
-from experiments.sweep.points import Point, chosen, labels
+from experiments.sweep.points import Point, chosen, labels, newest
 
 ACCURACY = "val/accuracy"
 
@@ -40,6 +40,17 @@ def grid(values, seeds=(1, 2, 3)):
 
 def compared(points, objectives=(ACCURACY,), **changes):
     return comparison.Comparison(points=points, objectives=objectives, **{"title": "t", "command": "c", **changes})
+
+
+def test_of_points_run_again_the_newest_counts_and_names_tell_others_apart():
+    def run(run_id, lr, filters):
+        settings = {"optimizer.lr": lr, "model.filters": filters, "tracking.uri": run_id}
+        return Point(run_id, f"lr={lr}", "finished", settings, {}, {})
+
+    old, other, wider, new = run("1", "0.1", "8"), run("2", "0.2", "8"), run("3", "0.1", "16"), run("4", "0.1", "8")
+    assert [point.run_id for point in newest([old, other, new])] == ["4", "2"]
+    assert [point.name for point in newest([old, other])] == ["lr=0.1", "lr=0.2"]
+    assert {point.name for point in newest([old, wider, new])} == {"filters=8", "filters=16"}
 
 
 def written(folder, points, objectives=(ACCURACY,), **changes):

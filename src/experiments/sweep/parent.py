@@ -16,7 +16,7 @@ from mlflow.entities import Metric, Run, RunTag
 from experiments import provenance, runs, store
 from experiments.config import Config, UserError
 from experiments.sweep.comparison import Comparison
-from experiments.sweep.points import Point, Status
+from experiments.sweep.points import Point, Status, newest
 from experiments.tracking import PARENT
 
 STATUS: dict[str, Status] = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
@@ -50,8 +50,7 @@ class Parent:
         return _children(self.client, self.experiment_id, self.run_id)
 
     def points(self) -> list[Point]:
-        """Of points that were run again after a change to the code, only the newest."""
-        return list({found.name: found for found in (point(self.client, run) for run in self.children())}.values())
+        return newest([point(self.client, run) for run in self.children()])
 
     def conclude(self, comparison: Comparison, folder: Path) -> None:
         """Keep what the multirun came to, and the report in `folder`; FAILED where a point did, else FINISHED."""
@@ -141,7 +140,7 @@ def _of_parent(client: MlflowClient, parent: Run, objectives: Sequence[str]) -> 
     children = _children(client, parent.info.experiment_id, parent.info.run_id)
     tags = parent.data.tags
     ranked_by = objectives or tags.get("objectives", "val/accuracy").split()
-    points = [point(client, run) for run in children]
+    points = newest([point(client, run) for run in children])
     return Comparison(parent.info.run_name, f"python train.py -m {tags.get('overrides', '')}", points, ranked_by)
 
 

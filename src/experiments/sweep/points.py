@@ -5,10 +5,19 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Status = Literal["finished", "pruned", "failed", "killed", "running"]
+WHERE = (
+    "tracking.",
+    "sweep.",
+    "outputs",
+    "resume",
+    "device",
+    "evaluate_test",
+    "data.cache",
+)  # no difference in what is run
 EPOCH_METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "epoch_seconds")
 CHOICES = ("name", "_target_")  # how the key ends that says which of a group was chosen
 
@@ -86,10 +95,19 @@ def _badness(value: float | None, objective: str) -> float:
 
 def varied(points: Sequence[Point]) -> list[str]:
     """The settings in which points differ, in the order of the configuration; where things lie does not count."""
-    ignored = ("tracking.", "sweep.", "outputs", "resume", "device", "evaluate_test", "data.cache")
     keys = dict.fromkeys(key for point in points for key in point.settings)
+    return [key for key in keys if not key.startswith(WHERE) and len({p.settings.get(key) for p in points}) > 1]
+
+
+def newest(points: Sequence[Point]) -> list[Point]:
+    """Of points with the same settings (run again after a change to the code) the last; names are made to tell them apart."""
+    found = list({tuple(point.settings.get(key) for key in varied(points)): point for point in points}.values())
+    if len({point.name for point in found}) == len(found):
+        return found
+    words = labels(chosen(found))
     return [
-        key for key in keys if not key.startswith(ignored) and len({point.settings.get(key) for point in points}) > 1
+        replace(point, name=" ".join(f"{word}={point.settings.get(key)}" for key, word in words.items()))
+        for point in found
     ]
 
 
