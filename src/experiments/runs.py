@@ -7,6 +7,7 @@ trained.probabilities(trained.splits().test.pixels)
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -165,9 +166,9 @@ def load(
     return Trained(run_id, run.info.run_name, experiment_id, uri, config, classes, model.eval(), metrics)
 
 
-def history(client: MlflowClient, run_id: str) -> list[dict[str, float]]:
-    """The metrics of each epoch so far, the first epoch first."""
-    metrics = {name: client.get_metric_history(run_id, name) for name in EPOCH_METRICS}
+def history(client: MlflowClient, run_id: str, names: Sequence[str] = EPOCH_METRICS) -> list[dict[str, float]]:
+    """The metrics of each epoch so far, the first epoch first; a query a name."""
+    metrics = {name: client.get_metric_history(run_id, name) for name in names}
     epochs: dict[int, dict[str, float]] = {}
     for name, values in metrics.items():
         for value in values:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import shlex
 import sys
@@ -147,7 +148,8 @@ class Multirun:
         if best and self.config.evaluate_test is None and "test/loss" not in best[0].metrics:
             overrides = [self._unmasked(text) for text in alone(best[0])]
             (tested,) = self.run([[*overrides, "evaluate_test=true", "resume=true"]])
-            points = self._points([*(point for point in outcomes if point.name != tested.name), tested])
+            tested = dataclasses.replace(tested, name=best[0].name, settings=best[0].settings)
+            points = [tested if point is best[0] else point for point in points]
         words = ["python", "train.py", "-m", *config_dir(), *self._hydra_overrides, *self.overrides]
         command = provenance.masked(shlex.join(words))
         comparison = Comparison(self.name, command, points, self.config.sweep.objectives)

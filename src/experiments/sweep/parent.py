@@ -16,7 +16,7 @@ from mlflow.entities import Metric, Run, RunTag
 from experiments import provenance, runs, store
 from experiments.config import Config, UserError
 from experiments.sweep.comparison import Comparison
-from experiments.sweep.points import Point, Status, newest
+from experiments.sweep.points import EPOCH_METRICS, Point, Status, newest
 from experiments.tracking import PARENT
 
 STATUS: dict[str, Status] = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
@@ -27,22 +27,21 @@ class Parent:
 
     Attributes:
         run_id: MLflow's.
-        key: 12 hexadecimal digits made of experiment and name.
     """
 
     def __init__(self, config: Config, name: str, overrides: Sequence[str]) -> None:
         assert config.tracking.uri is not None
-        self.uri, self.name, self.overrides = config.tracking.uri.rstrip("/"), name, overrides
+        self.uri = config.tracking.uri.rstrip("/")
         self.client = store.connect(self.uri)
         self.experiment_id = store.experiment(self.client, config)
-        self.key = identify(config, name)
+        key = identify(config, name)
         with filelock.FileLock(Path(config.outputs) / ".mlflow.lock"):  # processes that start together make it once
-            found = self.client.search_runs([self.experiment_id], f"tags.sweep = '{self.key}'", max_results=1)
+            found = self.client.search_runs([self.experiment_id], f"tags.sweep = '{key}'", max_results=1)
             if config.resume and found:
                 self.run_id: str = found[0].info.run_id
                 self.client.update_run(self.run_id, status="RUNNING")
             else:
-                tags = {"sweep": self.key, "test_set_evaluations": "0", **provenance.origin(overrides)}
+                tags = {"sweep": key, "test_set_evaluations": "0", **provenance.origin(overrides)}
                 self.run_id = self.client.create_run(self.experiment_id, run_name=name[:250], tags=tags).info.run_id
 
     def children(self) -> list[Run]:
@@ -80,16 +79,16 @@ class Parent:
 
 
 def identify(config: Config, name: str) -> str:
-    """What stands for a multirun of that name."""
+    """What stands for a multirun of that name: 12 hexadecimal digits made of experiment and name."""
     return hashlib.sha256(json.dumps([config.tracking.experiment, name]).encode()).hexdigest()[:12]
 
 
 def point(client: MlflowClient, run: Run) -> Point:
-    """A training run as a point; two or three queries."""
+    """A training run as a point; a query an epoch's metric."""
     tags = run.data.tags
     status = "pruned" if "pruned" in tags else STATUS.get(run.info.status, "running")
-    epochs = runs.history(client, run.info.run_id)
-    history = {name: [epoch[name] for epoch in epochs if name in epoch] for name in runs.EPOCH_METRICS}
+    epochs = runs.history(client, run.info.run_id, EPOCH_METRICS)
+    history = {name: [epoch[name] for epoch in epochs if name in epoch] for name in EPOCH_METRICS}
     metrics = dict(run.data.metrics)
     if epochs and "best/epoch" not in metrics:  # cut short: what can be said so far
         metrics["seconds"] = sum(history["epoch_seconds"])
@@ -118,11 +117,11 @@ def find(which: Sequence[str], uri: str, objectives: Sequence[str]) -> Compariso
         return _of_parent(client, parents[0], objectives)
     if len(which) == 1 and (fitting := [run for run in parents if _called(run, which[0])]):
         return _of_parent(client, fitting[0], objectives)
-    below = {run.info.run_id: _children(client, run.info.experiment_id, run.info.run_id) for run in parents}
     trained = client.search_runs(places, "tags.fingerprint != ''", order_by=["start_time DESC"], max_results=10_000)
     chosen: list[Point] = []
     for text in which:
-        fitting = [child for run in parents if _called(run, text) for child in below[run.info.run_id]]
+        called = [run for run in parents if _called(run, text)]
+        fitting = [child for run in called for child in _children(client, run.info.experiment_id, run.info.run_id)]
         fitting = fitting or [run for run in trained if _called(run, text)]
         if not fitting:
             raise UserError(f"{text}: no multirun and no run is called so, or has an id that starts so")

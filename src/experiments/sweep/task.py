@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from experiments import composition
 from experiments.config import Config
-from experiments.sweep.points import Point, Status, labels
+from experiments.sweep.points import EPOCH_METRICS, Point, Status, labels
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def attempt(
     hopeless: Callable[[int, Mapping[str, float]], bool] | None = None,
 ) -> Point:
     """Run a point; an error becomes its reason, so that it does not stop the others."""
-    from experiments import experiment, runs, terminal, tracking
+    from experiments import experiment, terminal, tracking
 
     settings = {key: str(value) for key, value in tracking.flatten(config.to_dict())}
     membership = tracking.Membership(parent, called)
@@ -62,7 +62,7 @@ def attempt(
             result = experiment.run(config, overrides, membership, **more)
     except Exception as error:
         return Point("", called, "failed", settings, {}, {}, f"{type(error).__name__}: {error}", overrides)
-    history = {key: [epoch[key] for epoch in result.history] for key in runs.EPOCH_METRICS}
+    history = {key: [epoch[key] for epoch in result.history] for key in EPOCH_METRICS}
     reason = f"after epoch {len(result.history)}" if result.pruned else ""
     status: Status = "pruned" if result.pruned else "finished"
     return Point(result.run_id, result.name, status, settings, history, result.metrics, reason, overrides)
