@@ -71,6 +71,18 @@ def multirun(start, tmp_path_factory):
     return run
 
 
+def family(folder):
+    """(client, the parent, its children by name) of the only multirun of this folder."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    (above,) = [run for run in runs if "sweep" in run.data.tags]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == above.info.run_id]
+    assert len(runs) == len(children) + 1
+    return client, above, {run.info.run_name: run for run in children}
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """(folder, output) of `python train.py data=digits` with three epochs."""

@@ -7,10 +7,9 @@ import signal
 from collections import Counter
 
 import pytest
-from mlflow import MlflowClient
 from optuna.storages import RDBStorage
 
-from conftest import DIGITS, typed
+from conftest import DIGITS, family, typed
 from experiments.composition import CONF
 from experiments.config import UserError
 from experiments.sweep.points import Point
@@ -143,15 +142,6 @@ def test_two_processes_take_no_trial_twice(start, tmp_path):
     assert all(taken) and sorted(int(point) for points in taken for point in points) == list(range(60))
 
 
-def children(folder):
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
-    (above,) = [run for run in runs if "sweep" in run.data.tags]
-    below = {run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == above.info.run_id}
-    assert len(runs) == len(below) + 1
-    return above, below
-
-
 @pytest.fixture(scope="module")
 def found(multirun, tmp_path_factory):
     """(folder, output) of a finished search of six trials with pruning."""
@@ -162,7 +152,7 @@ def found(multirun, tmp_path_factory):
 
 
 def test_what_is_pruned_says_so_and_is_told_to_optuna(found):
-    above, below = children(found[0])
+    _, above, below = family(found[0])
     trials = trials_in(found[0] / "outputs/optuna.db")
     states = Counter(trial.state.name for trial in trials)
     assert len(below) == len(trials) == 6 and states["PRUNED"] > 0 and states["PRUNED"] + states["COMPLETE"] == 6
@@ -185,7 +175,7 @@ def test_a_search_killed_in_training_continues_its_runs(found, start, multirun, 
             process.join()
     code, output = multirun(tmp_path, *SEARCH)
     assert code == 0, output
-    (_, uncut), (_, cut) = children(found[0]), children(tmp_path)
+    uncut, cut = family(found[0])[2], family(tmp_path)[2]
     kept = ("best/val_loss", "val/loss", "test/loss")
     assert {name: [run.data.metrics.get(key) for key in kept] for name, run in cut.items()} == {
         name: [run.data.metrics.get(key) for key in kept] for name, run in uncut.items()
@@ -201,7 +191,7 @@ def test_two_terminals_share_a_search(start, tmp_path):
     for process in both:
         process.join()
         assert process.exitcode == 0, (tmp_path / "output.txt").read_text()
-    above, below = children(tmp_path)
+    _, above, below = family(tmp_path)
     trials = trials_in(tmp_path / "outputs/optuna.db")
     assert len(below) == len(trials) == 5 and {trial.state.name for trial in trials} == {"COMPLETE"}
     assert above.info.status == "FINISHED" and above.data.tags["test_set_evaluations"] == "1"

@@ -9,9 +9,8 @@ import sys
 
 import joblib
 import pytest
-from mlflow import MlflowClient
 
-from conftest import DIGITS, ROOT, train_py, typed
+from conftest import DIGITS, ROOT, family, train_py, typed
 from experiments.config import UserError
 from experiments.sweep import parent
 
@@ -27,16 +26,6 @@ def swept(multirun, tmp_path_factory):
     code, output = multirun(folder, *GRID)
     assert code == 0, output
     return folder, output
-
-
-def family(folder):
-    """(client, the parent, its children by name) of the only multirun of this folder."""
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
-    (above,) = [run for run in runs if "sweep" in run.data.tags]
-    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == above.info.run_id]
-    assert len(runs) == len(children) + 1
-    return client, above, {run.info.run_name: run for run in children}
 
 
 def ranking(folder):

@@ -7,6 +7,7 @@ hydra/sweeper=optuna    a search: Optuna asks for one trial after the other
 from __future__ import annotations
 
 import itertools
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,76 +22,63 @@ from experiments.command_line import continuing, reported
 from experiments.config import UserError
 
 
-class GridSweeper(Sweeper):
-    """Every combination of the values; `params` are overrides that a preset gives, {key: values}."""
+class MultirunSweeper(Sweeper):
+    """What both have in common; `params` are overrides that a preset gives, {key: values}."""
 
-    def __init__(self, params: Mapping[str, str] | None = None) -> None:
-        self.params = params or {}
+    def __init__(self, params: Mapping[str, str] | None = None, **settings: Any) -> None:
+        self.params = params or {}  # the settings are read where the configuration is composed with all overrides
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.composed = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> None:
-        from experiments.sweep.multirun import Multirun, configured  # and with it torch, which takes seconds
-
         with reported(continuing()):
             overrides = _given(self.params, arguments)
             if self.params:  # else train.py has checked them
                 composition.check(overrides)
-            choices = _choices(overrides)
-            jobs = [list(job) for job in itertools.product(*choices.values())]
-            varied = [key for key, values in choices.items() if len(values) > 1]
+            self.run(overrides)
+
+    @abstractmethod
+    def run(self, overrides: list[str]) -> None:
+        """Train all points of these overrides, ranges among them."""
+
+
+class GridSweeper(MultirunSweeper):
+    """Every combination of the values."""
+
+    def run(self, overrides: list[str]) -> None:
+        from experiments.sweep.multirun import Multirun, configured  # and with it torch, which takes seconds
+
+        choices = _choices(overrides)
+        jobs = [list(job) for job in itertools.product(*choices.values())]
+        varied = [key for key, values in choices.items() if len(values) > 1]
+        config = configured(jobs[0], varied, self.composed)
+        if names := _different_experiments(jobs, varied):
+            jobs = [[*job, f"tracking.experiment={names}"] for job in jobs]
             config = configured(jobs[0], varied, self.composed)
-            if names := _different_experiments(jobs, varied):
-                jobs = [[*job, f"tracking.experiment={names}"] for job in jobs]
-                config = configured(jobs[0], varied, self.composed)
-            multirun = Multirun(config, self.composed, self.context, varied)
-            with multirun.held(), multirun.opened():
-                with multirun.watched(len(jobs)):
-                    outcomes = multirun.run(jobs)
-                multirun.conclude(outcomes)
+        multirun = Multirun(config, self.composed, self.context, varied)
+        with multirun.held(), multirun.opened():
+            with multirun.watched(len(jobs)):
+                outcomes = multirun.run(jobs)
+            multirun.conclude(outcomes)
 
 
-class SearchSweeper(Sweeper):
+class SearchSweeper(MultirunSweeper):
     """Optuna asks, any launcher trains; several workers, and several processes, share one study.
 
-    Args:
-        n_trials: in all, also after an interruption.
-        n_jobs: workers at the same time; None: as many as the launcher has jobs.
-        storage: address of a database; SQLite for one machine, PostgreSQL for many.
-        sampler, pruner: Optuna's class as `_target_`, and its arguments.
-        params: the space, {key: choice(...), range(...), interval(...)}; the command line overrides it.
+    conf/hydra/sweeper/optuna.yaml has its settings.
     """
 
-    def __init__(
-        self,
-        n_trials: int,
-        n_jobs: int | None,
-        storage: str,
-        sampler: DictConfig,
-        pruner: DictConfig,
-        params: Mapping[str, str] | None = None,
-    ) -> None:
-        self.params = params or {}
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.context, self.composed = hydra_context, config
-
-    def sweep(self, arguments: list[str]) -> None:
+    def run(self, overrides: list[str]) -> None:
         from experiments.sweep import search, space
         from experiments.sweep.multirun import Multirun, configured
 
-        with reported(continuing()):
-            overrides = _given(self.params, arguments)
-            if self.params:  # else train.py has checked them
-                composition.check(overrides)
-            distributions, fixed = space.space(overrides)
-            first = [*fixed, *space.first(distributions)]
-            config = configured(first, list(distributions), self.composed)
-            composed = self.context.config_loader.load_sweep_config(self.composed, fixed)
-            multirun = Multirun(config, self.composed, self.context, list(distributions))
-            settings: Any = OmegaConf.to_container(composed.hydra.sweeper, resolve=True)
-            search.run(multirun, settings, distributions, fixed, _workers(settings, composed))
+        distributions, fixed = space.space(overrides)
+        config = configured([*fixed, *space.first(distributions)], list(distributions), self.composed)
+        composed = self.context.config_loader.load_sweep_config(self.composed, fixed)
+        multirun = Multirun(config, self.composed, self.context, list(distributions))
+        settings: Any = OmegaConf.to_container(composed.hydra.sweeper, resolve=True)
+        search.run(multirun, settings, distributions, fixed, _workers(settings, composed))
 
 
 def _given(params: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
