@@ -54,7 +54,7 @@ def test_an_epoch_sees_every_image_once_and_the_last_batch_too():
     _, splits = digits()
     batches = Batches(splits.train[np.arange(101)], 32, CPU, "shuffle")
     torch.manual_seed(0)
-    seen = torch.cat([pixels for pixels, _ in batches]).numpy()
+    seen = torch.cat([pixels for pixels, _, _ in batches]).numpy()
     assert len(batches) == 4
     assert np.array_equal(
         np.sort(Images(seen, np.zeros(101, int), ()).fingerprints()), np.sort(batches.images.fingerprints())

@@ -70,7 +70,7 @@ def complete(saved: Mapping[str, Any]) -> Config:
     Raises:
         UserError: where it holds a key that is no more.
     """
-    groups = [f"{group}={saved[group]['name']}" for group in ("data", "optimizer")]
+    groups = [f"{group}={saved[group]['name']}" for group in ("data", "optimizer", "schedule") if group in saved]
     with _hydra():
         base = compose("config", overrides=groups)
     OmegaConf.set_struct(base, False)

@@ -86,6 +86,24 @@ TRAINING_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "digits": 1_500}  # be
 
 
 @dataclass(frozen=True)
+class Augment:
+    """Random changes of training pictures, drawn for each picture anew; a value of 0 (or none) leaves one out."""
+
+    flip: Literal["none", "random", "alternating"]
+    translate: Annotated[int, Between(0, 512)]
+    rotate: Annotated[float, Between(0, 180)]
+    scale: Annotated[float, Between(0, 0.9)]
+    crop: Annotated[float, Between(0, 0.95)]
+    brightness: Annotated[float, Between(0, 1)]
+    contrast: Annotated[float, Between(0, 1)]
+    saturation: Annotated[float, Between(0, 1)]
+    hue: Annotated[float, Between(0, 0.5)]
+    cutout: Annotated[int, Between(0, 1024)]
+    mixup: Annotated[float, Between(0, 100)]
+    cutmix: Annotated[float, Between(0, 100)]
+
+
+@dataclass(frozen=True)
 class CNN:
     """Parameters of `experiments.models.cnn.CNN`."""
 
@@ -111,7 +129,22 @@ class Model:
     parameters: Mapping[str, Any]
 
 
-MODELS: dict[str, type] = {"experiments.models.cnn.CNN": CNN}  # any other target: its YAML file gives keys and types
+@dataclass(frozen=True)
+class FastNet:
+    """Parameters of `experiments.models.fastnet.FastNet`."""
+
+    widths: tuple[Annotated[int, Between(1, 4096)], ...]
+    convolutions: Annotated[int, Between(1, 16)]
+    residual: bool
+    patch: Annotated[int, Between(2, 8)]
+    stride: Annotated[int, Between(1, 8)]
+    scale: Positive
+
+
+MODELS: dict[str, type] = {  # any other target: its YAML file gives keys and types
+    "experiments.models.cnn.CNN": CNN,
+    "experiments.models.fastnet.FastNet": FastNet,
+}
 
 
 @dataclass(frozen=True)
@@ -119,6 +152,7 @@ class Optimizer:
     name: str
     lr: Annotated[float, Between(0, 100, above=True)]
     weight_decay: Annotated[float, Between(0, 10)]
+    weight_decay_on: Literal["all", "weights"]
 
 
 @dataclass(frozen=True)
@@ -134,7 +168,56 @@ class SGD(Optimizer):
     nesterov: bool
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": Adam, "sgd": SGD}
+@dataclass(frozen=True)
+class Muon(Optimizer):
+    momentum: Annotated[float, Between(0, 0.999999)]
+    nesterov: bool
+    rest_lr: Annotated[float, Between(0, 100, above=True)]  # of what Muon does not train
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": Adam, "sgd": SGD, "muon": Muon}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Fields of every schedule: the learning rate as a share of optimizer.lr."""
+
+    name: str
+    start: Annotated[float, Between(0, 1)]  # share at the first step, where it rises
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    warmup: Annotated[float, Between(0, 100_000)]  # epochs of linear rise
+
+
+@dataclass(frozen=True)
+class Decay(Constant):
+    end: Annotated[float, Between(0, 1)]  # share at the last step
+
+
+@dataclass(frozen=True)
+class Peak(Schedule):
+    """Rises to the full rate and falls again."""
+
+    peak: Annotated[float, Between(0, 1)]  # where in the run the full rate is reached, as a share of all steps
+    end: Annotated[float, Between(0, 1)]  # share at the last step
+
+
+@dataclass(frozen=True)
+class Steps(Constant):
+    every: Annotated[int, Between(1, 100_000)]  # epochs
+    factor: Annotated[float, Between(0, 1, above=True)]
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "linear": Decay,
+    "cosine": Decay,
+    "step": Steps,
+    "triangular": Peak,
+    "onecycle": Peak,
+}
 
 
 @dataclass(frozen=True)
@@ -143,6 +226,10 @@ class Training:
     batch_size: Annotated[int, Between(1, 1_000_000)]
     class_weights: Literal["none", "balanced"]
     sampler: Literal["shuffle", "balanced"]
+    label_smoothing: Annotated[float, Between(0, 0.99)]
+    gradient_clip: Positive | None
+    ema: Annotated[float, Between(0, 0.999999, above=True)] | None
+    compile: bool
 
 
 @dataclass(frozen=True)
@@ -156,6 +243,11 @@ class EarlyStopping:
     def sign(self) -> int:
         """1 where higher is better, -1 where lower is."""
         return 1 if self.monitor.endswith("accuracy") else -1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    tta: Literal["none", "flip", "flip_shift"]
 
 
 @dataclass(frozen=True)
@@ -185,9 +277,12 @@ class Config:
     outputs: str
     evaluate_test: bool | None
     data: Data
+    augment: Augment
     model: Model
     optimizer: Optimizer
+    schedule: Schedule
     training: Training
+    evaluation: Evaluation
     early_stopping: EarlyStopping
     tracking: Tracking
     sweep: Sweep

@@ -92,7 +92,7 @@ def predict(model: nn.Module, batches: Batches, autocast: torch.autocast) -> Ten
         with autocast:
             logits = [
                 model(functional.pad(pixels, (0,) * 7 + (batches.batch_size - len(pixels),)))[: len(pixels)].float()
-                for pixels, _ in batches
+                for pixels, _, _ in batches
             ]
     finally:
         model.train(training)

@@ -15,12 +15,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from experiments.config import (
     MODELS,
     OPTIMIZERS,
+    SCHEDULES,
     SOURCES,
     TRAINING_IMAGES,
     Config,
     Data,
     Model,
     Optimizer,
+    Schedule,
     UserError,
     feature_size,
 )
@@ -97,7 +99,7 @@ class _Parser:
             if target in MODELS and self.read(MODELS[target], parameters, f"{key}.") is _INVALID:
                 return _INVALID
             return Model(target, parameters)
-        families: dict[type, Mapping[str, type]] = {Data: SOURCES, Optimizer: OPTIMIZERS}
+        families: dict[type, Mapping[str, type]] = {Data: SOURCES, Optimizer: OPTIMIZERS, Schedule: SCHEDULES}
         if choices := families.get(hint):
             if value.get("name") not in choices:
                 return self.refuse(f"{key}.name", value.get("name"), f"one of {', '.join(choices)}")

@@ -112,7 +112,7 @@ def _train_epoch(
     correct = torch.zeros((), dtype=torch.int64, device=batches.device)
     images = 0
     model.train()
-    for step, (pixels, labels) in enumerate(batches, start=1):
+    for step, (pixels, labels, _) in enumerate(batches, start=1):
         with autocast:
             logits = model(pixels)
         loss = functional.cross_entropy(logits.float(), labels, weight=class_weights)

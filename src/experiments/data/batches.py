@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +11,16 @@ from torch import Tensor
 from experiments.data.images import Images
 
 
+class Batch(NamedTuple):
+    """Pictures with their labels, and which of the split they are."""
+
+    pixels: Tensor  # uint8 (batch, 3, H, W)
+    labels: Tensor  # int64 (batch,)
+    rows: Tensor  # int64 (batch,): their places among the images, from 0
+
+
 class Batches:
-    """Iterates over (pixels uint8 (batch, 3, H, W), labels int64 (batch,)) on `device`; the last batch may be smaller.
+    """Iterates over every `Batch` of the images on `device`; the last may be smaller.
 
     The order is that of `images` (`as_is`), a new one every pass (`shuffle`), or a new draw every pass, with
     repetition, in which every class comes alike often (`balanced`). Draws come from torch's global random numbers of
@@ -37,15 +45,10 @@ class Batches:
         """Batches a pass."""
         return -(-len(self.images) // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self._pixels is None:
-            for rows in self._rows().split(self.batch_size):
-                yield self._gathered(rows), self.labels[rows]
-        elif self.order == "as_is":
-            yield from zip(self._pixels.split(self.batch_size), self.labels.split(self.batch_size))
-        else:
-            for rows in self._rows().to(self.device).split(self.batch_size):
-                yield self._pixels[rows], self.labels[rows]
+    def __iter__(self) -> Iterator[Batch]:
+        for rows in self._rows().to(self.device).split(self.batch_size):
+            pixels = self._gathered(rows) if self._pixels is None else self._pixels[rows]
+            yield Batch(pixels, self.labels[rows], rows)
 
     def _gathered(self, rows: Tensor) -> Tensor:
         """A batch straight from the source, which may be a mapped file: beside it there is never a copy of a split."""
