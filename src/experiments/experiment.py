@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments import memory
 from experiments.command_line import config_dir
 from experiments.config import MODELS, Config, UserError
 from experiments.data import Splits
@@ -95,6 +96,7 @@ def run(
         train_batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)
         validation_batches = Batches(splits.validation, evaluation.batch_size(splits.image_shape), device)
         weights = _class_weights(config, splits, device)
+        terminal.show_streaming(train_batches)
         with terminal.EpochLog(config.training.epochs, len(splits.train)) as log:
             for epoch in training.train(
                 model, state.optimizer, train_batches, validation_batches, epochs, autocast, log, weights
@@ -180,6 +182,8 @@ def _device(config: Config) -> torch.device:
         )
     if config.precision == "bf16" and kind == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise UserError("precision=bf16: this processor cannot compute in bfloat16; take precision=fp32")
+    if kind == "cpu":
+        memory.keep_blocks()
     if config.threads:
         torch.set_num_threads(config.threads)
     return torch.device(kind)
