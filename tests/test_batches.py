@@ -33,7 +33,7 @@ def pictures(file, mapped=True):
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 
 def mapped_into_memory(file):

@@ -5,14 +5,13 @@ What is too large for that is streamed: a thread reads ahead from the file, whil
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from experiments.data.ahead import ahead
 from experiments.data.images import Images
 
 AHEAD = 3  # pieces, each one batch or some: enough to hide a slow read now and then
@@ -63,7 +62,8 @@ class Batches:
             max(1, self.images.piece // self.batch_size) * self.batch_size
         )  # one gather for several small batches
         pieces = self._rows().split(together)
-        for rows, pixels in zip(pieces, self._read_ahead(pieces) if self.streamed else map(self._gathered, pieces)):
+        gathered = ahead(self._gathered, pieces, 1, AHEAD) if self.streamed else map(self._gathered, pieces)
+        for rows, pixels in zip(pieces, gathered):
             here = rows.to(self.device)
             parts = (pixels.to(self.device, non_blocking=True), self.labels[here], here)
             yield from map(Batch, *(part.split(self.batch_size) for part in parts))
@@ -74,20 +74,6 @@ class Batches:
             return self._pixels[rows.to(self.device)]
         pixels = torch.from_numpy(self.images.gathered(self.images.rows[rows.numpy()]))
         return pixels.pin_memory() if self.device.type == "cuda" else pixels  # from there the card copies by itself
-
-    def _read_ahead(self, pieces: tuple[Tensor, ...]) -> Iterator[Tensor]:
-        """What `_gathered` gives of each piece, in order; the thread ends with the iterator, however that ends."""
-        waiting: collections.deque[Future[Tensor]] = collections.deque()
-        pool = ThreadPoolExecutor(1, "batches")
-        try:
-            for rows in pieces:
-                waiting.append(pool.submit(self._gathered, rows))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def _rows(self) -> Tensor:
         if self.order == "as_is":

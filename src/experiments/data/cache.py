@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,21 +23,47 @@ class Files:
     """Files as they are now: equal to those of an earlier look where none has come, gone or changed since.
 
     Attributes:
-        states: the real path of each, its bytes, and when it was changed, in nanoseconds.
+        states: SHA-256 over the real path of each, its bytes, and when it was changed: of a million files, all that is
+            compared and kept.
     """
 
-    paths: tuple[Path, ...] = field(compare=False)
-    states: tuple[tuple[str, int, int], ...]
+    paths: tuple[str, ...] = field(compare=False)
+    states: str
 
     @classmethod
-    def now(cls, paths: Iterable[Path]) -> Files:
-        paths = tuple(paths)
-        states = ((path, path.stat()) for path in paths)
-        return cls(paths, tuple((str(path.resolve()), state.st_size, state.st_mtime_ns) for path, state in states))
+    def now(cls, paths: Iterable[Path | str]) -> Files:
+        names = tuple(str(path) for path in paths)
+        digest = hashlib.sha256()
+        real = functools.cache(os.path.realpath)  # once a folder: it looks at every part of a path
+        for name in names:
+            state = os.lstat(name)
+            if stat.S_ISLNK(state.st_mode):
+                place, state = (real(name), ""), Path(name).stat()
+            else:
+                folder, last = os.path.split(name)
+                place = (real(folder), last)
+            digest.update(repr((place, state.st_size, state.st_mtime_ns)).encode())
+        return cls(names, digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A uint8 array that is made piece after piece, so that there need never be all of it in memory."""
+
+    shape: tuple[int, ...]
+    pieces: Iterator[np.ndarray]
+
+    def joined(self) -> np.ndarray:
+        array = np.empty(self.shape, dtype=np.uint8)
+        start = 0
+        for piece in self.pieces:
+            array[start : start + len(piece)] = piece
+            start += len(piece)
+        return array
 
 
 def kept(
-    cache: str, key: Sequence[object], names: Sequence[str], make: Callable[[], tuple[np.ndarray, ...]]
+    cache: str, key: Sequence[object], names: Sequence[str], make: Callable[[], tuple[np.ndarray | Pieces, ...]]
 ) -> tuple[np.ndarray, ...]:
     """The arrays called `names` of this key, mapped read-only from the folder `cache`; `make` makes what is not there.
 
@@ -56,13 +84,14 @@ def kept(
     with lock:
         if found := _mapped(paths):
             return found
-        arrays = make()
         try:
-            for path, array in zip(paths, arrays):
+            for path, array in zip(paths, make()):
                 _write(path, array)
         except OSError as error:
-            return _unkept(folder, error, arrays)
-    return _mapped(paths) or arrays
+            return _unkept(folder, error, make())
+    found = _mapped(paths)
+    assert found, paths
+    return found
 
 
 def _mapped(paths: Sequence[Path]) -> tuple[np.ndarray, ...] | None:
@@ -73,12 +102,18 @@ def _mapped(paths: Sequence[Path]) -> tuple[np.ndarray, ...] | None:
         return None
 
 
-def _write(path: Path, array: np.ndarray) -> None:
+def _write(path: Path, array: np.ndarray | Pieces) -> None:
     """Write all of it or nothing; a part that a killed process left is written over by the next."""
     part = path.with_suffix(f".{socket.gethostname()}.part")  # a lock may not reach other machines on the same disk
     try:
         with part.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
+            if isinstance(array, Pieces):
+                header = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for piece in array.pieces:
+                    file.write(piece.data)
+            else:
+                np.save(file, array, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())  # a file of the right size without its content would be taken for pictures
         part.replace(path)
@@ -87,7 +122,7 @@ def _write(path: Path, array: np.ndarray) -> None:
         raise
 
 
-def _unkept(folder: Path, error: OSError, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+def _unkept(folder: Path, error: OSError, made: Iterable[np.ndarray | Pieces]) -> tuple[np.ndarray, ...]:
     reason = error.strerror or error
     log.warning("data.cache=%s: cannot be written to (%s); the pictures stay in memory", folder, reason)
-    return arrays
+    return tuple(array.joined() if isinstance(array, Pieces) else array for array in made)

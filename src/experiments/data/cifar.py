@@ -76,7 +76,7 @@ def load(config: Cifar, files: Files) -> tuple[Images, Images]:
         UserError: where the files are not what they should be.
     """
     layout = LAYOUTS[config.name]
-    meta = files.paths[-1]
+    *batches, meta = map(Path, files.paths)
     names = _read(meta).get(layout.names)
     if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
         raise UserError(f"{meta}: holds no list of class names; delete {meta.parent} to download it again")
@@ -85,7 +85,7 @@ def load(config: Cifar, files: Files) -> tuple[Images, Images]:
         config.cache,
         (config.name, files.states),
         ("pixels", "labels"),
-        lambda: _decoded(files.paths[:-1], layout, len(classes)),
+        lambda: _decoded(batches, layout, len(classes)),
     )
     images = Images(pixels, labels, classes)
     return images[:TRAINING], images[TRAINING:]

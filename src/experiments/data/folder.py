@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,10 @@ import numpy as np
 from rich.progress import track
 
 from experiments.config import ImageFolder, UserError
-from experiments.data.cache import Files, kept
-from experiments.data.images import Images
-from experiments.data.pictures import pictures_in, read_picture
+from experiments.data.ahead import ahead
+from experiments.data.cache import Files, Pieces, kept
+from experiments.data.images import PIECE, Images
+from experiments.data.pictures import files_in, is_picture, read_picture
 from experiments.data.splitting import split
 
 log = logging.getLogger(__name__)
@@ -75,10 +76,10 @@ def load_all(config: ImageFolder) -> Images:
     root = Path(config.root).expanduser()
     parts = [root / name for name in ("train", "test") if (root / name).is_dir()] or [root]
     classes = tuple(sorted({name for part in parts for name in _classes(part)}))
-    files = [(file, label) for part in parts for label, name in enumerate(classes) for file in pictures_in(part / name)]
-    if not files:
+    found = _found(parts, classes)
+    if not found.labels:
         raise UserError(f"{root}: must hold folders of pictures, one a class; there are no pictures in any")
-    return _read(_found(files, classes), config)
+    return _read(found, config)
 
 
 def _check_layout(root: Path) -> None:
@@ -101,19 +102,30 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 
 def _find(folder: Path, classes: tuple[str, ...]) -> Found:
-    files = [(file, label) for label, name in enumerate(classes) for file in pictures_in(folder / name)]
-    counts = np.bincount([label for _, label in files], minlength=len(classes))
-    empty = [name for name, count in zip(classes, counts) if not count]
-    if empty and (folder.name != "test" or not files):
+    found = _found([folder], classes)
+    there = set(found.labels)
+    empty = [name for label, name in enumerate(classes) if label not in there]
+    if empty and (folder.name != "test" or not there):
         raise UserError(f"{folder}: there are no pictures in {', '.join(empty)}")
-    ignored = sum(file.is_file() for name in classes for file in (folder / name).rglob("[!.]*")) - len(files)
-    if ignored:
-        log.warning("%s: %s files are ignored, because their endings are not those of pictures", folder, f"{ignored:,}")
-    return _found(files, classes)
+    return found
 
 
-def _found(files: list[tuple[Path, int]], classes: tuple[str, ...]) -> Found:
-    return Found(Files.now(file for file, _ in files), tuple(label for _, label in files), classes)
+def _found(parts: Sequence[Path], classes: tuple[str, ...]) -> Found:
+    paths: list[str] = []
+    labels: list[int] = []
+    for part in parts:
+        ignored = 0
+        for label, name in enumerate(classes):
+            files = list(files_in(part / name))
+            pictures = [file for file in files if is_picture(file)]
+            paths += pictures
+            labels += [label] * len(pictures)
+            ignored += len(files) - len(pictures)
+        if ignored:
+            log.warning(
+                "%s: %s files are ignored, because their endings are not those of pictures", part, f"{ignored:,}"
+            )
+    return Found(Files.now(paths), tuple(labels), classes)
 
 
 def _read(found: Found, config: ImageFolder) -> Images:
@@ -128,10 +140,15 @@ def _pixels(files: Files, image_size: int, cache: str) -> np.ndarray:
     return kept(cache, key, ("pixels",), lambda: (_decoded(files.paths, image_size),))[0]
 
 
-def _decoded(paths: Sequence[Path], image_size: int) -> np.ndarray:
-    pixels = np.empty((len(paths), 3, image_size, image_size), dtype=np.uint8)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter lock
-        decoded = pool.map(lambda file: read_picture(file, image_size), paths)
-        for row, picture in enumerate(track(decoded, "decoding pictures", total=len(paths))):
-            pixels[row] = picture
-    return pixels
+def _decoded(paths: Sequence[str], image_size: int) -> Pieces:
+    shape = (3, image_size, image_size)
+    count = max(1, PIECE // math.prod(shape))
+    parts = [paths[start : start + count] for start in range(0, len(paths), count)]
+
+    def read(part: Sequence[str]) -> np.ndarray:
+        pictures = [read_picture(Path(file), image_size) for file in part]  # Pillow releases the interpreter lock
+        return np.ascontiguousarray(pictures)
+
+    threads = os.cpu_count() or 1
+    pieces = track(ahead(read, parts, threads, 2 * threads), "decoding pictures", total=len(parts))
+    return Pieces((len(paths), *shape), iter(pieces))

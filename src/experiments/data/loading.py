@@ -85,14 +85,14 @@ def _with_own(splits: Splits, own: Own, image_size: int) -> Splits:
     """Splits with one's own pictures in the training set; new labels become new classes, behind the known ones."""
     new = dict.fromkeys(label for label in own.labels if label not in splits.classes)
     classes = splits.classes + tuple(new)
-    pixels = np.stack([read_picture(path, image_size) for path in own.files.paths])
+    pixels = np.stack([read_picture(Path(path), image_size) for path in own.files.paths])
     labels = np.array([classes.index(label) for label in own.labels], dtype=np.int64)
     added = Images(pixels, labels, classes)
 
     held_out = np.concatenate([splits.validation.fingerprints(), splits.test.fingerprints()])
     shared = np.isin(added.fingerprints(), held_out)
     if shared.any():
-        names = ", ".join(str(path) for path, hit in zip(own.files.paths, shared) if hit)
+        names = ", ".join(path for path, hit in zip(own.files.paths, shared) if hit)
         raise UserError(
             f"data.extra: {names} is also in the validation or test set; a picture must be in one of them only"
         )

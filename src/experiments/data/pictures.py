@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -13,9 +15,27 @@ from experiments.config import UserError
 
 def pictures_in(folder: Path) -> list[Path]:
     """The picture files in a folder and in those below it, sorted: all whose ending is one that Pillow opens."""
-    kinds = Image.registered_extensions()
-    files = (file for file in folder.rglob("[!.]*") if kinds.get(file.suffix.lower()) in Image.OPEN)
-    return sorted(file for file in files if file.is_file())
+    return [Path(file) for file in files_in(folder) if is_picture(file)]
+
+
+def is_picture(file: str) -> bool:
+    """By its ending, which is one that Pillow opens."""
+    ending = file.rpartition(".")[2].lower()
+    return Image.registered_extensions().get(f".{ending}") in Image.OPEN
+
+
+def files_in(folder: Path | str) -> Iterator[str]:
+    """The files in a folder and in those below it, in the order of their names; those that begin with a dot are hidden."""
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except (FileNotFoundError, PermissionError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from files_in(entry.path)
+        elif not entry.name.startswith(".") and entry.is_file():
+            yield entry.path
 
 
 def read_picture(source: Path | IO[bytes], image_size: int) -> np.ndarray:
