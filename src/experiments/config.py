@@ -138,7 +138,6 @@ class FastNet:
     residual: bool
     patch: Annotated[int, Between(2, 8)]
     stride: Annotated[int, Between(1, 8)]
-    scale: Positive
 
 
 MODELS: dict[str, type] = {  # any other target: its YAML file gives keys and types

@@ -170,6 +170,8 @@ def _cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
 
     if values := get("model.kernel_size", "model.blocks", "data.image_size"):
         yield from _check_kernel(*values)
+    if values := get("model.widths", "model.patch", "model.stride", "data.image_size"):
+        yield from _check_halvings(*values)
     if values := get("data.name", "data.validation_size"):
         name, size = values
         total = TRAINING_IMAGES.get(name)
@@ -200,4 +202,13 @@ def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:
         yield (
             f"model.kernel_size={kernel}: too large for a picture of {image_size}x{image_size} and "
             f"{blocks} blocks; the largest that fits is {largest}"
+        )
+
+
+def _check_halvings(widths: tuple[int, ...], patch: int, stride: int, image_size: int) -> Iterator[str]:
+    most = max(0, (image_size - patch) // stride + 1).bit_length() - 1  # blocks that leave at least a pixel
+    if not 1 <= len(widths) <= most:
+        yield (
+            f"model.widths={list(widths)}: must be 1 to {most} widths, because every block halves the picture of "
+            f"{image_size}x{image_size}"
         )
