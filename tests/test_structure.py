@@ -10,8 +10,8 @@ PACKAGE = ROOT / "src" / "experiments"
 ORDER = [
     ["config"],
     ["command_line", "parsing", "provenance"],
-    ["composition", "data", "models"],
-    ["evaluation"],
+    ["composition", "data", "devices", "models", "optimization", "schedules"],
+    ["evaluation", "learning"],
     ["training"],
     ["checkpoint"],
     ["identity", "figures", "terminal", "serving", "store"],

@@ -1,5 +1,7 @@
 """The loop and the sums: early stopping, guards, exactness, determinism."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from experiments.data import load
 from experiments.data.batches import Batches
 from experiments.data.images import Images
 from experiments.evaluation import Evaluation, evaluate
+from experiments.learning import Learner
 from experiments.models import build
 
 CPU = torch.device("cpu")
@@ -33,10 +36,9 @@ def fresh(settings, splits, seed=1):
 
 
 def epochs(settings, splits, count, seed=1):
-    model = fresh(settings, splits, seed)
-    optimizer = training.make_optimizer(model, settings.optimizer)
-    batches = Batches(splits.train, 32, CPU, "shuffle"), Batches(splits.validation, 250, CPU)
-    return model, training.train(model, optimizer, *batches, range(1, count + 1), FP32, Silent())
+    learner = Learner.of(settings, fresh(settings, splits, seed), splits.train, CPU)
+    batches = Batches(splits.train, 32, CPU, settings.training.sampler), Batches(splits.validation, 250, CPU)
+    return learner.evaluated, training.train(learner, *batches, range(1, count + 1), Silent())
 
 
 def test_the_same_seed_gives_the_same_bits():
@@ -129,7 +131,7 @@ def test_early_stopping(values, options, expected):
     assert stop_after(values, **options) == expected
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
 def test_every_optimizer_learns(optimizer):
     settings, splits = digits(f"optimizer={optimizer}")
     _, run = epochs(settings, splits, 2)
@@ -154,7 +156,7 @@ def test_balanced_weights_are_scikit_learns():
 def test_the_balanced_sampler_draws_every_class_alike_often():
     torch.manual_seed(0)
     batches = Batches(imbalanced(), 50, CPU, "balanced")
-    drawn = torch.cat([labels for _ in range(50) for _, labels in batches])
+    drawn = torch.cat([labels for _ in range(50) for _, labels, _ in batches])
     assert len(drawn) == 50 * 99 and 0.47 < (drawn == 0).float().mean() < 0.53
 
 
@@ -162,16 +164,11 @@ def test_the_balanced_sampler_draws_every_class_alike_often():
 def test_balancing_finds_more_of_a_rare_class(override):
     """A tenth of the eights: without balancing fewer of those in the test set are found."""
     recalls = []
-    settings, splits = digits()
+    _, splits = digits()
     keep = np.flatnonzero((splits.train.labels != 8) | (np.arange(len(splits.train)) % 20 == 0))
+    splits = dataclasses.replace(splits, train=splits.train[keep])
     for options in ([], [override]):
-        torch.manual_seed(1)
-        settings = compose(["data=digits", *options])
-        model = fresh(settings, splits)
-        train = splits.train[keep]
-        weights = torch.tensor(train.balancing_weights, dtype=torch.float32) if "weights" in str(options) else None
-        batches = Batches(train, 32, CPU, settings.training.sampler), Batches(splits.validation, 250, CPU)
-        optimizer = training.make_optimizer(model, settings.optimizer)
-        list(training.train(model, optimizer, *batches, range(1, 4), FP32, Silent(), weights))
+        model, run = epochs(compose(["data=digits", *options]), splits, 3)
+        list(run)
         recalls.append(evaluate(model, Batches(splits.test, 250, CPU), FP32).recall[8])
     assert recalls[1] > recalls[0] + 0.1
