@@ -13,7 +13,7 @@ ORDER = [
     ["composition", "data", "devices", "models", "optimization", "schedules"],
     ["evaluation", "learning"],
     ["training"],
-    ["checkpoint"],
+    ["checkpoint", "learning_rate"],
     ["identity", "figures", "terminal", "serving", "store"],
     ["exporting", "runs"],
     ["report", "tracking"],

@@ -19,7 +19,7 @@ from experiments.data import load as load_data
 if TYPE_CHECKING:
     import torch
 
-    from experiments import models, report
+    from experiments import report
     from experiments.checkpoint import State
     from experiments.tracking import Membership, NoTracker, Tracker
 
@@ -61,7 +61,7 @@ def run(
     # torch takes seconds: missing data is reported before
     from experiments import checkpoint, devices, evaluation, identity, report, terminal, training
     from experiments.data.batches import Batches
-    from experiments.learning import Learner
+    from experiments.learning import Learner, untrained
 
     device = devices.choose(config)
     model = untrained(config, splits)
@@ -147,20 +147,6 @@ def _tracked(
         if not tracker.finished:  # else nothing is left to do but to tell, and that may fail without harm
             tracker.fail(error)
         raise
-
-
-def untrained(config: Config, splits: Splits) -> models.Classifier:
-    """The model before its first step, on the CPU: the same for the same seed."""
-    import torch
-
-    from experiments import models
-
-    torch.manual_seed(config.seed)
-    model = models.build(config.model, len(splits.classes), splits.image_shape, config.data.mean, config.data.std)
-    if models.wants_pictures(model):
-        order = np.random.default_rng(config.seed).permutation(len(splits.train))
-        models.initialize(model, splits.train[order[:5000]].pixels)
-    return model
 
 
 def _example(splits: Splits) -> np.ndarray:

@@ -1,6 +1,6 @@
 """One step of training: augment, forward, backward, update; and the average of the weights that is kept instead of them.
 
-learner = Learner.of(config, model, splits.train, device)
+learner = Learner.of(config, untrained(config, splits), splits.train, device)
 loss, correct = learner.step(batch, epoch=1)
 """
 
@@ -10,17 +10,28 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments import config, devices, models
-from experiments.data import Images
+from experiments.data import Images, Splits
 from experiments.data.augmentation import Augmentation
 from experiments.data.batches import Batch
 from experiments.optimization import make_optimizer
+
+
+def untrained(settings: config.Config, splits: Splits) -> models.Classifier:
+    """The model before its first step, on the CPU: the same for the same seed, which is that of all that follows."""
+    torch.manual_seed(settings.seed)
+    data = settings.data
+    model = models.build(settings.model, len(splits.classes), splits.image_shape, data.mean, data.std)
+    if models.wants_pictures(model):
+        order = np.random.default_rng(settings.seed).permutation(len(splits.train))
+        models.initialize(model, splits.train[order[:5000]].pixels)
+    return model
 
 
 class Average:
@@ -30,7 +41,7 @@ class Average:
     Running statistics, such as those of BatchNorm, are averaged too; whole numbers are copied.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: models.Classifier, decay: float) -> None:
         self.model = copy.deepcopy(model)
         self._decay = decay
         pairs = [
@@ -94,7 +105,7 @@ class Learner:
     @property
     def evaluated(self) -> models.Classifier:
         """The model that is validated, tested and kept."""
-        return cast(models.Classifier, self.average.model) if self.average else self.model
+        return self.average.model if self.average else self.model
 
     def set_rate(self, share: float) -> None:
         """The learning rate of every group of parameters, as a share of its own."""
