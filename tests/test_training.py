@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn import metrics
 
-from experiments import config, training
+from conftest import DIGITS
+from experiments import config, learning_rate, training
 from experiments.composition import load as compose
 from experiments.data import load
 from experiments.data.batches import Batches
@@ -191,8 +192,11 @@ def test_a_mixture_of_one_class_is_that_class():
     torch.testing.assert_close(cross_entropy(logits, mixed, weights, 0.0), expected)
 
 
+SMALL = ("model.filters=4", "model.dense_width=16")
+
+
 def learner_of(*overrides):
-    settings, splits = digits("model.filters=4", "model.dense_width=16", *overrides)
+    settings, splits = digits(*overrides)
     return Learner.of(settings, untrained(settings, splits), splits.train, CPU), splits
 
 
@@ -201,7 +205,7 @@ def test_a_gradient_is_no_longer_than_it_may_be():
     steps = []
     for clip in ("null", "0.01"):
         plain = ("optimizer=sgd", "optimizer.lr=1", "optimizer.momentum=0", "optimizer.nesterov=false")
-        learner, splits = learner_of(*plain, "optimizer.weight_decay=0", f"training.gradient_clip={clip}")
+        learner, splits = learner_of(*SMALL, *plain, "optimizer.weight_decay=0", f"training.gradient_clip={clip}")
         before = torch.cat([parameter.detach().flatten().clone() for parameter in learner.model.parameters()])
         learner.step(next(iter(Batches(splits.train, 32, CPU))), 1)
         steps.append(torch.cat([parameter.detach().flatten() for parameter in learner.model.parameters()]) - before)
@@ -235,8 +239,7 @@ NORMED = [
 
 def test_averaged_weights():
     """Against the sum by hand, from the weights after every step; they are what is validated."""
-    settings, splits = digits(*NORMED, "training.ema=0.5", "model=cnn")
-    learner = Learner.of(settings, untrained(settings, splits), splits.train, CPU)
+    learner, splits = learner_of(*NORMED, "training.ema=0.5")
     expected = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
     seen = []
 
@@ -298,7 +301,7 @@ def test_views_of_a_picture():
 
 @pytest.mark.parametrize(("tta", "count"), [("none", 1), ("flip", 2), ("flip_shift", 6)])
 def test_logits_are_means_over_views(tta, count):
-    learner, splits = learner_of(f"evaluation.tta={tta}")
+    learner, splits = learner_of(*SMALL, f"evaluation.tta={tta}")
     images = splits.validation[np.arange(60)]
     found = predict(learner.model, Batches(images, 25, CPU), FP32, tta)
     seen = views(torch.from_numpy(images.pixels), tta)
@@ -310,12 +313,41 @@ def test_logits_are_means_over_views(tta, count):
     assert torch.equal(alone[0], found[7])
 
 
-def test_compiled_it_learns_the_same():
-    losses, names = [], []
+class Flat(torch.nn.Sequential):
+    def __init__(self, image_shape, classes):
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, classes))
+
+
+def test_compiled_it_learns_the_same_under_the_same_names():
+    found = []
     for compiled in ("false", "true"):
-        learner, splits = learner_of(f"training.compile={compiled}", "model=cnn", "optimizer=sgd")
-        batches = Batches(splits.train[np.arange(101)], 50, CPU), Batches(splits.validation, 250, CPU)
-        (epoch,) = training.train(learner, *batches, [1], Silent())
-        losses.append((epoch.train_loss, epoch.validation.loss))
-        names.append(list(learner.model.state_dict()))
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4) and names[0] == names[1]
+        flat = [text.replace("Normed", "Flat") for text in NORMED]
+        learner, splits = learner_of(*flat, "optimizer=sgd", f"training.compile={compiled}")
+        learner.step(next(iter(Batches(splits.train, 50, CPU))), 1)
+        found.append(learner.model.state_dict())
+    assert (learner.forward is learner.model) is False and found[0].keys() == found[1].keys()
+    torch.testing.assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_rate_that_was_found_learns_better_than_one_a_tenth_or_thirty_times_as_large(optimizer):
+    overrides = [*DIGITS, f"optimizer={optimizer}"]
+    found = learning_rate.find(compose(overrides), 1e-6, 10, 150)
+    assert len(found.rates) == len(found.losses) == len(found.smoothed) < 150  # it exploded
+    assert found.smoothed[0] == found.losses[0] and (np.diff(found.rates) > 0).all()
+    accuracies = []
+    for times in (1, 0.1, 30):
+        learner, splits = learner_of(*overrides, f"optimizer.lr={found.suggestion * times}")
+        batches = Batches(splits.train, 32, CPU, "shuffle"), Batches(splits.validation, 250, CPU)
+        try:
+            (epoch,) = training.train(learner, *batches, [1], Silent())
+            accuracies.append(epoch.validation.accuracy)
+        except training.Diverged:
+            accuracies.append(0)
+    assert accuracies[0] > max(accuracies[1:]) + 0.1
+
+
+def test_rates_that_are_all_too_large_are_said():
+    settings = compose([*DIGITS, *SMALL, "optimizer=sgd"])
+    with pytest.raises(config.UserError, match="no learning rate from 50 to 100 made the loss smaller"):
+        learning_rate.find(settings, 50, 100, 20)

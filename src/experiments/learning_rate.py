@@ -28,12 +28,15 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float:
-        """A tenth of the rate at which the loss was least, where it is about to rise again.
+        """The rate at which the loss falls fastest, over the logarithm of the rate.
 
-        Of digits and CIFAR-10 with Adam and SGD that trained as well as the best rates nearby, or better; the rate of
-        the steepest descent was three times too large for SGD.
+        Tried with Adam and SGD, on digits for four epochs and CIFAR-10 for two: it came within 0.02 of the best
+        accuracy of the rates tried, with SGD on digits within 0.03. A tenth of the rate with the least loss was as good
+        or better in three cases, but lost 0.11 with SGD on CIFAR-10, where the loss turns at once.
         """
-        return float(self.rates[self.smoothed.argmin()]) / 10
+        falling = self.smoothed[: self.smoothed.argmin() + 1]
+        slope = np.gradient(falling, np.log(self.rates[: len(falling)]))
+        return float(self.rates[slope.argmin()])
 
 
 def find(config: Config, first: float, last: float, steps: int) -> RangeTest:
