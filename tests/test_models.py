@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from experiments import exporting, models
 from experiments.composition import load
 from experiments.config import Adam, Model, UserError
-from experiments.training import make_optimizer
+from experiments.optimization import make_optimizer
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
 

@@ -10,10 +10,10 @@ PACKAGE = ROOT / "src" / "experiments"
 ORDER = [
     ["config"],
     ["command_line", "parsing", "provenance"],
-    ["composition", "data", "models"],
-    ["evaluation"],
+    ["composition", "data", "devices", "models", "optimization", "schedules"],
+    ["evaluation", "learning"],
     ["training"],
-    ["checkpoint"],
+    ["checkpoint", "learning_rate"],
     ["identity", "figures", "terminal", "serving", "store"],
     ["exporting", "runs"],
     ["report", "tracking"],

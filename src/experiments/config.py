@@ -244,9 +244,17 @@ class EarlyStopping:
         return 1 if self.monitor.endswith("accuracy") else -1
 
 
+VIEWS = {"none": 1, "flip": 2, "flip_shift": 6}  # of one picture, over which its prediction is the mean
+
+
 @dataclass(frozen=True)
 class Evaluation:
     tta: Literal["none", "flip", "flip_shift"]
+
+    @property
+    def note(self) -> str:
+        """What has to stand beside every number that was measured so; nothing of plain predictions."""
+        return f"mean over {VIEWS[self.tta]} views" if VIEWS[self.tta] > 1 else ""
 
 
 @dataclass(frozen=True)
@@ -271,7 +279,7 @@ class Config:
     seed: Annotated[int, Between(0, 2**32 - 1)]
     device: Literal["auto", "cpu", "cuda", "mps"]
     threads: Annotated[int, Between(1, 1024)] | None
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "tf32", "bf16"]
     resume: bool
     outputs: str
     evaluate_test: bool | None

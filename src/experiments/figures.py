@@ -50,6 +50,21 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
     return figure
 
 
+def learning_rates(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggestion: float) -> Figure:
+    """The loss of each batch, and smoothed, against the learning rate, (steps,) each, with the suggested rate marked."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=GREY, lw=0.7, alpha=0.7, label="batch")
+    axes.plot(rates, smoothed, color=BLUE, label="smoothed")
+    axes.axvline(suggestion, color=ORANGE, ls="--", lw=1, label=f"suggested: {suggestion:.2g}")
+    low, high = smoothed.min(), smoothed[: smoothed.argmin() + 1].max()
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", title="Loss at a rising learning rate")
+    axes.set_ylim(low - 0.2 * (high - low), high + 0.5 * (high - low))  # not where it has exploded
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
 def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     """Counts (up to 25 classes) over a colour that shows the share of each row: true class down, prediction across."""
     count = len(classes)

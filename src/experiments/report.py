@@ -61,6 +61,11 @@ class Content:
     environment: Mapping[str, str]
     split: str = "test"
 
+    @property
+    def note(self) -> str:
+        """How predictions were made, where that was not plainly."""
+        return self.config.evaluation.note
+
     @functools.cached_property
     def confidence(self) -> np.ndarray:
         """Probability of the predicted class, (N,)."""
@@ -102,7 +107,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 def _figures(content: Content) -> dict[str, Figure]:
     test, classes = content.test, content.images.classes
-    title = f"{test.accuracy:.2%} of {test.confusion.sum():,} right"
+    title = ", ".join(filter(None, [f"{test.accuracy:.2%} of {test.confusion.sum():,} right", content.note]))
     drawn = {
         "confusion_matrix": figures.confusion_matrix(test.confusion, classes, title),
         "calibration": figures.calibration(*calibration(content.confidence, content.said == content.images.labels)),
@@ -157,6 +162,8 @@ def _page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> 
         calibration_error=float((share * np.abs(accuracy - mean)).sum()),
         cards=_cards(content),
         statement=content.statement,
+        note=content.note,
+        tta=content.config.evaluation.tta,
         split=content.split,
         figures={
             name: figures.svg(drawn[name]) for name in ("curves", "calibration", "class_balance") if name in drawn
