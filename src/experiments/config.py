@@ -90,17 +90,22 @@ class Augment:
     """Random changes of training pictures, drawn for each picture anew; a value of 0 (or none) leaves one out."""
 
     flip: Literal["none", "random", "alternating"]
-    translate: Annotated[int, Between(0, 512)]
-    rotate: Annotated[float, Between(0, 180)]
+    translate: Annotated[int, Between(0, 512)]  # pixels
+    rotate: Annotated[float, Between(0, 180)]  # degrees
     scale: Annotated[float, Between(0, 0.9)]
     crop: Annotated[float, Between(0, 0.95)]
     brightness: Annotated[float, Between(0, 1)]
     contrast: Annotated[float, Between(0, 1)]
     saturation: Annotated[float, Between(0, 1)]
     hue: Annotated[float, Between(0, 0.5)]
-    cutout: Annotated[int, Between(0, 1024)]
+    cutout: Annotated[int, Between(0, 1024)]  # pixels
     mixup: Annotated[float, Between(0, 100)]
     cutmix: Annotated[float, Between(0, 100)]
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is switched on."""
+        return any(value not in ("none", 0) for value in vars(self).values())
 
 
 @dataclass(frozen=True)

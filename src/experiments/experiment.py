@@ -179,6 +179,7 @@ def _report(
     import torch
 
     from experiments import evaluation, models, report
+    from experiments.data.augmentation import examples
     from experiments.data.batches import Batches
 
     weights = "the best epoch" if config.early_stopping.restore_best else "the last epoch"
@@ -212,4 +213,5 @@ def _report(
         statement=statement,
         environment=report.environment(device.type, torch.get_num_threads(), splits.digest),
         split="test" if test else "validation",
+        augmented=examples(config.augment, splits.train) if config.augment.changes else None,
     )

@@ -140,6 +140,26 @@ def contact_sheet(images: Images, classes: Sequence[str], title: str) -> Figure:
     return figure
 
 
+def augmentation(pictures: np.ndarray, rows: Sequence[str]) -> Figure:
+    """Rows of uint8 pictures, (rows, columns, 3, H, W), in each column the same one after other changes."""
+    step = -(-max(pictures.shape[3:]) // 64)
+    pictures = pictures[..., ::step, ::step]
+    gap = max(1, pictures.shape[-1] // 16)
+    opaque = np.full_like(pictures[:, :, :1], 255)
+    framed = np.pad(np.concatenate([pictures, opaque], axis=2), [(0, 0)] * 3 + [(0, gap)] * 2)  # gaps are transparent
+    height = framed.shape[3]
+    sheet = framed.transpose(0, 3, 1, 4, 2).reshape(len(rows) * height, -1, 4)
+    inch, names = 0.75, 0.75  # of a picture; left of the first
+    size = names + inch * pictures.shape[1], inch * len(rows)
+    figure = Figure(figsize=size)
+    axes = figure.add_axes((names / size[0], 0.0, 1 - names / size[0], 1.0))  # laying it out would take twice as long
+    axes.imshow(sheet, interpolation="nearest")
+    axes.set_yticks([height * (row + 0.5) - gap / 2 for row in range(len(rows))], rows)
+    axes.set_xticks([])
+    _frameless(axes)
+    return figure
+
+
 def class_balance(counts: np.ndarray, classes: Sequence[str], splits: Sequence[str], title: str) -> Figure:
     """Pictures a class, a colour a split: bars, or above 60 classes a curve over the classes from large to small.
 

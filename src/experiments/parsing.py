@@ -179,6 +179,10 @@ def _cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
             yield f"data.validation_size={size}: must be at most {total - 1}; {name} has {total:,} training images"
     if (values := get("data.name", "data.image_size")) and values[0].startswith("cifar") and values[1] != 32:
         yield f"data.image_size={values[1]}: must be 32 for {values[0]}, whose pictures are 32x32"
+    if (values := get("augment.translate", "data.image_size")) and values[0] >= values[1]:
+        yield f"augment.translate={values[0]}: must be less than the {values[1]} pixels of a picture's side"
+    if (values := get("augment.cutout", "data.image_size")) and values[0] > values[1]:
+        yield f"augment.cutout={values[0]}: must be at most the {values[1]} pixels of a picture's side"
     if (values := get("optimizer.nesterov", "optimizer.momentum")) and values[0] and values[1] == 0:
         yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
     if "sweep.objectives" in valid and len(set(valid["sweep.objectives"])) < max(1, len(valid["sweep.objectives"])):
