@@ -20,7 +20,7 @@ ORDER = [
     ["prediction", "explanation", "exploration", "retesting"],
     ["experiment"],
     ["sweep"],
-    ["notebook"],
+    ["notebook", "benchmark"],
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 FILES = sorted(file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py")
