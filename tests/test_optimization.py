@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from experiments.composition import load as compose
-from experiments.optimization import Muon, make_optimizer, orthogonalized
+from experiments.optimization import Group, Optimizer, make_optimizer, orthogonalized
 
 
 class Net(nn.Sequential):
@@ -32,33 +32,31 @@ def optimizer_of(model, *overrides):
 
 
 def names(model, group):
-    return {name for name, parameter in model.named_parameters() if any(parameter is p for p in group["params"])}
+    return {name for name, parameter in model.named_parameters() if any(parameter is p for p in group.parameters)}
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_weight_decay_can_spare_biases_and_norms(name):
     model = Net()
     decay = (f"optimizer={name}", "optimizer.weight_decay=0.1", "optimizer.lr=0.2")
-    (everything,) = optimizer_of(model, *decay).param_groups
-    weights, rest = optimizer_of(model, *decay, "optimizer.weight_decay_on=weights").param_groups
+    (everything,) = optimizer_of(model, *decay).groups
+    weights, rest = optimizer_of(model, *decay, "optimizer.weight_decay_on=weights").groups
     assert names(model, weights) == {"1.weight", "4.weight", "5.weight"}
     assert names(model, rest) == {"1.bias", "2.weight", "2.bias", "4.bias", "5.bias"}
     assert names(model, everything) == names(model, weights) | names(model, rest)
-    assert (everything["weight_decay"], weights["weight_decay"], rest["weight_decay"]) == (0.1, 0.1, 0)
-    assert everything["initial_lr"] == weights["initial_lr"] == rest["initial_lr"] == 0.2
+    assert (everything.weight_decay, weights.weight_decay, rest.weight_decay) == (0.1, 0.1, 0)
+    assert everything.rate == weights.rate == rest.rate == 0.2
 
 
 def test_muon_trains_what_lies_between_the_first_layer_and_the_last():
     model = Net()
-    hidden, head, rest = optimizer_of(
-        model, "optimizer=muon", "optimizer.lr=0.1", "optimizer.rest_lr=0.01"
-    ).param_groups
+    hidden, head, rest = optimizer_of(model, "optimizer=muon", "optimizer.lr=0.1", "optimizer.rest_lr=0.01").groups
     assert names(model, hidden) == {"1.weight", "4.weight"}  # the first is frozen
     assert names(model, head) == {"5.weight"}
     assert names(model, rest) == {"1.bias", "2.weight", "2.bias", "4.bias", "5.bias"}
-    assert [group["initial_lr"] for group in (hidden, head, rest)] == [0.1, 0.01, 0.01]
+    assert [group.rate for group in (hidden, head, rest)] == [0.1, 0.01, 0.01]
     model[0].requires_grad_(True)
-    assert names(model, optimizer_of(model, "optimizer=muon").param_groups[0]) == {"1.weight", "4.weight"}
+    assert names(model, optimizer_of(model, "optimizer=muon").groups[0]) == {"1.weight", "4.weight"}
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
@@ -76,8 +74,8 @@ def test_the_singular_values_of_an_update_are_about_one(shape, precision):
 def test_a_step_of_muon():
     """Of a convolution, against the definition; where there are more rows than columns the step is longer."""
     weight = nn.Parameter(torch.randn(40, 4, 2, 2, generator=torch.Generator().manual_seed(1)))
-    group = {"params": [weight], "muon": True, "lr": 0.1, "momentum": 0.5, "nesterov": True, "weight_decay": 0.2}
-    optimizer = Muon([group], torch.float32)
+    settings = compose(["optimizer=muon", "optimizer.momentum=0.5"]).optimizer
+    optimizer = Optimizer([Group([weight], settings, 0.1, 0.2, torch.float32)])
     momentum, expected = torch.zeros_like(weight), weight.detach().clone()
     for seed in range(3):
         weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
@@ -88,15 +86,44 @@ def test_a_step_of_muon():
     torch.testing.assert_close(weight.detach(), expected)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "kind", "settings"),
+    [
+        (["optimizer=adam"], torch.optim.Adam, {"eps": 1e-7}),
+        (["optimizer=adamw"], torch.optim.AdamW, {"weight_decay": 0.01}),
+        (["optimizer=sgd"], torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}),
+        (
+            ["optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false"],
+            torch.optim.SGD,
+            {"weight_decay": 5e-4},
+        ),
+    ],
+)
+def test_updates_are_those_of_torch_to_the_bit(overrides, kind, settings):
+    model = Net().to(memory_format=torch.channels_last)
+    twin = copy.deepcopy(model)
+    optimizer = optimizer_of(model, *overrides, "optimizer.lr=0.01")
+    theirs = kind([p for p in twin.parameters() if p.requires_grad], lr=0.01, fused=True, **settings)
+    for seed in range(4):
+        for network in (model, twin):
+            generator = torch.Generator().manual_seed(seed)
+            for name, parameter in network.named_parameters():
+                gradient = torch.randn(parameter.shape, generator=generator)
+                parameter.grad = None if name == "4.bias" and seed == 1 else gradient
+        optimizer.step()
+        theirs.step()
+    for mine, expected in zip(model.parameters(), twin.parameters()):
+        assert torch.equal(mine, expected)
+
+
 def test_the_rest_is_trained_by_torchs_adamw():
     model = Net()
     twin = copy.deepcopy(model)
     optimizer = optimizer_of(model, "optimizer=muon", "optimizer.weight_decay=0.3")
-    head = optimizer.param_groups[1]
     spared = [p for p in twin.parameters() if p.requires_grad and p.ndim < 2]
     theirs = torch.optim.AdamW(
         [{"params": [twin[5].weight], "weight_decay": 0.3}, {"params": spared, "weight_decay": 0.0}],
-        lr=0.003, betas=head["betas"], eps=head["eps"], fused=True,
+        lr=0.003, betas=(0.9, 0.95), eps=1e-8, fused=True,
     )  # fmt: skip
     for seed in range(3):
         for network in (model, twin):

@@ -278,7 +278,7 @@ def test_the_learning_rate_follows_the_schedule_across_epochs():
 
     class Watching:
         def step(self, *_):
-            rates.append(learner.optimizer.param_groups[0]["lr"])
+            rates.append(learner.optimizer.groups[0].rate)
 
     batches = Batches(splits.train[np.arange(100)], 30, CPU), Batches(splits.validation, 250, CPU)
     ends = [epoch.learning_rate for epoch in training.train(learner, *batches, range(2, 4), Watching())]

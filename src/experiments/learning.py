@@ -20,7 +20,7 @@ from experiments import config, devices, models
 from experiments.data import Images, Splits
 from experiments.data.augmentation import Augmentation
 from experiments.data.batches import Batch
-from experiments.optimization import make_optimizer
+from experiments.optimization import Optimizer, make_optimizer
 
 
 def untrained(settings: config.Config, splits: Splits) -> models.Classifier:
@@ -75,7 +75,7 @@ class Learner:
 
     model: models.Classifier
     forward: Callable[[Tensor], Tensor]
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     average: Average | None
     augmentation: Augmentation
     autocast: torch.autocast
@@ -84,7 +84,7 @@ class Learner:
 
     @classmethod
     def of(cls, settings: config.Config, model: models.Classifier, images: Images, device: torch.device) -> Learner:
-        """For a fresh model, which goes to `device`, and its training images. The first optimizer costs 2 s of imports."""
+        """For a fresh model, which goes to `device`, and its training images."""
         training = settings.training
         model.to(device)
         return cls(
@@ -109,8 +109,8 @@ class Learner:
 
     def set_rate(self, share: float) -> None:
         """The learning rate of every group of parameters, as a share of its own."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * share
+        for group in self.optimizer.groups:
+            group.rate = group.base_rate * share
 
     def step(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         """Learn from a batch; gives its mean loss and how many it had right, on the device. Nothing waits for either."""

@@ -73,7 +73,7 @@ def train(
         started = time.perf_counter()
         loss, accuracy = _train_epoch(learner, train_batches, epoch, progress)
         validation = evaluate(learner.evaluated, validation_batches, learner.autocast, learner.settings.evaluation.tta)
-        rate = learner.optimizer.param_groups[0]["lr"]
+        rate = learner.optimizer.groups[0].rate
         result = EpochResult(epoch, loss, accuracy, validation, rate, time.perf_counter() - started, images)
         if not math.isfinite(validation.loss):
             raise Diverged(f"validation loss is {validation.loss} after epoch {epoch}; {_advice(learner)}")
