@@ -7,8 +7,7 @@ import pytest
 import torch
 from sklearn import metrics
 
-from conftest import DIGITS
-from experiments import config, learning_rate, training
+from experiments import config, training
 from experiments.composition import load as compose
 from experiments.data import load
 from experiments.data.batches import Batches
@@ -327,27 +326,3 @@ def test_compiled_it_learns_the_same_under_the_same_names():
         found.append(learner.model.state_dict())
     assert (learner.forward is learner.model) is False and found[0].keys() == found[1].keys()
     torch.testing.assert_close(found[1], found[0])
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_a_rate_that_was_found_learns_better_than_one_a_tenth_or_thirty_times_as_large(optimizer):
-    overrides = [*DIGITS, f"optimizer={optimizer}"]
-    found = learning_rate.find(compose(overrides), 1e-6, 10, 150)
-    assert len(found.rates) == len(found.losses) == len(found.smoothed) < 150  # it exploded
-    assert found.smoothed[0] == found.losses[0] and (np.diff(found.rates) > 0).all()
-    accuracies = []
-    for times in (1, 0.1, 30):
-        learner, splits = learner_of(*overrides, f"optimizer.lr={found.suggestion * times}")
-        batches = Batches(splits.train, 32, CPU, "shuffle"), Batches(splits.validation, 250, CPU)
-        try:
-            (epoch,) = training.train(learner, *batches, [1], Silent())
-            accuracies.append(epoch.validation.accuracy)
-        except training.Diverged:
-            accuracies.append(0)
-    assert accuracies[0] > max(accuracies[1:]) + 0.1
-
-
-def test_rates_that_are_all_too_large_are_said():
-    settings = compose([*DIGITS, *SMALL, "optimizer=sgd"])
-    with pytest.raises(config.UserError, match="no learning rate from 50 to 100 made the loss smaller"):
-        learning_rate.find(settings, 50, 100, 20)

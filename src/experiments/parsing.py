@@ -185,6 +185,8 @@ def _cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield f"augment.cutout={values[0]}: must be at most the {values[1]} pixels of a picture's side"
     if (values := get("optimizer.nesterov", "optimizer.momentum")) and values[0] and values[1] == 0:
         yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
+    if (values := get("schedule.warmup", "training.epochs")) and values[0] >= values[1]:
+        yield f"schedule.warmup={_show(values[0])}: must be below training.epochs={values[1]}"
     if "sweep.objectives" in valid and len(set(valid["sweep.objectives"])) < max(1, len(valid["sweep.objectives"])):
         yield f"sweep.objectives={list(valid['sweep.objectives'])}: must be one or several, none twice"
     if (values := get("sweep.objectives[0]")) and not values[0].startswith("val/"):
