@@ -71,16 +71,19 @@ def test_the_singular_values_of_an_update_are_about_one(shape, precision):
     assert torch.nn.functional.cosine_similarity(found, left @ right).min() > 0.9
 
 
-def test_a_step_of_muon():
+@pytest.mark.parametrize("unit_filters", [False, True])
+def test_a_step_of_muon(unit_filters):
     """Of a convolution, against the definition; where there are more rows than columns the step is longer."""
     weight = nn.Parameter(torch.randn(40, 4, 2, 2, generator=torch.Generator().manual_seed(1)))
-    settings = compose(["optimizer=muon", "optimizer.momentum=0.5"]).optimizer
+    settings = compose(["optimizer=muon", "optimizer.momentum=0.5", f"optimizer.unit_filters={unit_filters}"]).optimizer
     optimizer = Optimizer([Group([weight], settings, 0.1, 0.2, torch.float32)])
     momentum, expected = torch.zeros_like(weight), weight.detach().clone()
     for seed in range(3):
         weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
         momentum = 0.5 * momentum + weight.grad
         update = orthogonalized((weight.grad + 0.5 * momentum).view(40, 16)).view(weight.shape)
+        if unit_filters:
+            expected = expected / expected.flatten(1).norm(dim=1).square().mean().sqrt()
         expected = expected * (1 - 0.1 * 0.2) - 0.1 * (40 / 16) ** 0.5 * update
         optimizer.step()
     torch.testing.assert_close(weight.detach(), expected)

@@ -176,6 +176,7 @@ class SGD(Optimizer):
 class Muon(Optimizer):
     momentum: Annotated[float, Between(0, 0.999999)]
     nesterov: bool
+    unit_filters: bool
     rest_lr: Annotated[float, Between(0, 100, above=True)]  # of what Muon does not train
 
 

@@ -146,7 +146,8 @@ def _muon(group: Group, parameters: Tensors, gradients: Tensors, momenta: Tensor
     """Orthogonalised momentum (Jordan et al., 2024, kellerjordan.github.io/posts/muon), with decoupled weight decay.
 
     A convolution's weights are taken as a matrix (out, in * height * width). The update is the momentum with its
-    singular values made about 1, times sqrt(rows / columns) where that is larger than 1.
+    singular values made about 1, times sqrt(rows / columns) where that is larger than 1. Weights whose scale
+    a normalisation undoes would grow, and so learn ever more slowly: `unit_filters` keeps their size.
     """
     settings = group.settings
     assert isinstance(settings, config.Muon)
@@ -155,6 +156,8 @@ def _muon(group: Group, parameters: Tensors, gradients: Tensors, momenta: Tensor
         matrix = (gradient.add(momentum, alpha=settings.momentum) if settings.nesterov else momentum).flatten(1)
         update = orthogonalized(matrix.to(group.precision)).reshape(weight.shape).to(weight.dtype)
         scale = max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
+        if settings.unit_filters:
+            weight.mul_(len(weight) ** 0.5 / weight.norm())
         weight.mul_(1 - group.rate * group.weight_decay).add_(update, alpha=-group.rate * scale)
 
 

@@ -36,12 +36,15 @@ class Normalize(nn.Module):
         self.register_buffer("shift", (torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        floats = pixels.to(self.scale.dtype, memory_format=self.memory_format)
-        return floats * self.scale - self.shift
+        floats = torch.mul(pixels, self.scale).sub_(self.shift)  # before channels-last, with its inner loops of three
+        return floats.contiguous(memory_format=self.memory_format)
 
 
 class Classifier(nn.Module):
-    """Pictures (batch, 3, H, W), uint8, to logits (batch, classes): `normalize`, then `network`."""
+    """Pictures (batch, 3, H, W), uint8, to logits (batch, classes): `normalize`, then `network`.
+
+    Of a network that says, in `seen`, how many rows and columns it looks at, the others are cut off first.
+    """
 
     normalize: Normalize
 
@@ -50,7 +53,12 @@ class Classifier(nn.Module):
         self.normalize = normalize
         self.network = network
 
+        self.seen = getattr(network, "seen", None)
+
     def forward(self, pixels: Tensor) -> Tensor:
+        if self.seen:
+            height, width = self.seen
+            pixels = pixels[..., :height, :width]
         return self.network(self.normalize(pixels))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor, nn
+from torch import nn
 
 from experiments.config import feature_size
 
@@ -13,7 +13,7 @@ class CNN(nn.Sequential):
     """`blocks` times convolution, 2x2 max-pooling and ReLU; then a dense layer with ReLU, dropout, and the logits.
 
     Pooling stands before ReLU: the two commute exactly, and ReLU then has a quarter of the elements to do. Rows and
-    columns at the far edges that pooling would leave over are cut off before: of 32x32 by default 29x29 reach the end.
+    columns at the far edges that pooling leaves over need not be computed: of 32x32 by default 29x29 are `seen`.
     Weights are Glorot-uniform (Glorot and Bengio, 2010) and biases zero, as Keras has them.
     """
 
@@ -42,12 +42,7 @@ class CNN(nn.Sequential):
                 nn.init.xavier_uniform_(layer.weight)
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
-
         self.seen = [_seen(side, kernel_size, blocks) for side in sides]
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        height, width = self.seen
-        return super().forward(pictures[..., :height, :width])
 
 
 def _seen(feature_side: int, kernel_size: int, blocks: int) -> int:
