@@ -15,7 +15,7 @@ SHAPES = [
     (12_800, 512, 32),
     (12_800, 512, 512),
 ]  # the latter as convolutions have them
-SECONDS = 0.4  # a shape
+SECONDS = 0.2  # a shape
 PICTURES = 8  # counted with; a network may need more than one
 
 
