@@ -88,6 +88,9 @@ class Contest:
     def __init__(self, programs: Path, file: Path | None, pythons: Mapping[str, str]) -> None:
         self.programs, self.file, self.pythons = programs, file, pythons
         self.code = _code(programs)
+        self.folder = tempfile.TemporaryDirectory(
+            prefix="benchmark-"
+        )  # a contender's second process finds its store there
         self.kept: list[Results] = []
         if file is not None and file.exists():
             try:
@@ -159,8 +162,8 @@ class Contest:
 
     def _process(self, program: str, setting: Setting, python: str) -> tuple[dict[str, Any], int]:
         """What the program says in its last line, and the most bytes that it held."""
-        folder = Path(tempfile.gettempdir()) / f"benchmark-{os.getuid()}" / program.removesuffix(".py")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(self.folder.name) / program.removesuffix(".py")
+        folder.mkdir(exist_ok=True)
         asked = {**dataclasses.asdict(setting), "epochs": setting.epochs + 1, "folder": str(folder)}
         del asked["contenders"], asked["rounds"]
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
