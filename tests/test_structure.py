@@ -9,7 +9,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "src" / "experiments"
 ORDER = [
     ["config"],
-    ["command_line", "parsing", "provenance"],
+    ["command_line", "memory", "parsing", "provenance"],
     ["composition", "data", "devices", "models", "optimization", "schedules"],
     ["evaluation", "learning"],
     ["training"],

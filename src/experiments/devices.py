@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from experiments import memory
 from experiments.config import Config, UserError
 
 
@@ -28,6 +29,8 @@ def choose(config: Config) -> torch.device:
     if kind == "cuda":  # set either way, because convolutions are in TF32 unless they are told otherwise
         exact = "tf32" if config.precision == "tf32" else "ieee"
         torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = exact
+    if kind == "cpu":
+        memory.keep_blocks()
     _set_threads(config.threads)
     return torch.device(kind)
 

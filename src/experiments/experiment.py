@@ -95,6 +95,7 @@ def run(
 
         train_batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)
         validation_batches = Batches(splits.validation, evaluation.batch_size(splits.image_shape), device)
+        terminal.show_streaming(train_batches)
         with terminal.EpochLog(config.training.epochs, len(splits.train)) as log:
             for epoch in training.train(learner, train_batches, validation_batches, epochs, log):
                 tracker.log(epoch.epoch, epoch.metrics)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from experiments.config import Config
 from experiments.data import Splits
+from experiments.data.batches import AHEAD, Batches
 from experiments.evaluation import Evaluation
 from experiments.models import Classifier, layers
 from experiments.training import EpochResult
@@ -81,6 +82,15 @@ def show_network(model: Classifier, image_shape: tuple[int, int, int]) -> None:
     console.print(table)
     total = sum(parameter.numel() for parameter in model.parameters())
     console.print(f"[bold]{total:,} parameters[/bold]\n")
+
+
+def show_streaming(batches: Batches) -> None:
+    """A line where the pictures are too large to be kept in memory, or on the card."""
+    if batches.streamed:
+        size = f"{batches.images.nbytes / 1e9:.1f} GB"
+        console.print(
+            f"[bold]data[/bold]       {size} to train on, streamed from disk, {AHEAD} or more batches ahead\n"
+        )
 
 
 class EpochLog:

@@ -1,14 +1,21 @@
-"""Batches of uint8 images: gathered from where they lie on a CPU, and on any other device from a copy of all on it."""
+"""Batches of uint8 images: gathered from where they lie on a CPU, and on any other device from a copy of all on it.
+
+What is too large for that is streamed: a thread reads ahead from the file, while the batches before are trained on.
+"""
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from experiments.data.images import Images
+
+AHEAD = 3  # pieces, each one batch or some: enough to hide a slow read now and then
 
 
 class Batch(NamedTuple):
@@ -25,6 +32,10 @@ class Batches:
     The order is that of `images` (`as_is`), a new one every pass (`shuffle`), or a new draw every pass, with
     repetition, in which every class comes alike often (`balanced`). Draws come from torch's global random numbers of
     the CPU, so that they are the same on every device.
+
+    Attributes:
+        streamed: a thread reads the batches ahead of time; by itself, where the pictures do not fit. The same
+            batches come in the same order either way.
     """
 
     def __init__(
@@ -33,26 +44,50 @@ class Batches:
         batch_size: int,
         device: torch.device,
         order: Literal["as_is", "shuffle", "balanced"] = "as_is",
+        streamed: bool | None = None,
     ) -> None:
         self.images = images
         self.batch_size = batch_size
         self.device = device
         self.order = order
+        self.streamed = _too_large(images, device) if streamed is None else streamed
         self.labels = torch.tensor(images.labels, device=device)
-        self._pixels = None if device.type == "cpu" else torch.from_numpy(images.pixels).to(device)
+        self._pixels = None if device.type == "cpu" or self.streamed else _copied(images, device)
 
     def __len__(self) -> int:
         """Batches a pass."""
         return -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for rows in self._rows().to(self.device).split(self.batch_size):
-            pixels = self._gathered(rows) if self._pixels is None else self._pixels[rows]
-            yield Batch(pixels, self.labels[rows], rows)
+        together = (
+            max(1, self.images.piece // self.batch_size) * self.batch_size
+        )  # one gather for several small batches
+        pieces = self._rows().split(together)
+        for rows, pixels in zip(pieces, self._read_ahead(pieces) if self.streamed else map(self._gathered, pieces)):
+            here = rows.to(self.device)
+            parts = (pixels.to(self.device, non_blocking=True), self.labels[here], here)
+            yield from map(Batch, *(part.split(self.batch_size) for part in parts))
 
     def _gathered(self, rows: Tensor) -> Tensor:
-        """A batch straight from the source, which may be a mapped file: beside it there is never a copy of a split."""
-        return torch.from_numpy(self.images.source.take(self.images.rows[rows.numpy()], axis=0))
+        """Straight from the source, which may be a mapped file: beside it there is never a copy of a split."""
+        if self._pixels is not None:
+            return self._pixels[rows.to(self.device)]
+        pixels = torch.from_numpy(self.images.gathered(self.images.rows[rows.numpy()]))
+        return pixels.pin_memory() if self.device.type == "cuda" else pixels  # from there the card copies by itself
+
+    def _read_ahead(self, pieces: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        """What `_gathered` gives of each piece, in order; the thread ends with the iterator, however that ends."""
+        waiting: collections.deque[Future[Tensor]] = collections.deque()
+        pool = ThreadPoolExecutor(1, "batches")
+        try:
+            for rows in pieces:
+                waiting.append(pool.submit(self._gathered, rows))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _rows(self) -> Tensor:
         if self.order == "as_is":
@@ -61,3 +96,21 @@ class Batches:
             return torch.randperm(len(self.images))
         chances = torch.from_numpy(self.images.balancing_weights[self.images.labels])
         return torch.multinomial(chances, len(self.images), replacement=True)
+
+
+def _too_large(images: Images, device: torch.device) -> bool:
+    """For memory, or for the card, which has to hold the network and all that it computes as well."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return images.nbytes > 0.6 * free
+    return images.streamed
+
+
+def _copied(images: Images, device: torch.device) -> Tensor:
+    """All pixels on the device, copied piece by piece: in the computer's own memory there is never all of it."""
+    pixels = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    start = 0
+    for piece in images.pieces():
+        pixels[start : start + len(piece)] = torch.from_numpy(piece)
+        start += len(piece)
+    return pixels

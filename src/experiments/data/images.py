@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments import memory
+
 PIECE = 1 << 20  # bytes: a piece that is gathered stays in a core's cache until it is used
+LARGE = 1 << 30  # bytes, or an eighth of the memory that there is: pictures beyond that are read from their file
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,14 @@ class Images:
         return (len(self), *self.source.shape[1:])
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels."""
+        return len(self) * self.source[:1].nbytes
+
+    @property
     def pixels(self) -> np.ndarray:
         """uint8, shape (N, 3, H, W): a copy, made anew each time; for a few pictures, `images[rows].pixels`."""
-        return self.source.take(self.rows, axis=0)
+        return self.gathered(self.rows)
 
     def picture(self, row: int) -> np.ndarray:
         """One of these pictures, uint8 (3, H, W)."""
@@ -62,9 +72,38 @@ class Images:
 
     def pieces(self) -> Iterator[np.ndarray]:
         """All pixels, some pictures after others: never a copy of all."""
-        count = max(1, PIECE // max(self.source[:1].nbytes, 1))
-        for start in range(0, len(self), count):
-            yield self.source.take(self.rows[start : start + count], axis=0)
+        for start in range(0, len(self), self.piece):
+            yield self.gathered(self.rows[start : start + self.piece])
+
+    @property
+    def piece(self) -> int:
+        """Pictures a piece."""
+        return max(1, PIECE // max(self.source[:1].nbytes, 1))
+
+    def gathered(self, places: np.ndarray) -> np.ndarray:
+        """Pixels of the pictures at these places of `source`, uint8 (len(places), 3, H, W).
+
+        Of a large file nothing stays mapped: a page that was touched would count as memory of this process.
+        """
+        pixels = self.source.take(places, axis=0)
+        if self.streamed:
+            assert self._file is not None
+            with contextlib.suppress(AttributeError):  # Windows has no madvise
+                self._file.madvise(mmap.MADV_DONTNEED)  # the system's own cache keeps it
+        return pixels
+
+    @functools.cached_property
+    def streamed(self) -> bool:
+        """The source is a file that is too large to be kept in memory."""
+        return self._file is not None and self.source.nbytes > min(LARGE, memory.limit() // 8)
+
+    @functools.cached_property
+    def _file(self) -> mmap.mmap | None:
+        """The mapped file behind the source."""
+        base: object = self.source
+        while isinstance(base, np.ndarray | memoryview):
+            base = base.obj if isinstance(base, memoryview) else base.base
+        return base if isinstance(base, mmap.mmap) else None
 
     @property
     def class_counts(self) -> np.ndarray:
