@@ -286,6 +286,26 @@ def test_with_both_on_a_coin_says_whether_a_picture_is_blended_or_cut():
     assert 0.45 < (drawn.share > 0).float().mean() < 0.55
 
 
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_cutmix_boxes_are_as_large_as_the_papers(alpha):
+    """Against one that is drawn at a time, as the paper's appendix says it."""
+    rng = np.random.default_rng(0)
+    areas = []
+    for _ in range(20_000):
+        cut = np.sqrt(1 - rng.beta(alpha, alpha))
+        pixels = 1
+        for size in (16, 12):
+            length, middle = int(size * cut), rng.integers(size)
+            start = middle - length // 2
+            pixels *= min(start + length, size) - max(start, 0)
+        areas.append(pixels)
+    torch.manual_seed(0)
+    found = mixing.draw_mix(0, alpha, torch.Size((20_000, 3, 16, 12)), CPU).box.sum((1, 2, 3))
+    at = (0.25, 0.5, 0.75, 0.9)
+    assert np.quantile(found, at) == pytest.approx(np.quantile(areas, at), abs=6)
+    assert found.double().mean() == pytest.approx(np.mean(areas), abs=1.5)
+
+
 @pytest.mark.parametrize("chosen", [STANDARD, ALL], ids=["standard", "all"])
 def test_nothing_waits_for_the_device(chosen):
     """On the meta device there are no values: what depends on one on the way, and would make a GPU wait, fails."""
@@ -310,6 +330,8 @@ def test_examples_are_the_pictures_before_and_after_and_leave_the_random_state()
     assert all((found[draw] != found[draw - 1]).any(axis=(1, 2, 3)).all() for draw in (1, 2, 3))
     torch.manual_seed(5)
     assert np.array_equal(examples(ALL, images, count=5), found)
+    flips = examples(settings(flip="alternating"), images)
+    assert np.array_equal(flips[1], flips[2][..., ::-1]) and np.array_equal(flips[1], flips[3])
     assert examples(ALL, images[:2]).shape[1] == 2
 
 
