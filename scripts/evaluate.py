@@ -23,7 +23,7 @@ def main() -> None:
 
     trained = runs.load(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
     found = retesting.retest(trained, arguments.data, arguments.overrides, arguments.split)
-    terminal.show_results(found.metrics, "")
+    terminal.show_results(found.metrics, trained.config.evaluation.note, "")
     terminal.show_test(found.test, found.classes)
     terminal.show_next(found.name, found.run_id, found.hint, usable=False)
 

@@ -68,6 +68,8 @@ def test_every_preset_composes(preset):
         ("resume=perhaps", "resume=perhaps: must be true or false"),
         ("device=gpu", "device=gpu: must be one of auto, cpu, cuda, mps"),
         ("model.kernel_size=11", "the largest that fits is 10"),
+        ("schedule.warmup=25", "schedule.warmup=25.0: must be below training.epochs=25"),
+        ("precision=tf16", "precision=tf16: must be one of fp32, tf32, bf16"),
         ("model.blocks=6", "model.blocks=6: too many for a picture of 32x32; must be at most 5"),
         ("data.validation_size=50000", "must be at most 49999; cifar10 has 50,000 training images"),
         ("data.image_size=64", "must be 32 for cifar10"),
@@ -142,7 +144,7 @@ def test_help_names_every_key_and_group(tmp_path):
     keys = [f"{section}.{key}" for section, value in config.items() if isinstance(value, dict) for key in value]
     keys += [key for key, value in config.items() if not isinstance(value, dict)]
     rare = {"data.name", "data.urls", "data.sha256", "model._target_", "tracking.artifacts", "optimizer.name"}
-    rare |= {"optimizer.beta1", "optimizer.beta2", "optimizer.epsilon"}
+    rare |= {"optimizer.beta1", "optimizer.beta2", "optimizer.epsilon", "schedule.name"}
     documented = shown.split("== Configuration as")[0]
     missing = [key for key in set(keys) - rare if key not in documented and key != "data.std"]
     assert not missing

@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from experiments import exporting, models
 from experiments.composition import load
 from experiments.config import Adam, Model, UserError
-from experiments.training import make_optimizer
+from experiments.optimization import make_optimizer
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
 
@@ -79,7 +79,7 @@ def test_forward_gradient_and_adam_step_against_numpy():
     assert abs(loss.item() - expected_loss) < 1e-6
 
     loss.backward()
-    settings = Adam(name="adam", lr=0.01, weight_decay=0.0, beta1=0.9, beta2=0.999, epsilon=1e-7)
+    settings = Adam(name="adam", lr=0.01, weight_decay=0.0, weight_decay_on="all", beta1=0.9, beta2=0.999, epsilon=1e-7)
     make_optimizer(model, settings).step()
     for name, parameter in model.network.named_parameters():
         for cell in rng.choice(weights[name].size, size=min(6, weights[name].size), replace=False):

@@ -82,6 +82,14 @@ def test_the_best_is_first_and_what_has_no_rank_is_last():
     assert rows["reason"].tolist()[-1] == "it broke"
 
 
+def test_how_predictions_were_made_is_said():
+    def said(*ways):
+        return compared([point(0.9, **{"evaluation.tta": way}) for way in ways]).statement
+
+    assert said("flip", "flip").endswith("Every prediction is the mean over 2 views of its picture.")
+    assert "views" not in said("none") + said("flip", "none")
+
+
 def test_low_is_better_of_what_costs():
     points = [point(0.5, a=1, seconds=9), point(0.5, a=2, seconds=3), point(0.5, a=3, seconds=float("inf"))]
     assert ranking.table(points, ["seconds"])["a"].tolist() == ["2", "1", "3"]

@@ -15,7 +15,35 @@ from experiments.composition import load as compose
 from experiments.experiment import run
 
 RUN = [*DIGITS, "training.epochs=6", "early_stopping.patience=4", "model.filters=8", "model.dropout=0.2"]
+WEIGHTS = ("best", "model", "average")
 KILLS = int(os.environ.get("KILLS", "4"))
+
+
+# All that has a state of its own, or depends on the step: none of it may begin anew.
+STATEFUL = [
+    *("model.filters=8", "model.dropout=0.2", "optimizer=muon", "schedule=onecycle", "training.ema=0.9"),
+    *("training.label_smoothing=0.1", "training.gradient_clip=1", "evaluation.tta=flip", "training.epochs=4"),
+]
+
+
+def test_given_up_half_way_everything_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Given up, as a killed run is, after its checkpoint; and read anew from the file."""
+    outcomes = []
+    for name, moments in (("whole", [9]), ("cut", [1, 3, 9])):
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        for last in moments:
+            settings = compose([*DIGITS, "tracking=none", "early_stopping.patience=null", *STATEFUL])
+            result = run(settings, hopeless=lambda epoch, _, last=last: epoch == last)
+        assert not result.pruned and len(result.history) == 4
+        (saved,) = folder.glob("outputs/runs/*/checkpoint.pt")
+        content = torch.load(saved, weights_only=True)
+        weights = {kind: {key: value.numpy().tobytes() for key, value in content[kind].items()} for kind in WEIGHTS}
+        losses = [[epoch[key] for key in ("train/loss", "val/loss", "learning_rate")] for epoch in result.history]
+        outcomes.append((weights, losses, result.metrics["test/loss"]))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0]["average"] != outcomes[0][0]["model"]
 
 
 def work(folder):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ import yaml
 from PIL import Image
 
 from conftest import DIGITS, train_py
-from experiments import checkpoint, identity
+from experiments import checkpoint, identity, notebook, retesting, runs
 from experiments.composition import load as compose
 from experiments.config import UserError
 from experiments.data import load
@@ -155,6 +156,38 @@ def test_a_missing_device_is_said(here):
     assert list(here.iterdir()) == []
 
 
+def test_tf32_where_there_is_none_is_said(here):
+    with pytest.raises(UserError, match="precision=tf32: only CUDA has it, and this is device=cpu"):
+        run(compose([*DIGITS, "device=cpu", "precision=tf32"]))
+    assert not list(here.iterdir())
+
+
+def test_how_predictions_were_made_stands_beside_every_number(here, capsys):
+    """Of a run, told once more, retested, and used: all answers are means over the same views."""
+    overrides = [*DIGITS, "training.epochs=1", "model.filters=4", "evaluation.tta=flip"]
+    result = run(compose(overrides))
+    first = capsys.readouterr().out
+    run(compose(overrides))
+    for printed in (first, capsys.readouterr().out):
+        assert re.search(r"test/accuracy +0\.\d+ +mean over 2 views\n", printed)
+    (page,) = here.glob("mlruns/digits/*/artifacts/report.html")
+    text = page.read_text(encoding="utf-8")
+    assert "% (mean over 2 views)</title>" in text and "test accuracy, mean over 2 views; 95 %" in text
+    assert "Every prediction is the mean over 2 views of its picture (evaluation.tta=flip)" in text
+    trained = runs.load(result.run_id)
+    test = trained.splits().test
+    right = trained.probabilities(test.pixels).argmax(axis=1) == test.labels
+    assert right.mean() == pytest.approx(result.metrics["test/accuracy"])
+    with torch.inference_mode():
+        plain = trained.model(torch.from_numpy(test.pixels))
+        mirrored = trained.model(torch.from_numpy(test.pixels).flip(3))
+    torch.testing.assert_close(trained.logits(test.pixels), (plain + mirrored) / 2)
+    assert retesting.retest(trained, None, [], None).metrics["test/loss"] == pytest.approx(result.metrics["test/loss"])
+    pages = [found for found in here.glob("mlruns/digits/*/artifacts/report.html") if found != page]
+    assert "mean over 2 views" in pages[0].read_text(encoding="utf-8")
+    assert "(mean over 2 views)" in repr(notebook.Result(trained))
+
+
 def test_a_server_that_does_not_answer_is_said(here):
     with pytest.raises(UserError, match="no MLflow server answers"):
         run(compose([*DIGITS, "tracking.uri=http://127.0.0.1:9"]))
@@ -183,6 +216,8 @@ def test_the_fingerprint_is_what_determines_the_numbers(here):
         "training.epochs=1",
         "data.mean=[1,0,0]",
         "precision=bf16",
+        "evaluation.tta=flip",
+        "schedule=cosine",
     )
     assert len({of(), of(digest="other"), *(of(change) for change in changes)}) == len(changes) + 2
 

@@ -10,17 +10,17 @@ PACKAGE = ROOT / "src" / "experiments"
 ORDER = [
     ["config"],
     ["command_line", "memory", "parsing", "provenance"],
-    ["composition", "data", "models"],
-    ["evaluation"],
+    ["composition", "data", "devices", "models", "optimization", "schedules"],
+    ["evaluation", "learning"],
     ["training"],
-    ["checkpoint"],
+    ["checkpoint", "learning_rate"],
     ["identity", "figures", "terminal", "serving", "store"],
     ["exporting", "runs"],
     ["report", "tracking"],
     ["prediction", "explanation", "exploration", "retesting"],
     ["experiment"],
     ["sweep"],
-    ["notebook"],
+    ["notebook", "benchmark"],
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 FILES = sorted(file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py")

@@ -1,5 +1,7 @@
 """The loop and the sums: early stopping, guards, exactness, determinism."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from experiments.composition import load as compose
 from experiments.data import load
 from experiments.data.batches import Batches
 from experiments.data.images import Images
-from experiments.evaluation import Evaluation, evaluate
+from experiments.evaluation import Evaluation, evaluate, predict, views
+from experiments.learning import Learner, cross_entropy, untrained
 from experiments.models import build
 
 CPU = torch.device("cpu")
@@ -33,10 +36,9 @@ def fresh(settings, splits, seed=1):
 
 
 def epochs(settings, splits, count, seed=1):
-    model = fresh(settings, splits, seed)
-    optimizer = training.make_optimizer(model, settings.optimizer)
-    batches = Batches(splits.train, 32, CPU, "shuffle"), Batches(splits.validation, 250, CPU)
-    return model, training.train(model, optimizer, *batches, range(1, count + 1), FP32, Silent())
+    learner = Learner.of(settings, fresh(settings, splits, seed), splits.train, CPU)
+    batches = Batches(splits.train, 32, CPU, settings.training.sampler), Batches(splits.validation, 250, CPU)
+    return learner.evaluated, training.train(learner, *batches, range(1, count + 1), Silent())
 
 
 def test_the_same_seed_gives_the_same_bits():
@@ -129,7 +131,7 @@ def test_early_stopping(values, options, expected):
     assert stop_after(values, **options) == expected
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
 def test_every_optimizer_learns(optimizer):
     settings, splits = digits(f"optimizer={optimizer}")
     _, run = epochs(settings, splits, 2)
@@ -154,7 +156,7 @@ def test_balanced_weights_are_scikit_learns():
 def test_the_balanced_sampler_draws_every_class_alike_often():
     torch.manual_seed(0)
     batches = Batches(imbalanced(), 50, CPU, "balanced")
-    drawn = torch.cat([labels for _ in range(50) for _, labels in batches])
+    drawn = torch.cat([labels for _ in range(50) for _, labels, _ in batches])
     assert len(drawn) == 50 * 99 and 0.47 < (drawn == 0).float().mean() < 0.53
 
 
@@ -162,16 +164,165 @@ def test_the_balanced_sampler_draws_every_class_alike_often():
 def test_balancing_finds_more_of_a_rare_class(override):
     """A tenth of the eights: without balancing fewer of those in the test set are found."""
     recalls = []
-    settings, splits = digits()
+    _, splits = digits()
     keep = np.flatnonzero((splits.train.labels != 8) | (np.arange(len(splits.train)) % 20 == 0))
+    splits = dataclasses.replace(splits, train=splits.train[keep])
     for options in ([], [override]):
-        torch.manual_seed(1)
-        settings = compose(["data=digits", *options])
-        model = fresh(settings, splits)
-        train = splits.train[keep]
-        weights = torch.tensor(train.balancing_weights, dtype=torch.float32) if "weights" in str(options) else None
-        batches = Batches(train, 32, CPU, settings.training.sampler), Batches(splits.validation, 250, CPU)
-        optimizer = training.make_optimizer(model, settings.optimizer)
-        list(training.train(model, optimizer, *batches, range(1, 4), FP32, Silent(), weights))
+        model, run = epochs(compose(["data=digits", *options]), splits, 3)
+        list(run)
         recalls.append(evaluate(model, Batches(splits.test, 250, CPU), FP32).recall[8])
     assert recalls[1] > recalls[0] + 0.1
+
+
+def test_a_mixture_of_one_class_is_that_class():
+    """Soft targets weigh and smooth as labels do; without weights the loss is torch's."""
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(9, 4, generator=generator), torch.randint(0, 4, (9,), generator=generator)
+    mixed = torch.softmax(torch.randn(9, 4, generator=generator), dim=1)
+    certain = torch.nn.functional.one_hot(labels, 4).float()
+    weights = torch.tensor([0.5, 1.0, 3.0, 0.1])
+    for weighing in (None, weights):
+        for smoothing in (0.0, 0.2):
+            expected = torch.nn.functional.cross_entropy(logits, labels, weighing, label_smoothing=smoothing)
+            torch.testing.assert_close(cross_entropy(logits, labels, weighing, smoothing), expected)
+            torch.testing.assert_close(cross_entropy(logits, certain, weighing, smoothing), expected)
+    likely = logits.log_softmax(dim=1)
+    expected = -(mixed * weights * likely).sum() / (mixed * weights).sum()
+    torch.testing.assert_close(cross_entropy(logits, mixed, weights, 0.0), expected)
+
+
+SMALL = ("model.filters=4", "model.dense_width=16")
+
+
+def learner_of(*overrides):
+    settings, splits = digits(*overrides)
+    return Learner.of(settings, untrained(settings, splits), splits.train, CPU), splits
+
+
+def test_a_gradient_is_no_longer_than_it_may_be():
+    """The first step of plain SGD is the gradient."""
+    steps = []
+    for clip in ("null", "0.01"):
+        plain = ("optimizer=sgd", "optimizer.lr=1", "optimizer.momentum=0", "optimizer.nesterov=false")
+        learner, splits = learner_of(*SMALL, *plain, "optimizer.weight_decay=0", f"training.gradient_clip={clip}")
+        before = torch.cat([parameter.detach().flatten().clone() for parameter in learner.model.parameters()])
+        learner.step(next(iter(Batches(splits.train, 32, CPU))), 1)
+        steps.append(torch.cat([parameter.detach().flatten() for parameter in learner.model.parameters()]) - before)
+    assert steps[0].norm() > 0.1
+    torch.testing.assert_close(steps[1].norm(), torch.tensor(0.01), rtol=1e-3, atol=0)
+    torch.testing.assert_close(steps[1] / 0.01, steps[0] / steps[0].norm(), rtol=1e-2, atol=1e-4)
+
+
+class Normed(torch.nn.Module):
+    """With a frozen layer, a running mean, and a whole number in a buffer."""
+
+    def __init__(self, image_shape, classes):
+        super().__init__()
+        self.eyes = torch.nn.Conv2d(3, 4, 8, stride=8).requires_grad_(False)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.head = torch.nn.Linear(64, classes)
+
+    def forward(self, pictures):
+        return self.head(self.norm(self.eyes(pictures)).flatten(1))
+
+    def initialize(self, pictures):
+        self.eyes.weight.zero_()
+        self.eyes.bias.copy_(pictures.mean() + torch.tensor([len(pictures), pictures.min(), pictures.max(), 0]))
+
+
+NORMED = [
+    "model._target_=test_training.Normed",
+    *(f"~model.{key}" for key in ("filters", "kernel_size", "dense_width", "blocks", "dropout")),
+]
+
+
+def test_averaged_weights():
+    """Against the sum by hand, from the weights after every step; they are what is validated."""
+    learner, splits = learner_of(*NORMED, "training.ema=0.55")
+    expected = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
+    seen = []
+
+    class Watching:
+        def step(self, _, step, *others):
+            share = 1 - min(0.55, step / (9 + step))
+            for name, tensor in learner.model.state_dict().items():
+                old = expected[name]
+                expected[name] = old + share * (tensor - old) if old.is_floating_point() else tensor.clone()
+            seen.append(step)
+
+    batches = Batches(splits.train, 100, CPU, "shuffle"), Batches(splits.validation, 250, CPU)
+    (epoch,) = training.train(learner, *batches, [1], Watching())
+    found = learner.evaluated.state_dict()
+    assert len(seen) == 12 and found["network.norm.num_batches_tracked"] == 12
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor)
+    assert not torch.equal(found["network.head.weight"], learner.model.state_dict()["network.head.weight"])
+    assert epoch.validation.loss == evaluate(learner.evaluated, batches[1], FP32).loss
+    assert epoch.validation.loss != evaluate(learner.model, batches[1], FP32).loss
+
+
+def test_a_network_may_look_at_training_pictures_before_it_starts():
+    settings, splits = digits(*NORMED, "data.mean=[0.5,0.5,0.5]")
+    bias = untrained(settings, splits).network.eyes.bias
+    rest = bias - bias[3]
+    assert rest[:3].tolist() == pytest.approx([1200, -0.5, 0.5], abs=1e-3)
+    assert torch.equal(untrained(settings, splits).network.eyes.bias, bias)
+    assert not torch.equal(fresh(settings, splits).network.eyes.bias, bias)
+
+
+def test_the_learning_rate_follows_the_schedule_across_epochs():
+    settings, splits = digits("schedule=linear", "training.epochs=3", "optimizer.lr=0.01", "optimizer=sgd")
+    learner = Learner.of(settings, untrained(settings, splits), splits.train[np.arange(100)], CPU)
+    rates = []
+
+    class Watching:
+        def step(self, *_):
+            rates.append(learner.optimizer.groups[0].rate)
+
+    batches = Batches(splits.train[np.arange(100)], 30, CPU), Batches(splits.validation, 250, CPU)
+    ends = [epoch.learning_rate for epoch in training.train(learner, *batches, range(2, 4), Watching())]
+    assert rates == pytest.approx([0.01 * (1 - step / 11) for step in range(4, 12)])
+    assert ends == [rates[3], rates[7]] and ends[1] == 0
+
+
+def test_views_of_a_picture():
+    pixels = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 4, 4)
+    assert [(share, view is pixels) for share, view in views(pixels, "none")] == [(1, True)]
+    (first, plain), (second, mirrored) = views(pixels, "flip")
+    assert (first, second) == (0.5, 0.5) and torch.equal(plain, pixels) and torch.equal(mirrored, pixels.flip(3))
+    seen = views(pixels, "flip_shift")
+    padded = torch.nn.functional.pad(pixels, (1, 1, 1, 1), mode="reflect")
+    upright = [pixels, padded[:, :, 2:, 2:], padded[:, :, :4, :4]]
+    assert [share for share, _ in seen] == [0.25, 0.25, 0.125, 0.125, 0.125, 0.125]
+    for place, expected in enumerate(upright):
+        assert torch.equal(seen[2 * place][1], expected) and torch.equal(seen[2 * place + 1][1], expected.flip(3))
+
+
+@pytest.mark.parametrize(("tta", "count"), [("none", 1), ("flip", 2), ("flip_shift", 6)])
+def test_logits_are_means_over_views(tta, count):
+    learner, splits = learner_of(*SMALL, f"evaluation.tta={tta}")
+    images = splits.validation[np.arange(60)]
+    found = predict(learner.model, Batches(images, 25, CPU), FP32, tta)
+    seen = views(torch.from_numpy(images.pixels), tta)
+    with torch.inference_mode():
+        expected = sum(share * learner.model(view) for share, view in seen)
+    assert len(seen) == count and learner.settings.evaluation.note == (f"mean over {count} views" if count > 1 else "")
+    torch.testing.assert_close(found, expected)
+    alone = predict(learner.model, Batches(images[np.array([7])], 25, CPU), FP32, tta)
+    assert torch.equal(alone[0], found[7])
+
+
+class Flat(torch.nn.Sequential):
+    def __init__(self, image_shape, classes):
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, classes))
+
+
+def test_compiled_it_learns_the_same_under_the_same_names():
+    found = []
+    for compiled in ("false", "true"):
+        flat = [text.replace("Normed", "Flat") for text in NORMED]
+        learner, splits = learner_of(*flat, "optimizer=sgd", f"training.compile={compiled}")
+        learner.step(next(iter(Batches(splits.train, 50, CPU))), 1)
+        found.append(learner.model.state_dict())
+    assert (learner.forward is learner.model) is False and found[0].keys() == found[1].keys()
+    torch.testing.assert_close(found[1], found[0])

@@ -15,9 +15,10 @@ from torch import Tensor
 from experiments import models
 from experiments.config import Config, Model
 from experiments.data import Splits
-from experiments.training import EarlyStopping, EpochResult, make_optimizer
+from experiments.learning import Learner
+from experiments.training import EarlyStopping, EpochResult
 
-FORMAT = 1
+FORMAT = 2
 log = logging.getLogger(__name__)
 
 
@@ -26,20 +27,20 @@ class State:
     """Everything that training changes.
 
     Attributes:
+        learner: with the model, its optimizer, and the average of its weights where there is one.
         history: the metrics of each epoch so far.
         best: the weights of the best epoch, on the CPU; None where the last ones are to be kept.
     """
 
-    model: models.Classifier
-    optimizer: torch.optim.Optimizer
+    learner: Learner
     stopping: EarlyStopping
     history: list[dict[str, float]]
     best: dict[str, Tensor] | None
 
     @classmethod
-    def fresh(cls, model: models.Classifier, config: Config) -> State:
-        """The state before the first epoch. Making the first optimizer costs 2 s of torch's imports."""
-        return cls(model, make_optimizer(model, config.optimizer), EarlyStopping(config.early_stopping), [], None)
+    def fresh(cls, learner: Learner) -> State:
+        """The state before the first epoch."""
+        return cls(learner, EarlyStopping(learner.settings.early_stopping), [], None)
 
     def remaining(self, epochs: int) -> range:
         """The epochs still to do of so many; none after an early stop."""
@@ -50,26 +51,30 @@ class State:
         self.history.append(epoch.metrics)
         stop = self.stopping.update(epoch.epoch, epoch.metrics)
         if self.stopping.settings.restore_best and self.stopping.best_epoch == epoch.epoch:
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+            weights = self.learner.evaluated.state_dict()
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
         return stop
 
     def final_model(self) -> models.Classifier:
         """The model with the weights to keep, in evaluation mode."""
+        model = self.learner.evaluated
         if self.best is not None:
-            self.model.load_state_dict(self.best)
-        return self.model.eval()
+            model.load_state_dict(self.best)
+        return model.eval()
 
     def save(self, path: Path, run_id: str, config: Config, splits: Splits) -> None:
         """Write all of it, so that `path` holds either this state or the one before, whenever the power goes."""
+        learner = self.learner
         content = {
             "format": FORMAT,
             "run_id": run_id,
             "config": config.to_dict(),
             "classes": list(splits.classes),
             "image_shape": list(splits.image_shape),
-            "model": self.model.state_dict(),
+            "model": learner.model.state_dict(),
+            "average": learner.average.model.state_dict() if learner.average else None,
             "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": learner.optimizer.state_dict(),
             "stopping": self.stopping.state_dict(),
             "history": self.history,
             "random": {
@@ -89,8 +94,10 @@ class State:
         content = _load(path)
         if content is None or content["run_id"] != run_id:
             return False
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        self.learner.model.load_state_dict(content["model"])
+        if self.learner.average:
+            self.learner.average.model.load_state_dict(content["average"])
+        self.learner.optimizer.load_state_dict(content["optimizer"])
         self.stopping.load_state_dict(content["stopping"])
         self.history, self.best = content["history"], content["best"]
         torch.set_rng_state(content["random"]["cpu"])
@@ -124,5 +131,5 @@ def load_model(path: Path) -> tuple[models.Classifier, tuple[str, ...]]:
     network = Model(settings.pop("_target_"), settings)
     classes = tuple(content["classes"])
     model = models.build(network, len(classes), tuple(content["image_shape"]), data["mean"], data["std"])
-    model.load_state_dict(content["best"] or content["model"])
+    model.load_state_dict(content["best"] or content["average"] or content["model"])
     return model.eval(), classes

@@ -90,17 +90,22 @@ class Augment:
     """Random changes of training pictures, drawn for each picture anew; a value of 0 (or none) leaves one out."""
 
     flip: Literal["none", "random", "alternating"]
-    translate: Annotated[int, Between(0, 512)]
-    rotate: Annotated[float, Between(0, 180)]
+    translate: Annotated[int, Between(0, 512)]  # pixels
+    rotate: Annotated[float, Between(0, 180)]  # degrees
     scale: Annotated[float, Between(0, 0.9)]
     crop: Annotated[float, Between(0, 0.95)]
     brightness: Annotated[float, Between(0, 1)]
     contrast: Annotated[float, Between(0, 1)]
     saturation: Annotated[float, Between(0, 1)]
     hue: Annotated[float, Between(0, 0.5)]
-    cutout: Annotated[int, Between(0, 1024)]
+    cutout: Annotated[int, Between(0, 1024)]  # pixels
     mixup: Annotated[float, Between(0, 100)]
     cutmix: Annotated[float, Between(0, 100)]
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is switched on."""
+        return any(value not in ("none", 0) for value in vars(self).values())
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,6 @@ class FastNet:
     residual: bool
     patch: Annotated[int, Between(2, 8)]
     stride: Annotated[int, Between(1, 8)]
-    scale: Positive
 
 
 MODELS: dict[str, type] = {  # any other target: its YAML file gives keys and types
@@ -172,6 +176,7 @@ class SGD(Optimizer):
 class Muon(Optimizer):
     momentum: Annotated[float, Between(0, 0.999999)]
     nesterov: bool
+    unit_filters: bool
     rest_lr: Annotated[float, Between(0, 100, above=True)]  # of what Muon does not train
 
 
@@ -245,9 +250,17 @@ class EarlyStopping:
         return 1 if self.monitor.endswith("accuracy") else -1
 
 
+VIEWS = {"none": 1, "flip": 2, "flip_shift": 6}  # of one picture, over which its prediction is the mean
+
+
 @dataclass(frozen=True)
 class Evaluation:
     tta: Literal["none", "flip", "flip_shift"]
+
+    @property
+    def note(self) -> str:
+        """What has to stand beside every number that was measured so; nothing of plain predictions."""
+        return f"mean over {VIEWS[self.tta]} views" if VIEWS[self.tta] > 1 else ""
 
 
 @dataclass(frozen=True)
@@ -272,7 +285,7 @@ class Config:
     seed: Annotated[int, Between(0, 2**32 - 1)]
     device: Literal["auto", "cpu", "cuda", "mps"]
     threads: Annotated[int, Between(1, 1024)] | None
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "tf32", "bf16"]
     resume: bool
     outputs: str
     evaluate_test: bool | None

@@ -80,28 +80,55 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, batches: Batches, autocast: torch.autocast) -> Tensor:
+def predict(model: nn.Module, batches: Batches, autocast: torch.autocast, tta: str = "none") -> Tensor:
     """Logits of every image, float32 (N, classes), in evaluation mode; the model's mode is restored.
 
     Every batch is filled up to the same size, because matrix kernels round differently for a handful of rows: so a
     picture gets the same answer, to the last bit, alone and among others.
+
+    Args:
+        tta: the views of a picture whose logits are averaged, see `views`.
     """
     training = model.training
     model.eval()
+    logits = []
     try:
         with autocast:
-            logits = [
-                model(functional.pad(pixels, (0,) * 7 + (batches.batch_size - len(pixels),)))[: len(pixels)].float()
-                for pixels, _, _ in batches
-            ]
+            for pixels, _, _ in batches:
+                full = functional.pad(pixels, (0,) * 7 + (batches.batch_size - len(pixels),))
+                answers = torch.stack([share * model(view).float() for share, view in views(full, tta)])
+                logits.append(answers.sum(dim=0)[: len(pixels)])
     finally:
         model.train(training)
     return torch.cat(logits)
 
 
-def evaluate(model: nn.Module, batches: Batches, autocast: torch.autocast) -> Evaluation:
+def views(pixels: Tensor, tta: str) -> list[tuple[float, Tensor]]:
+    """(weight, pictures (batch, 3, H, W)) of every view; the weights add up to 1.
+
+    Test-time augmentation as in Jordan, 2024 (https://arxiv.org/abs/2404.00498): `flip` is the picture and its mirror
+    image; `flip_shift` gives these two half of the weight, and the other half to the picture moved by one pixel up and
+    left, and down and right (the border is reflected), and the mirror images of both.
+    """
+    if tta == "none":
+        return [(1.0, pixels)]
+    upright = [(1.0, pixels)]
+    if tta == "flip_shift":
+        upright = [(0.5, pixels), *((0.25, _moved(_moved(pixels, 2, by), 3, by)) for by in (-1, 1))]
+    return [(share / 2, view) for share, picture in upright for view in (picture, picture.flip(3))]
+
+
+def _moved(pixels: Tensor, side: int, by: int) -> Tensor:
+    """By one pixel along a side; the pixel that comes in at the border is the last but one there, as if it was reflected."""
+    length = pixels.shape[side]
+    if by < 0:
+        return torch.cat([pixels.narrow(side, 1, length - 1), pixels.narrow(side, length - 2, 1)], side)
+    return torch.cat([pixels.narrow(side, 1, 1), pixels.narrow(side, 0, length - 1)], side)
+
+
+def evaluate(model: nn.Module, batches: Batches, autocast: torch.autocast, tta: str = "none") -> Evaluation:
     """One pass over `batches`; one synchronisation, at the end."""
-    return score(predict(model, batches, autocast), batches.labels)
+    return score(predict(model, batches, autocast, tta), batches.labels)
 
 
 def score(logits: Tensor, labels: Tensor) -> Evaluation:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments import memory
 from experiments.command_line import config_dir
-from experiments.config import MODELS, Config, UserError
+from experiments.config import MODELS, Config
 from experiments.data import Splits
 from experiments.data import load as load_data
 
@@ -59,14 +58,13 @@ def run(
         training.Diverged: where the loss is not a number any more.
     """
     splits = load_data(config.data, config.seed)
-    import torch  # takes seconds: missing data is reported before
-
-    from experiments import checkpoint, evaluation, identity, models, report, terminal, training
+    # torch takes seconds: missing data is reported before
+    from experiments import checkpoint, devices, evaluation, identity, report, terminal, training
     from experiments.data.batches import Batches
+    from experiments.learning import Learner, untrained
 
-    device = _device(config)
-    torch.manual_seed(config.seed)
-    model = models.build(config.model, len(splits.classes), splits.image_shape, config.data.mean, config.data.std)
+    device = devices.choose(config)
+    model = untrained(config, splits)
     terminal.show_start(config, splits, device)
     if config.model.target not in MODELS and config.tracking.uri:
         from experiments import exporting
@@ -77,11 +75,14 @@ def run(
         identity.hold(_folder(config, fingerprint)) as folder,
         _tracked(config, fingerprint, overrides, splits, folder, membership) as tracker,
     ):
+        note = config.evaluation.note
         test = config.evaluate_test if config.evaluate_test is not None else membership is None
         if tracker.finished and (tracker.tested or not test):
-            terminal.show_finished(tracker.name, tracker.run_id, tracker.results(), tracker.hint(), tracker.usable)
-            return Result(tracker.run_id, tracker.name, tracker.results(), tracker.history())
-        state = checkpoint.State.fresh(model.to(device), config)
+            results = tracker.results()
+            terminal.show_finished(tracker.name, tracker.run_id, results, note, tracker.hint(), tracker.usable)
+            return Result(tracker.run_id, tracker.name, results, tracker.history())
+        learner = Learner.of(config, model, splits.train, device)
+        state = checkpoint.State.fresh(learner)
         saved = folder / "checkpoint.pt"
         if config.resume and (state.restore(saved, tracker.run_id) or tracker.restore(state)):
             terminal.show_continued(tracker.name, len(state.history))
@@ -92,15 +93,11 @@ def run(
         if epochs and any(told[-1:]):  # killed between this epoch and what follows from it
             return _give_up(tracker, state)
 
-        autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
         train_batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)
         validation_batches = Batches(splits.validation, evaluation.batch_size(splits.image_shape), device)
-        weights = _class_weights(config, splits, device)
         terminal.show_streaming(train_batches)
         with terminal.EpochLog(config.training.epochs, len(splits.train)) as log:
-            for epoch in training.train(
-                model, state.optimizer, train_batches, validation_batches, epochs, autocast, log, weights
-            ):
+            for epoch in training.train(learner, train_batches, validation_batches, epochs, log):
                 tracker.log(epoch.epoch, epoch.metrics)
                 stop = state.update(epoch)
                 state.save(saved, tracker.run_id, config, splits)
@@ -110,11 +107,11 @@ def run(
                 if hopeless(epoch.epoch, epoch.metrics) and epoch.epoch < config.training.epochs:
                     return _give_up(tracker, state)
 
-        content = _report(config, tracker.name, overrides, splits, state, device, autocast, test)
+        content = _report(config, tracker.name, overrides, splits, state, device, test)
         results = _results(state) | (evaluation.test_metrics(content.test, splits.classes) if test else {})
         report.write(folder / "artifacts", content)
-        tracker.finish(results, folder / "artifacts", model, _example(splits), splits.classes)
-    terminal.show_results(results)
+        tracker.finish(results, folder / "artifacts", state.final_model(), _example(splits), splits.classes)
+    terminal.show_results(results, note)
     terminal.show_test(content.test, splits.classes)
     terminal.show_next(tracker.name, tracker.run_id, tracker.hint(), tracker.usable)
     return Result(tracker.run_id, tracker.name, results, state.history)
@@ -153,40 +150,9 @@ def _tracked(
         raise
 
 
-def _class_weights(config: Config, splits: Splits, device: torch.device) -> torch.Tensor | None:
-    import torch
-
-    if config.training.class_weights == "none":
-        return None
-    return torch.tensor(splits.train.balancing_weights, dtype=torch.float32, device=device)
-
-
 def _example(splits: Splits) -> np.ndarray:
     """Two training pictures, or one twice: the model is exported with them, and one alone would fix its batch size."""
     return np.resize(splits.train[:2].pixels, (2, *splits.image_shape))
-
-
-def _device(config: Config) -> torch.device:
-    """The device that `config.device` means on this machine, with its threads set.
-
-    Raises:
-        UserError: where it is not there, or cannot compute in the precision asked for.
-    """
-    import torch
-
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    kind = next(name for name, there in available.items() if there) if config.device == "auto" else config.device
-    if not available[kind]:
-        raise UserError(
-            f"device={kind}: not on this machine; it has {', '.join(n for n, there in available.items() if there)}"
-        )
-    if config.precision == "bf16" and kind == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise UserError("precision=bf16: this processor cannot compute in bfloat16; take precision=fp32")
-    if kind == "cpu":
-        memory.keep_blocks()
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    return torch.device(kind)
 
 
 def _results(state: State) -> dict[str, float]:
@@ -196,7 +162,7 @@ def _results(state: State) -> dict[str, float]:
         "best/epoch": state.stopping.best_epoch,
         "best/val_loss": best["val/loss"],
         "best/val_accuracy": best["val/accuracy"],
-        "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in state.learner.model.parameters()),
         "seconds": sum(epoch["epoch_seconds"] for epoch in state.history),
     }
 
@@ -208,13 +174,13 @@ def _report(
     splits: Splits,
     state: State,
     device: torch.device,
-    autocast: torch.autocast,
     test: bool,
 ) -> report.Content:
     """What the run's report tells: of the test set, or where that is not to be touched, of the validation set."""
     import torch
 
     from experiments import evaluation, models, report
+    from experiments.data.augmentation import examples
     from experiments.data.batches import Batches
 
     weights = "the best epoch" if config.early_stopping.restore_best else "the last epoch"
@@ -232,7 +198,8 @@ def _report(
         )
     images = parts["test" if test else "validation"]
     batches = Batches(images, evaluation.batch_size(splits.image_shape), device)
-    logits = evaluation.predict(state.final_model(), batches, autocast)
+    model = state.final_model()
+    logits = evaluation.predict(model, batches, state.learner.autocast, config.evaluation.tta)
     return report.Content(
         name=name,
         command=shlex.join(["python", "train.py", *config_dir(), *overrides]),
@@ -243,8 +210,9 @@ def _report(
         history=state.history,
         best_epoch=state.stopping.best_epoch,
         balance={part: images.class_counts for part, images in parts.items()},
-        layers=models.layers(state.model, splits.image_shape),
+        layers=models.layers(model, splits.image_shape),
         statement=statement,
         environment=report.environment(device.type, torch.get_num_threads(), splits.digest),
         split="test" if test else "validation",
+        augmented=examples(config.augment, splits.train) if config.augment.changes else None,
     )

@@ -50,6 +50,21 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
     return figure
 
 
+def learning_rates(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggestion: float) -> Figure:
+    """The loss of each batch, and smoothed, against the learning rate, (steps,) each, with the suggested rate marked."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=GREY, lw=0.7, alpha=0.7, label="batch")
+    axes.plot(rates, smoothed, color=BLUE, label="smoothed")
+    axes.axvline(suggestion, color=ORANGE, ls="--", lw=1, label=f"suggested: {suggestion:.2g}")
+    low, high = smoothed.min(), smoothed[: smoothed.argmin() + 1].max()
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", title="Loss at a rising learning rate")
+    axes.set_ylim(low - 0.2 * (high - low), high + 0.5 * (high - low))  # not where it has exploded
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
 def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     """Counts (up to 25 classes) over a colour that shows the share of each row: true class down, prediction across."""
     count = len(classes)
@@ -121,6 +136,26 @@ def contact_sheet(images: Images, classes: Sequence[str], title: str) -> Figure:
             _picture(axes, images.picture(index), column, place)
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal", xticks=[], title=title)
     axes.set_yticks(range(len(rows)), [shown(name) for name in classes[: len(rows)]])
+    _frameless(axes)
+    return figure
+
+
+def augmentation(pictures: np.ndarray, rows: Sequence[str]) -> Figure:
+    """Rows of uint8 pictures, (rows, columns, 3, H, W), in each column the same one after other changes."""
+    step = -(-max(pictures.shape[3:]) // 64)
+    pictures = pictures[..., ::step, ::step]
+    gap = max(1, pictures.shape[-1] // 16)
+    opaque = np.full_like(pictures[:, :, :1], 255)
+    framed = np.pad(np.concatenate([pictures, opaque], axis=2), [(0, 0)] * 3 + [(0, gap)] * 2)  # gaps are transparent
+    height = framed.shape[3]
+    sheet = framed.transpose(0, 3, 1, 4, 2).reshape(len(rows) * height, -1, 4)
+    inch, names = 0.75, 0.75  # of a picture; left of the first
+    size = names + inch * pictures.shape[1], inch * len(rows)
+    figure = Figure(figsize=size)
+    axes = figure.add_axes((names / size[0], 0.0, 1 - names / size[0], 1.0))  # laying it out would take twice as long
+    axes.imshow(sheet, interpolation="nearest")
+    axes.set_yticks([height * (row + 0.5) - gap / 2 for row in range(len(rows))], rows)
+    axes.set_xticks([])
     _frameless(axes)
     return figure
 

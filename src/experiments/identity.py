@@ -24,7 +24,15 @@ from experiments.config import Config, UserError
 from experiments.provenance import masked
 
 PACKAGE = Path(__file__).parent
-DECISIVE = ("data", "models", "evaluation.py", "training.py")  # a change in these may change the numbers
+DECISIVE = (
+    "data",
+    "models",
+    "evaluation.py",
+    "learning.py",
+    "optimization.py",
+    "schedules.py",
+    "training.py",
+)  # a change in these may change the numbers
 
 
 def fingerprint(config: Config, device: str, data_digest: str) -> str:

@@ -82,7 +82,8 @@ class Result:
     def __repr__(self) -> str:
         shown = ("best/val_loss", "test/accuracy" if self._trained.examined == "test" else "best/val_accuracy")
         numbers = ", ".join(f"{key} {self.metrics[key]:.4f}" for key in shown)
-        return f"<run {self.name} ({self.run_id[:8]}): {numbers}>"
+        note = f" ({self.config.evaluation.note})" if self.config.evaluation.note else ""
+        return f"<run {self.name} ({self.run_id[:8]}): {numbers}{note}>"
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
@@ -119,8 +120,9 @@ class Result:
 
     def plot_confusion(self) -> figures.Figure:
         """`confusion` as a picture."""
-        title = f"{self._trained.examined.capitalize()} set: {self._evaluation.accuracy:.2%} right"
-        return figures.confusion_matrix(self.confusion.to_numpy(), self.classes, title)
+        title = [f"{self._trained.examined.capitalize()} set: {self._evaluation.accuracy:.2%} right"]
+        title += filter(None, [self.config.evaluation.note])
+        return figures.confusion_matrix(self.confusion.to_numpy(), self.classes, ", ".join(title))
 
     def report(self) -> pd.DataFrame:
         """Precision, recall, F1 and support of each class, by `confusion`."""

@@ -170,6 +170,8 @@ def _cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
 
     if values := get("model.kernel_size", "model.blocks", "data.image_size"):
         yield from _check_kernel(*values)
+    if values := get("model.widths", "model.patch", "model.stride", "data.image_size"):
+        yield from _check_halvings(*values)
     if values := get("data.name", "data.validation_size"):
         name, size = values
         total = TRAINING_IMAGES.get(name)
@@ -177,8 +179,14 @@ def _cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
             yield f"data.validation_size={size}: must be at most {total - 1}; {name} has {total:,} training images"
     if (values := get("data.name", "data.image_size")) and values[0].startswith("cifar") and values[1] != 32:
         yield f"data.image_size={values[1]}: must be 32 for {values[0]}, whose pictures are 32x32"
+    if (values := get("augment.translate", "data.image_size")) and values[0] >= values[1]:
+        yield f"augment.translate={values[0]}: must be less than the {values[1]} pixels of a picture's side"
+    if (values := get("augment.cutout", "data.image_size")) and values[0] > values[1]:
+        yield f"augment.cutout={values[0]}: must be at most the {values[1]} pixels of a picture's side"
     if (values := get("optimizer.nesterov", "optimizer.momentum")) and values[0] and values[1] == 0:
         yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
+    if (values := get("schedule.warmup", "training.epochs")) and values[0] >= values[1]:
+        yield f"schedule.warmup={_show(values[0])}: must be below training.epochs={values[1]}"
     if "sweep.objectives" in valid and len(set(valid["sweep.objectives"])) < max(1, len(valid["sweep.objectives"])):
         yield f"sweep.objectives={list(valid['sweep.objectives'])}: must be one or several, none twice"
     if (values := get("sweep.objectives[0]")) and not values[0].startswith("val/"):
@@ -200,4 +208,13 @@ def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:
         yield (
             f"model.kernel_size={kernel}: too large for a picture of {image_size}x{image_size} and "
             f"{blocks} blocks; the largest that fits is {largest}"
+        )
+
+
+def _check_halvings(widths: tuple[int, ...], patch: int, stride: int, image_size: int) -> Iterator[str]:
+    most = max(0, (image_size - patch) // stride + 1).bit_length() - 1  # blocks that leave at least a pixel
+    if not 1 <= len(widths) <= most:
+        yield (
+            f"model.widths={list(widths)}: must be 1 to {most} widths, because every block halves the picture of "
+            f"{image_size}x{image_size}"
         )

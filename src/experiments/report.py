@@ -45,6 +45,8 @@ class Content:
         balance: split -> pictures a class, (classes,); the evaluated split is the last.
         layers: (kind, output shape, parameters) of every layer.
         statement: how often, and with what, the test set was looked at.
+        augmented: training pictures as they are and as some epochs show them, uint8 (1 + epochs, pictures, 3, H, W);
+            None where nothing changes them.
     """
 
     name: str
@@ -60,6 +62,12 @@ class Content:
     statement: str
     environment: Mapping[str, str]
     split: str = "test"
+    augmented: np.ndarray | None = None
+
+    @property
+    def note(self) -> str:
+        """How predictions were made, where that was not plainly."""
+        return self.config.evaluation.note
 
     @functools.cached_property
     def confidence(self) -> np.ndarray:
@@ -102,7 +110,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 def _figures(content: Content) -> dict[str, Figure]:
     test, classes = content.test, content.images.classes
-    title = f"{test.accuracy:.2%} of {test.confusion.sum():,} right"
+    title = ", ".join(filter(None, [f"{test.accuracy:.2%} of {test.confusion.sum():,} right", content.note]))
     drawn = {
         "confusion_matrix": figures.confusion_matrix(test.confusion, classes, title),
         "calibration": figures.calibration(*calibration(content.confidence, content.said == content.images.labels)),
@@ -110,7 +118,14 @@ def _figures(content: Content) -> dict[str, Figure]:
             np.stack(list(content.balance.values()), axis=1), classes, list(content.balance), "Pictures of each class"
         ),
     }
+    if content.augmented is not None:
+        drawn["augmentation"] = figures.augmentation(content.augmented, _augmented_rows(content.augmented))
     return {"curves": figures.curves(content.history, content.best_epoch), **drawn} if content.history else drawn
+
+
+def _augmented_rows(augmented: np.ndarray) -> list[str]:
+    """What the rows of `Content.augmented` are."""
+    return ["as it is", *(f"epoch {epoch}" for epoch in range(1, len(augmented)))]
 
 
 def calibration(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -157,6 +172,8 @@ def _page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> 
         calibration_error=float((share * np.abs(accuracy - mean)).sum()),
         cards=_cards(content),
         statement=content.statement,
+        note=content.note,
+        tta=content.config.evaluation.tta,
         split=content.split,
         figures={
             name: figures.svg(drawn[name]) for name in ("curves", "calibration", "class_balance") if name in drawn
@@ -184,6 +201,7 @@ def _page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> 
         parameters=sum(count for _, _, count in content.layers),
         configuration=configuration,
         environment=content.environment,
+        augmented=_augmented(content),
     )
 
 
@@ -252,6 +270,17 @@ def _balancing(config: Config) -> str:
             "training.class_weights=balanced: every class weighed the same in the loss, however many pictures it has."
         )
     return "Every training picture counted once (training.class_weights=balanced or training.sampler=balanced change that)."
+
+
+def _augmented(content: Content) -> dict[str, Any] | None:
+    """Rows of pictures with their names, and which keys changed them."""
+    if content.augmented is None:
+        return None
+    settings = content.config.to_dict()["augment"].items()
+    return {
+        "changes": [f"augment.{key}={value}" for key, value in settings if value not in ("none", 0)],
+        "rows": list(zip(_augmented_rows(content.augmented), map(_sprite, content.augmented))),
+    }
 
 
 def _sprite(pixels: np.ndarray) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from experiments import evaluation, models, store
+from experiments import devices, evaluation, models, store
 from experiments.composition import complete
 from experiments.config import Config, UserError
 from experiments.data import Images, Splits
@@ -63,12 +63,13 @@ class Trained:
         return self.config.data.image_size
 
     def logits(self, pixels: np.ndarray) -> torch.Tensor:
-        """Logits, float32 (N, classes), of raw pictures, uint8 (N, 3, H, W), to the last bit as in the run."""
+        """Logits, float32 (N, classes), of raw pictures, uint8 (N, 3, H, W), to the last bit as in the run.
+
+        With the run's `evaluation.tta` they are means over several views, as those that its accuracy was measured by.
+        """
         images = Images(pixels, np.zeros(len(pixels), dtype=np.int64), self.classes)
-        autocast = torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16")
-        return evaluation.predict(
-            self.model, Batches(images, evaluation.batch_size(pixels.shape), torch.device("cpu")), autocast
-        )
+        batches = Batches(images, evaluation.batch_size(pixels.shape), torch.device("cpu"))
+        return evaluation.predict(self.model, batches, devices.autocast(self.config, "cpu"), self.config.evaluation.tta)
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """Class probabilities, float32 (N, classes), of raw pictures, uint8 (N, 3, H, W)."""

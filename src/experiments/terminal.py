@@ -51,13 +51,15 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
     rows = {
         "data": f"{config.data.name}: {counts} ({config.data.split} split), {len(splits.classes)} classes, {size} pixels",
         "model": " ".join([config.model.target.rpartition(".")[2], *_pairs(config.model.parameters)]),
-        "optimizer": f"{config.optimizer.name} lr={config.optimizer.lr:g} weight_decay={config.optimizer.weight_decay:g}",
+        "optimizer": f"{config.optimizer.name} lr={config.optimizer.lr:g} weight_decay={config.optimizer.weight_decay:g}, "
+        f"{config.schedule.name} schedule",
         "training": f"at most {config.training.epochs} epochs, batches of {config.training.batch_size}, seed {config.seed}",
         "stopping": f"{stop.patience} epochs without a better {stop.monitor}"
         if stop.patience is not None
         else "never early",
         "device": f"{device} ({_hardware(device)}), {config.precision}",
     }
+    rows |= {"evaluation": f"{config.evaluation.note} of every picture"} if config.evaluation.note else {}
     for key, value in rows.items():
         console.print(f"[bold]{key:<10}[/bold] {escape(value)}")
 
@@ -141,18 +143,21 @@ def show_continued(name: str, epochs: int) -> None:
     console.print(f"\ncontinuing run [bold]{escape(name)}[/bold] after epoch {epochs}\n")
 
 
-def show_finished(name: str, run_id: str, results: Mapping[str, float], hint: str, usable: bool) -> None:
+def show_finished(name: str, run_id: str, results: Mapping[str, float], note: str, hint: str, usable: bool) -> None:
     console.print("\nthis run is finished already; these are its results (resume=false trains anew)")
-    show_results(results)
+    show_results(results, note)
     show_next(name, run_id, hint, usable)
 
 
-def show_results(results: Mapping[str, float], groups: str | tuple[str, ...] = ("best/", "test/")) -> None:
-    """A line a metric of these groups, without those of single classes."""
+def show_results(results: Mapping[str, float], note: str, groups: str | tuple[str, ...] = ("best/", "test/")) -> None:
+    """A line a metric of these groups, without those of single classes; `note` says how predictions were made."""
     console.print()
+    beside = f"  {note}" if note else ""
     for name, value in results.items():
-        if name.startswith(groups) and "/f1/" not in name:
-            console.print(f"[bold]{name:<18}[/bold] {value:.4f}" if name != "best/epoch" else f"{name:<18} {value:.0f}")
+        if name == "best/epoch":
+            console.print(f"{name:<18} {value:.0f}")
+        elif name.startswith(groups) and "/f1/" not in name:
+            console.print(f"[bold]{name:<18}[/bold] {value:.4f}{beside}")
 
 
 def show_test(test: Evaluation, classes: Sequence[str]) -> None:

@@ -145,7 +145,7 @@ class Tracker:
         if not self.finished:
             return False
         trained = runs.load(self.run_id, uri=self.uri)
-        state.model.load_state_dict(trained.model.state_dict())
+        state.learner.evaluated.load_state_dict(trained.model.state_dict())
         state.best, state.history = None, self.history()
         state.stopping.best_epoch, state.stopping.stopped = int(trained.metrics["best/epoch"]), True
         return True

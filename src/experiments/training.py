@@ -1,23 +1,25 @@
 """The loop: one epoch of training, one validation, one result; and when to stop.
 
-for epoch in train(model, optimizer, train_batches, validation_batches, range(1, 26), autocast, progress):
+learner = Learner.of(config, model, splits.train, device)
+for epoch in train(learner, train_batches, validation_batches, range(1, 26), progress):
     if stopping.update(epoch.metrics): break
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from experiments import config
+from experiments import config, schedules
 from experiments.data.batches import Batches
 from experiments.evaluation import Evaluation, evaluate
+from experiments.learning import Learner
 
 
 class Diverged(RuntimeError):
@@ -56,29 +58,12 @@ class EpochResult:
         }
 
 
-def make_optimizer(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer:
-    """The optimizer that `settings` name, over all parameters of `model`, in one fused kernel a step."""
-    common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
-    if isinstance(settings, config.Adam):
-        kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-        return kind(model.parameters(), betas=(settings.beta1, settings.beta2), eps=settings.epsilon, **common)
-    assert isinstance(settings, config.SGD)
-    return torch.optim.SGD(model.parameters(), momentum=settings.momentum, nesterov=settings.nesterov, **common)
-
-
 def train(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    train_batches: Batches,
-    validation_batches: Batches,
-    epochs: Iterable[int],
-    autocast: torch.autocast,
-    progress: Progress,
-    class_weights: Tensor | None = None,
+    learner: Learner, train_batches: Batches, validation_batches: Batches, epochs: Iterable[int], progress: Progress
 ) -> Iterator[EpochResult]:
     """Train and validate epoch after epoch, and yield each result before the next epoch starts.
 
-    With `class_weights` (classes,) the training loss is the weighted mean; validation is never weighted.
+    Validation is never weighted, smoothed, augmented or compiled.
 
     Raises:
         Diverged: naming epoch and step, where the loss is not finite.
@@ -86,24 +71,16 @@ def train(
     images = len(train_batches.images) + len(validation_batches.images)
     for epoch in epochs:
         started = time.perf_counter()
-        loss, accuracy = _train_epoch(model, optimizer, train_batches, epoch, autocast, progress, class_weights)
-        validation = evaluate(model, validation_batches, autocast)
-        rate = optimizer.param_groups[0]["lr"]
+        loss, accuracy = _train_epoch(learner, train_batches, epoch, progress)
+        validation = evaluate(learner.evaluated, validation_batches, learner.autocast, learner.settings.evaluation.tta)
+        rate = learner.optimizer.groups[0].rate
         result = EpochResult(epoch, loss, accuracy, validation, rate, time.perf_counter() - started, images)
-        if not torch.tensor(validation.loss).isfinite():
-            raise Diverged(f"validation loss is {validation.loss} after epoch {epoch}; {_advice(optimizer)}")
+        if not math.isfinite(validation.loss):
+            raise Diverged(f"validation loss is {validation.loss} after epoch {epoch}; {_advice(learner)}")
         yield result
 
 
-def _train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Batches,
-    epoch: int,
-    autocast: torch.autocast,
-    progress: Progress,
-    class_weights: Tensor | None,
-) -> tuple[float, float]:
+def _train_epoch(learner: Learner, batches: Batches, epoch: int, progress: Progress) -> tuple[float, float]:
     """Mean loss and accuracy over the epoch, each example counted as it was when it was trained on.
 
     Loss and counts stay on the device until the end: reading one number a step would make a GPU wait for the CPU.
@@ -111,28 +88,28 @@ def _train_epoch(
     losses = torch.zeros(len(batches), device=batches.device)
     correct = torch.zeros((), dtype=torch.int64, device=batches.device)
     images = 0
-    model.train()
-    for step, (pixels, labels, _) in enumerate(batches, start=1):
-        with autocast:
-            logits = model(pixels)
-        loss = functional.cross_entropy(logits.float(), labels, weight=class_weights)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses[step - 1] = loss.detach() * len(labels)
-        correct += (logits.detach().argmax(dim=1) == labels).sum()
-        images += len(labels)
-        progress.step(epoch, step, images, losses, correct)
+    schedule, epochs = learner.settings.schedule, learner.settings.training.epochs
+    learner.model.train()
+    for step, batch in enumerate(batches):
+        position = (epoch - 1) * len(losses) + step
+        learner.set_rate(schedules.factor(schedule, position, len(losses), epochs))
+        loss, right = learner.step(batch, epoch)
+        if learner.average:
+            learner.average.update(position)
+        losses[step] = loss * len(batch.labels)
+        correct += right
+        images += len(batch.labels)
+        progress.step(epoch, step + 1, images, losses, correct)
     sums = losses.cpu().double()
     broken = (~sums.isfinite()).nonzero()
     if len(broken):
         step = int(broken[0])
-        raise Diverged(f"loss is {sums[step].item()} in epoch {epoch}, step {step + 1}; {_advice(optimizer)}")
+        raise Diverged(f"loss is {sums[step].item()} in epoch {epoch}, step {step + 1}; {_advice(learner)}")
     return sums.sum().item() / images, correct.item() / images
 
 
-def _advice(optimizer: torch.optim.Optimizer) -> str:
-    return f"try optimizer.lr below {optimizer.param_groups[0]['lr']:g}"
+def _advice(learner: Learner) -> str:
+    return f"try optimizer.lr below {learner.settings.optimizer.lr:g}"
 
 
 class EarlyStopping:

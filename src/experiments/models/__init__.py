@@ -2,6 +2,9 @@
 
 A network of one's own is a class that is called as `Network(image_shape=(3, H, W), classes=N, **keys)`, takes
 normalised float pictures (batch, 3, H, W) and returns logits (batch, N); `_target_` in its YAML file names it.
+
+It may have a method `initialize(pictures)`, which sets weights by what the training pictures look like. It is given up
+to 5,000 of them, normalised, float32 (N, 3, H, W), before training starts, and without gradients.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,12 +36,15 @@ class Normalize(nn.Module):
         self.register_buffer("shift", (torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        floats = pixels.to(self.scale.dtype, memory_format=self.memory_format)
-        return floats * self.scale - self.shift
+        floats = torch.mul(pixels, self.scale).sub_(self.shift)  # before channels-last, with its inner loops of three
+        return floats.contiguous(memory_format=self.memory_format)
 
 
 class Classifier(nn.Module):
-    """Pictures (batch, 3, H, W), uint8, to logits (batch, classes): `normalize`, then `network`."""
+    """Pictures (batch, 3, H, W), uint8, to logits (batch, classes): `normalize`, then `network`.
+
+    Of a network that says, in `seen`, how many rows and columns it looks at, the others are cut off first.
+    """
 
     normalize: Normalize
 
@@ -45,7 +53,12 @@ class Classifier(nn.Module):
         self.normalize = normalize
         self.network = network
 
+        self.seen = getattr(network, "seen", None)
+
     def forward(self, pixels: Tensor) -> Tensor:
+        if self.seen:
+            height, width = self.seen
+            pixels = pixels[..., :height, :width]
         return self.network(self.normalize(pixels))
 
 
@@ -76,6 +89,18 @@ def build(
         except RuntimeError:  # a network that calls view() on its features: slower, but right
             model.to(memory_format=torch.contiguous_format).normalize.memory_format = torch.contiguous_format
     return model.train()
+
+
+def wants_pictures(model: Classifier) -> bool:
+    """Its network has a method `initialize`."""
+    return callable(getattr(model.network, "initialize", None))
+
+
+@torch.no_grad()
+def initialize(model: Classifier, images: np.ndarray) -> None:
+    """Let a network that `wants_pictures` set its weights by these, uint8 (N, 3, H, W)."""
+    network: Any = model.network
+    network.initialize(model.normalize(torch.from_numpy(images)))
 
 
 def layers(model: Classifier, image_shape: tuple[int, int, int]) -> list[tuple[str, tuple[int, ...], int]]:

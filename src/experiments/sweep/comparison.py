@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.command_line import config_dir
+from experiments.config import VIEWS
 from experiments.figures import Figure, svg
 from experiments.report import render
 from experiments.sweep import figures, noise, ranking
@@ -78,14 +79,21 @@ class Comparison:
     def statement(self) -> str:
         """How often the test set was looked at."""
         if not self.tested:
-            return "The test set was not looked at."
+            return f"The test set was not looked at.{self._note}"
         if self.objectives[0].startswith("test/"):
-            return f"This ranking goes by the test set ({self.objectives[0]}), so its best value flatters."
+            return f"This ranking goes by the test set ({self.objectives[0]}), so its best value flatters.{self._note}"
         looked = f"{len(self.tested)} of {len(self.points)} points were evaluated on the test set"
         if self.tested == [self.winner]:
             looked = "Only the winner was evaluated on the test set"
             looked += f": accuracy {self.tested[0].metrics['test/accuracy']:.4f}"
-        return f"{looked}. The ranking went by validation alone."
+        return f"{looked}. The ranking went by validation alone.{self._note}"
+
+    @property
+    def _note(self) -> str:
+        """How predictions were made; where points differ in that, it is a column of the ranking."""
+        ways = {point.settings.get("evaluation.tta", "none") for point in self.points}
+        count = VIEWS.get(ways.pop(), 1) if len(ways) == 1 else 1
+        return f" Every prediction is the mean over {count} views of its picture." if count > 1 else ""
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:

@@ -1,0 +1,66 @@
+"""The largest rate of a matrix product on this machine right now, and the FLOP of one picture."""
+
+import json
+import time
+
+import torch
+from notebook_network import network
+from stopwatch import Asked
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+SHAPES = [
+    (1024, 1024, 1024),
+    (2048, 2048, 2048),
+    (12_800, 512, 32),
+    (12_800, 512, 512),
+]  # the latter as convolutions have them
+SECONDS = 0.2  # a shape
+PICTURES = 8  # counted with; a network may need more than one
+
+
+def peak(dtype: torch.dtype, device: str) -> float:
+    """FLOP/s of the best of many products."""
+    best = 0.0
+    for rows, inner, columns in SHAPES:
+        a, b = torch.randn(rows, inner, device=device).to(dtype), torch.randn(inner, columns, device=device).to(dtype)
+        until = time.perf_counter() + SECONDS
+        while time.perf_counter() < until:
+            if device == "cuda":
+                torch.cuda.synchronize()
+            started = time.perf_counter()
+            torch.mm(a, b)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best = max(best, 2 * rows * inner * columns / (time.perf_counter() - started))
+    return best
+
+
+def flops(model: nn.Module, pictures: torch.Tensor) -> dict[str, float]:
+    """Of one picture: forward alone, and forward and backward."""
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        model.eval()(pictures)
+    with FlopCounterMode(display=False) as training:
+        model.train()(pictures).float().sum().backward()
+    count = len(pictures)
+    return {"forward": forward.get_total_flops() / count, "training": training.get_total_flops() / count}
+
+
+def main(asked: Asked) -> None:
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    from experiments import models
+    from experiments.composition import load
+
+    config = load([*asked.overrides])
+    shape = (3, config.data.image_size, config.data.image_size)
+    ours = models.build(config.model, 10, shape, config.data.mean, config.data.std)
+    pixels = torch.randint(256, (PICTURES, *shape), dtype=torch.uint8)
+    counted = {"ours": flops(ours, pixels), "others": flops(network(), torch.rand(PICTURES, 3, 32, 32))}
+    device = "cuda" if asked.device == "auto" and torch.cuda.is_available() else asked.device.replace("auto", "cpu")
+    rate = peak(torch.bfloat16 if asked.precision == "bf16" else torch.float32, device)
+    print("\n" + json.dumps({"peak": rate, "flops": counted}))
+
+
+if __name__ == "__main__":
+    main(Asked.read())

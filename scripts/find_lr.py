@@ -1,0 +1,44 @@
+"""Which learning rate to try: the loss at rates that rise step by step, as a curve, and the command with the rate to take.
+
+python scripts/find_lr.py data=digits optimizer=sgd
+"""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from experiments.command_line import reported
+from experiments.composition import load as compose
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
+    parser.add_argument("--from", dest="first", type=float, default=1e-6, metavar="RATE", help="default: %(default)s")
+    parser.add_argument("--to", dest="last", type=float, default=10.0, metavar="RATE", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=200, metavar="N", help="batches (default: %(default)s)")
+    arguments = parser.parse_intermixed_args()
+    if not 0 < arguments.first < arguments.last:
+        parser.error(f"--from {arguments.first:g} --to {arguments.last:g}: must be above 0, and rise")
+    if arguments.steps < 20:
+        parser.error(f"--steps {arguments.steps}: must be at least 20")
+    config = compose(arguments.overrides)
+
+    from experiments import figures, learning_rate  # torch and matplotlib take seconds: not for --help
+
+    found = learning_rate.find(config, arguments.first, arguments.last, arguments.steps)
+    parts = (config.data.name, config.model.target.rpartition(".")[2], config.optimizer.name)
+    path = Path(config.outputs) / "find_lr" / f"{'_'.join(parts)}_{config.training.batch_size}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figures.learning_rates(found.rates, found.losses, found.smoothed, found.suggestion).savefig(path, dpi=110)
+    print(path)
+    rates = {"optimizer.lr": found.suggestion}
+    if hasattr(config.optimizer, "rest_lr"):  # Muon's: it rose in proportion
+        rates["optimizer.rest_lr"] = config.optimizer.rest_lr / config.optimizer.lr * found.suggestion
+    kept = [text for text in arguments.overrides if text.lstrip("+").partition("=")[0] not in rates]
+    print(shlex.join(["python", "train.py", *kept, *(f"{key}={rate:.2g}" for key, rate in rates.items())]))
+
+
+if __name__ == "__main__":
+    with reported():
+        main()

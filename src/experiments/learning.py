@@ -1,0 +1,146 @@
+"""One step of training: augment, forward, backward, update; and the average of the weights that is kept instead of them.
+
+learner = Learner.of(config, untrained(config, splits), splits.train, device)
+loss, correct = learner.step(batch, epoch=1)
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from experiments import config, devices, models
+from experiments.data import Images, Splits
+from experiments.data.augmentation import Augmentation
+from experiments.data.batches import Batch
+from experiments.optimization import Optimizer, make_optimizer
+
+
+def untrained(settings: config.Config, splits: Splits) -> models.Classifier:
+    """The model before its first step, on the CPU: the same for the same seed, which is that of all that follows."""
+    torch.manual_seed(settings.seed)
+    data = settings.data
+    model = models.build(settings.model, len(splits.classes), splits.image_shape, data.mean, data.std)
+    if models.wants_pictures(model):
+        order = np.random.default_rng(settings.seed).permutation(len(splits.train))
+        models.initialize(model, splits.train[order[:5000]].pixels)
+    return model
+
+
+class Average:
+    """The exponential moving average of a model's weights, in a model of its own.
+
+    So that short runs work, the factor rises with the steps (from 0) until it is `decay`: (1 + step) / (10 + step).
+    Running statistics, such as those of BatchNorm, are averaged too; whole numbers are copied.
+    """
+
+    def __init__(self, model: models.Classifier, decay: float) -> None:
+        self.model = copy.deepcopy(model)
+        self._decay = decay
+        pairs = [
+            (mine, theirs)
+            for mine, theirs in zip(_tensors(self.model), _tensors(model), strict=True)
+            if theirs.requires_grad or not isinstance(theirs, nn.Parameter)  # what is frozen never differs
+        ]
+        self._averaged, self._current = zip(*(pair for pair in pairs if pair[0].is_floating_point()))
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        torch._foreach_lerp_(self._averaged, self._current, 1 - min(self._decay, (1 + step) / (10 + step)))
+        for mine, theirs in self._copied:
+            mine.copy_(theirs)
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    return itertools.chain(model.parameters(), model.buffers())
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What a step of training needs.
+
+    Attributes:
+        forward: pictures to logits by `model`, compiled where that was asked for.
+        average: None where the weights themselves are evaluated and kept.
+        class_weights: float32 (classes,), or None: the loss is a plain mean.
+    """
+
+    model: models.Classifier
+    forward: Callable[[Tensor], Tensor]
+    optimizer: Optimizer
+    average: Average | None
+    augmentation: Augmentation
+    autocast: torch.autocast
+    class_weights: Tensor | None
+    settings: config.Config
+
+    @classmethod
+    def of(cls, settings: config.Config, model: models.Classifier, images: Images, device: torch.device) -> Learner:
+        """For a fresh model, which goes to `device`, and its training images."""
+        training = settings.training
+        model.to(device)
+        return cls(
+            model=model,
+            forward=_compiled(model, device) if training.compile else model,
+            optimizer=make_optimizer(
+                model, settings.optimizer, torch.bfloat16 if settings.precision == "bf16" else torch.float32
+            ),
+            average=Average(model, training.ema) if training.ema is not None else None,
+            augmentation=Augmentation(settings.augment, len(images.classes)),
+            autocast=devices.autocast(settings, device.type),
+            class_weights=torch.tensor(images.balancing_weights, dtype=torch.float32, device=device)
+            if training.class_weights == "balanced"
+            else None,
+            settings=settings,
+        )
+
+    @property
+    def evaluated(self) -> models.Classifier:
+        """The model that is validated, tested and kept."""
+        return self.average.model if self.average else self.model
+
+    def set_rate(self, share: float) -> None:
+        """The learning rate of every group of parameters, as a share of its own."""
+        for group in self.optimizer.groups:
+            group.rate = group.base_rate * share
+
+    def step(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        """Learn from a batch; gives its mean loss and how many it had right, on the device. Nothing waits for either."""
+        pictures, targets = self.augmentation(batch, epoch)
+        with self.autocast:
+            logits = self.forward(pictures)
+        training = self.settings.training
+        loss = cross_entropy(logits.float(), targets, self.class_weights, training.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if training.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), training.gradient_clip)
+        self.optimizer.step()
+        labels = targets.argmax(dim=1) if targets.is_floating_point() else targets
+        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+
+
+def _compiled(model: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """`model` by torch.compile, with CUDA graphs on a GPU; the smaller last batch is compiled by itself."""
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return torch.compile(model, mode=mode, dynamic=False)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None, smoothing: float) -> Tensor:
+    """The mean over a batch, where there are weights weighted by those of the targets' classes.
+
+    Of targets (batch, classes), which mix classes, torch would divide by the number of pictures; here, as of labels
+    (batch,), by the sum of the weights, so that a mixture of one class is that class.
+    """
+    if class_weights is None or not targets.is_floating_point():
+        return functional.cross_entropy(logits, targets, class_weights, label_smoothing=smoothing)
+    total = functional.cross_entropy(logits, targets, class_weights, label_smoothing=smoothing, reduction="sum")
+    return total / (targets @ class_weights).sum()
