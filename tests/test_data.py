@@ -178,7 +178,7 @@ def test_batches_are_the_pictures_of_their_labels(folder, here, order):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         batches = list(Batches(images, 4, torch.device("cpu"), order))
-    pixels, labels, rows = (torch.cat(part).numpy() for part in zip(*batches))
+    pixels, labels, _rows = (torch.cat(part).numpy() for part in zip(*batches))
     found = Images(pixels, labels, images.classes)
     assert [known[mark] for mark in found.fingerprints().tolist()] == labels.tolist()
     assert order != "as_is" or found.digest == images.digest
