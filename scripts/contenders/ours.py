@@ -31,13 +31,16 @@ def main(asked: Asked) -> None:
         return epoch == asked.epochs
 
     def timed(config, overrides):
-        from torch.optim.optimizer import register_optimizer_step_post_hook
+        from experiments.optimization import Optimizer
 
-        def first(*_) -> None:
+        step = Optimizer.step
+
+        def first(optimizer: Optimizer) -> None:
+            step(optimizer)
             watch.step()
-            hook.remove()
+            Optimizer.step = step
 
-        hook = register_optimizer_step_post_hook(first)
+        Optimizer.step = first
         return run(config, overrides, hopeless=done)
 
     usual = asked.images == 50_000 - VALIDATION and asked.validation == VALIDATION
