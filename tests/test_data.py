@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from experiments.composition import load as compose
 from experiments.config import UserError
@@ -107,6 +108,10 @@ def test_digits():
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [1200, 300, 297]
     assert splits.image_shape == (3, 32, 32) and splits.classes == tuple("0123456789")
     assert splits.train.pixels.max() == 255 and splits.train.pixels.dtype == np.uint8
+    small = load_digits()
+    assert splits.test.labels.tolist() == small.target[1500:].tolist()
+    eight = splits_of("data=digits", "data.image_size=8", "model.kernel_size=2").test
+    assert np.array_equal(eight.pixels[:, 0], (small.images[1500:] * (255 / 16)).round())
 
 
 def test_the_digest_changes_with_any_pixel_label_or_place():
