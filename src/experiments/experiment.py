@@ -59,8 +59,7 @@ def run(
     """
     splits = load_data(config.data, config.seed)
     # torch takes seconds: missing data is reported before
-    from experiments import checkpoint, devices, evaluation, identity, report, terminal, training
-    from experiments.data.batches import Batches
+    from experiments import checkpoint, devices, evaluation, identity, report, terminal
     from experiments.learning import Learner, untrained
 
     device = devices.choose(config)
@@ -88,25 +87,9 @@ def run(
             terminal.show_continued(tracker.name, len(state.history))
         else:
             terminal.show_network(model, splits.image_shape)
-        told = [hopeless(number, metrics) for number, metrics in enumerate(state.history, start=1)]
-        epochs = state.remaining(config.training.epochs)
-        if epochs and any(told[-1:]):  # killed between this epoch and what follows from it
-            return _give_up(tracker, state)
-
-        train_batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)
-        validation_batches = Batches(splits.validation, evaluation.batch_size(splits.image_shape), device)
-        terminal.show_streaming(train_batches)
-        with terminal.EpochLog(config.training.epochs, len(splits.train)) as log:
-            for epoch in training.train(learner, train_batches, validation_batches, epochs, log):
-                tracker.log(epoch.epoch, epoch.metrics)
-                stop = state.update(epoch)
-                state.save(saved, tracker.run_id, config, splits)
-                log.finish_epoch(epoch, best=state.stopping.best_epoch == epoch.epoch)
-                if stop:
-                    break
-                if hopeless(epoch.epoch, epoch.metrics) and epoch.epoch < config.training.epochs:
-                    return _give_up(tracker, state)
-
+        if not _train(config, splits, state, tracker, saved, hopeless):
+            tracker.prune(len(state.history), _results(state))
+            return Result(tracker.run_id, tracker.name, _results(state), state.history, pruned=True)
         content = _report(config, tracker.name, overrides, splits, state, device, test)
         results = _results(state) | (evaluation.test_metrics(content.test, splits.classes) if test else {})
         report.write(folder / "artifacts", content)
@@ -117,9 +100,37 @@ def run(
     return Result(tracker.run_id, tracker.name, results, state.history)
 
 
-def _give_up(tracker: Tracker | NoTracker, state: State) -> Result:
-    tracker.prune(len(state.history), _results(state))
-    return Result(tracker.run_id, tracker.name, _results(state), state.history, pruned=True)
+def _train(
+    config: Config,
+    splits: Splits,
+    state: State,
+    tracker: Tracker | NoTracker,
+    saved: Path,
+    hopeless: Callable[[int, Mapping[str, float]], bool],
+) -> bool:
+    """The epochs that are left, each kept before the next one starts; False where the run is to be given up."""
+    from experiments import evaluation, terminal, training
+    from experiments.data.batches import Batches
+
+    told = [hopeless(number, metrics) for number, metrics in enumerate(state.history, start=1)]
+    epochs = state.remaining(config.training.epochs)
+    if epochs and any(told[-1:]):  # killed between this epoch and what follows from it
+        return False
+    device = state.learner.device
+    train_batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)
+    validation_batches = Batches(splits.validation, evaluation.batch_size(splits.image_shape), device)
+    terminal.show_streaming(train_batches)
+    with terminal.EpochLog(config.training.epochs, len(splits.train)) as log:
+        for epoch in training.train(state.learner, train_batches, validation_batches, epochs, log):
+            tracker.log(epoch.epoch, epoch.metrics)
+            stop = state.update(epoch)
+            state.save(saved, tracker.run_id, config, splits)
+            log.finish_epoch(epoch, best=state.stopping.best_epoch == epoch.epoch)
+            if stop:
+                break
+            if hopeless(epoch.epoch, epoch.metrics) and epoch.epoch < config.training.epochs:
+                return False
+    return True
 
 
 def _folder(config: Config, fingerprint: str) -> Path:

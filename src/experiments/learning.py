@@ -81,6 +81,7 @@ class Learner:
     autocast: torch.autocast
     class_weights: Tensor | None
     settings: config.Config
+    device: torch.device
 
     @classmethod
     def of(cls, settings: config.Config, model: models.Classifier, images: Images, device: torch.device) -> Learner:
@@ -100,6 +101,7 @@ class Learner:
             if training.class_weights == "balanced"
             else None,
             settings=settings,
+            device=device,
         )
 
     @property
