@@ -22,6 +22,8 @@ from experiments.data.augmentation import Augmentation
 from experiments.data.batches import Batch
 from experiments.optimization import Optimizer, make_optimizer
 
+INITIAL_PIXELS = 5000 * 32 * 32  # that a network may set its weights by: 0.4 GB of what fastnet makes of them
+
 
 def untrained(settings: config.Config, splits: Splits) -> models.Classifier:
     """The model before its first step, on the CPU: the same for the same seed, which is that of all that follows."""
@@ -29,8 +31,9 @@ def untrained(settings: config.Config, splits: Splits) -> models.Classifier:
     data = settings.data
     model = models.build(settings.model, len(splits.classes), splits.image_shape, data.mean, data.std)
     if models.wants_pictures(model):
+        _, height, width = splits.image_shape
         order = np.random.default_rng(settings.seed).permutation(len(splits.train))
-        models.initialize(model, splits.train[order[:5000]].pixels)
+        models.initialize(model, splits.train[order[: max(64, INITIAL_PIXELS // (height * width))]].pixels)
     return model
 
 

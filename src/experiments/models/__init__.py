@@ -3,8 +3,9 @@
 A network of one's own is a class that is called as `Network(image_shape=(3, H, W), classes=N, **keys)`, takes
 normalised float pictures (batch, 3, H, W) and returns logits (batch, N); `_target_` in its YAML file names it.
 
-It may have a method `initialize(pictures)`, which sets weights by what the training pictures look like. It is given up
-to 5,000 of them, normalised, float32 (N, 3, H, W), before training starts, and without gradients.
+It may have a method `initialize(pictures)`, which sets weights by what the training pictures look like. It is given some
+of them, 5,000 of 32x32 pixels and fewer of larger ones, normalised, float32 (N, 3, H, W), before training starts, and
+without gradients.
 """
 
 from __future__ import annotations
