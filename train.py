@@ -13,7 +13,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
-from experiments.command_line import continuing, reported
+from experiments.command_line import continuing, leave, reported
 from experiments.composition import check, parse
 from experiments.sweep.sweeper import GridSweeper, SearchSweeper
 
@@ -41,3 +41,4 @@ if __name__ == "__main__":
         for sweeper in (GridSweeper, SearchSweeper):
             Plugins.instance().register(sweeper)
         main()
+    leave()

@@ -1,8 +1,10 @@
 """This project: `python train.py ...` as a user types it, metrics and checkpoints included, given up after the epochs asked for."""
 
+import atexit
 import os
 import runpy
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from stopwatch import VALIDATION, Asked, Stopwatch
@@ -59,11 +61,8 @@ def main(asked: Asked) -> None:
         "resume=false",
         *asked.overrides,
     ]
+    atexit.register(lambda: watch.tell(torch=version("torch")))  # train.py ends the process
     runpy.run_path(sys.argv[0], run_name="__main__")
-
-    import torch
-
-    watch.tell(torch=torch.__version__)
 
 
 if __name__ == "__main__":

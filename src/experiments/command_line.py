@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import io
+import os
 import shlex
 import sys
+import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 from experiments.config import UserError
 
@@ -26,6 +30,16 @@ def reported(stopped: str = "stopped") -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)
+
+
+def leave() -> NoReturn:
+    """End the process, with exit code 0, as Python would, but for the second in which it takes its objects apart."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads any more
+            stream.flush()
+    os._exit(0)
 
 
 def continuing() -> str:

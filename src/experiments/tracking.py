@@ -4,7 +4,6 @@ has the same methods and keeps the results in the run's folder."""
 from __future__ import annotations
 
 import csv
-import gc
 import json
 import tempfile
 import time
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from experiments.checkpoint import State
 
 PARENT = "mlflow.parentRunId"
-
-gc.freeze()  # what was imported stays to the end: looking through it for garbage then takes a second
 
 
 @dataclass(frozen=True)

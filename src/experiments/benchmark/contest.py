@@ -222,7 +222,12 @@ def _code(programs: Path) -> str:
     """Changes with whatever is measured: results of other code are not taken for those of this."""
     package = Path(__file__).parents[1]
     checkout = package.parents[1]
-    files = [*package.rglob("*.py"), *programs.glob("*.py"), checkout / "train.py", *(checkout / "conf").rglob("*.yaml")]
+    files = [
+        *package.rglob("*.py"),
+        *programs.glob("*.py"),
+        checkout / "train.py",
+        *(checkout / "conf").rglob("*.yaml"),
+    ]
     digest = hashlib.sha256()
     for file in sorted(file for file in files if file.parent != Path(__file__).parent):
         digest.update(file.read_bytes())

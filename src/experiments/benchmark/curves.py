@@ -34,6 +34,8 @@ def points(kind: str, base: Setting) -> dict[int, Setting]:
 
 def draw(kind: str, contest: Contest, lines: Mapping[str, Mapping[int, Setting]], file: Path) -> None:
     """Seconds an epoch, and the share of the matrix peak, against what changes; a line a precision."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     from experiments.figures import BLUE, ORANGE, Figure  # after the last process: see the package
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -48,8 +50,14 @@ def draw(kind: str, contest: Contest, lines: Mapping[str, Mapping[int, Setting]]
     left.set(xlabel=AXES[kind], ylabel="seconds an epoch", xscale="log", yscale="log")
     right.set(xlabel=AXES[kind], ylabel="share of the matrix peak, %", xscale="log")
     right.set_ylim(bottom=0)
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_locator(NullLocator())
+    places = [at for settings in lines.values() for at in settings]
     for axes in (left, right):
-        axes.grid(alpha=0.3, which="both")
+        axes.set_xticks(places, [f"{at:,}" for at in places], fontsize=7)
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.grid(alpha=0.3)
         axes.legend()
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=80)
