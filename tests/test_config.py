@@ -1,7 +1,9 @@
 """Every mistake is found, named and explained, before anything slow is imported or anything is written."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +44,15 @@ def test_every_choice_of_every_group_composes(group, choice, tmp_path):
     root = [f"data.root={tmp_path}"] if choice == "image_folder" else []
     config = load([f"{group}={choice}", *root])
     assert parse(config.to_dict()) == config
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no file that is always full")
+def test_what_cannot_be_printed_is_an_error(tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), "--cfg", "job", "--package", "model"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=tmp_path, env=buffered, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode and "No space left" in done.stderr
 
 
 @pytest.mark.parametrize("preset", [file.stem for file in (CONF / "experiment").glob("*.yaml")])

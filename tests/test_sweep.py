@@ -6,11 +6,15 @@ import random
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import pytest
 
 from conftest import DIGITS, ROOT, family, train_py, typed
+from experiments import data, store, tracking
+from experiments.composition import load
 from experiments.config import UserError
 from experiments.sweep import parent
 
@@ -197,12 +201,31 @@ def test_a_multirun_under_way_is_not_started_twice(start, multirun, tmp_path):
     assert "python train.py -m data=digits" in (tmp_path / "output.txt").read_text()
 
 
+def test_runs_that_start_together_name_their_data_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store.connect("sqlite:///mlflow.db")
+    together = threading.Barrier(8, timeout=60)
+    for seed in range(5):
+        config = load([*DIGITS, f"seed={seed}"])
+        splits = data.load(config.data, seed)
+
+        def begin(name, config=config, splits=splits):
+            together.wait()
+            return tracking.Tracker(config, name, [], splits)
+
+        with ThreadPoolExecutor(together.parties) as threads:
+            begun = list(threads.map(begin, "abcdefgh"))
+        for tracker in begun:
+            inputs = tracker.client.get_run(tracker.run_id).inputs.dataset_inputs
+            assert {given.tags[0].value for given in inputs} == {"training", "validation", "testing"}
+
+
 def test_several_at_a_time(tmp_path):
     jobs = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     small = ["data=digits", "training.epochs=1", "model.filters=4", "seed=1,2"]
     done = train_py("-m", *small, *jobs, cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     client, above, children = family(tmp_path)
     assert children.keys() == {"seed=1", "seed=2"} and above.info.status == "FINISHED"
     for run in children.values():

@@ -5,7 +5,6 @@ result = run("data=digits", "training.epochs=3")
 best = load("best")
 """
 
-import gc
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,6 @@ if TYPE_CHECKING:
 # Read by mlflow when it is imported, wherever that is.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # three files of a few kilobytes
-
-# Torch and MLflow bring half a million objects: to look through them again and again while they are imported takes a
-# fifth of that time.
-gc.set_threshold(50_000, 20, 100)
 
 __version__ = "0.1.0"
 __all__ = ["images", "load", "run"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import gc
 import io
 import os
 import shlex
@@ -19,6 +20,7 @@ from experiments.config import UserError
 @contextlib.contextmanager
 def reported(stopped: str = "stopped") -> Iterator[None]:
     """The user's mistakes and Ctrl-C end in a message and an exit code (2, 130); anything else in a traceback."""
+    gc.set_threshold(50_000, 20, 100)  # torch and MLflow bring half a million objects
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # file names need not be UTF-8
@@ -37,8 +39,7 @@ def leave() -> NoReturn:
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # nobody reads any more
-            stream.flush()
+        stream.flush()  # what cannot be written is an error, as ever
     os._exit(0)
 
 

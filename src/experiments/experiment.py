@@ -17,8 +17,6 @@ from experiments.data import Splits
 from experiments.data import load as load_data
 
 if TYPE_CHECKING:
-    import torch
-
     from experiments import report
     from experiments.checkpoint import State
     from experiments.tracking import Membership, NoTracker, Tracker
@@ -90,7 +88,7 @@ def run(
         if not _train(config, splits, state, tracker, saved, hopeless):
             tracker.prune(len(state.history), _results(state))
             return Result(tracker.run_id, tracker.name, _results(state), state.history, pruned=True)
-        content = _report(config, tracker.name, overrides, splits, state, device, test)
+        content = _report(config, tracker.name, overrides, splits, state, test)
         results = _results(state) | (evaluation.test_metrics(content.test, splits.classes) if test else {})
         report.write(folder / "artifacts", content)
         tracker.finish(results, folder / "artifacts", state.final_model(), _example(splits), splits.classes)
@@ -184,7 +182,6 @@ def _report(
     overrides: Sequence[str],
     splits: Splits,
     state: State,
-    device: torch.device,
     test: bool,
 ) -> report.Content:
     """What the run's report tells: of the test set, or where that is not to be touched, of the validation set."""
@@ -207,7 +204,7 @@ def _report(
             f"The test set was not looked at. This is about the validation set, with the weights of {weights}; "
             "the choice of the epoch went by it too, so it flatters."
         )
-    images = parts["test" if test else "validation"]
+    images, device = parts["test" if test else "validation"], state.learner.device
     batches = Batches(images, evaluation.batch_size(splits.image_shape), device)
     model = state.final_model()
     logits = evaluation.predict(model, batches, state.learner.autocast, config.evaluation.tta)

@@ -22,7 +22,7 @@ from experiments.data.augmentation import Augmentation
 from experiments.data.batches import Batch
 from experiments.optimization import Optimizer, make_optimizer
 
-INITIAL_PIXELS = 5000 * 32 * 32  # that a network may set its weights by: 0.4 GB of what fastnet makes of them
+INITIAL_PIXELS = 5000 * 32 * 32  # that a network may set its weights by: memory has to hold all of them several times
 
 
 def untrained(settings: config.Config, splits: Splits) -> models.Classifier:
@@ -33,7 +33,7 @@ def untrained(settings: config.Config, splits: Splits) -> models.Classifier:
     if models.wants_pictures(model):
         _, height, width = splits.image_shape
         order = np.random.default_rng(settings.seed).permutation(len(splits.train))
-        models.initialize(model, splits.train[order[: max(64, INITIAL_PIXELS // (height * width))]].pixels)
+        models.initialize(model, splits.train[order[: max(1, INITIAL_PIXELS // (height * width))]].pixels)
     return model
 
 

@@ -74,7 +74,7 @@ def _create_store(database: Path) -> None:
                 MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
             finally:
                 event.remove(Engine, "connect", _without_waiting)
-            with partial.open("rb") as file:
+            with partial.open("r+b") as file:
                 os.fsync(file.fileno())
             partial.replace(database)
 

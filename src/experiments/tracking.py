@@ -3,6 +3,7 @@ has the same methods and keeps the results in the run's folder."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import tempfile
@@ -24,6 +25,7 @@ from mlflow.entities import (
     Run,
     RunTag,
 )
+from mlflow.exceptions import MlflowException
 
 from experiments import exporting, provenance, runs, store
 from experiments.config import Config
@@ -116,7 +118,17 @@ class Tracker:
         for start in range(0, len(params), 100):  # MLflow's limit a call
             self.client.log_batch(self.run_id, params=params[start : start + 100])
         if not run.inputs or not run.inputs.dataset_inputs:
-            self.client.log_inputs(self.run_id, datasets=list(_datasets(config, splits)))
+            self._log_datasets(list(_datasets(config, splits)))
+
+    def _log_datasets(self, datasets: list[DatasetInput]) -> None:
+        """MLflow looks whether it knows a data set, then adds it; where another run adds it in between, it refuses.
+
+        Each refusal means that one more of them is there now.
+        """
+        for _ in datasets:
+            with contextlib.suppress(MlflowException):
+                return self.client.log_inputs(self.run_id, datasets=datasets)
+        return self.client.log_inputs(self.run_id, datasets=datasets)
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """The metrics of an epoch, in one transaction."""

@@ -225,7 +225,7 @@ def _code(programs: Path) -> str:
     files = [
         *package.rglob("*.py"),
         *programs.glob("*.py"),
-        checkout / "train.py",
+        *checkout.glob("train.py"),
         *(checkout / "conf").rglob("*.yaml"),
     ]
     digest = hashlib.sha256()
