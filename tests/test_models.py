@@ -1,5 +1,8 @@
 """Networks: size, numbers against numpy, and a network of one's own."""
 
+import shutil
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from experiments import exporting, models
 from experiments.composition import load
 from experiments.config import Adam, Model, UserError
+from experiments.models import pooling
 from experiments.optimization import make_optimizer
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
@@ -60,6 +64,47 @@ def reference_loss(weights, pixels, labels):
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return logits, -log_probabilities[np.arange(len(labels)), labels].mean()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="no compiler that surely knows OpenMP")
+def test_the_kernel_was_compiled():
+    assert pooling.kernel
+
+
+@pytest.mark.skipif(not pooling.kernel, reason="the kernel was not compiled")
+@pytest.mark.parametrize("shape", [(3, 5, 7, 9), (2, 3, 4, 5), (2, 3, 5, 4), (1, 1, 2, 2), (8, 32, 26, 26)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pooling_and_relu_in_one_pass_give_the_same_bits(shape, dtype):
+    torch.manual_seed(0)
+    values = torch.randn(shape).mul(2).round()  # with many that are equal, and zeros
+    values.view(-1)[:: max(2, values.numel() // 20)] = torch.nan
+    values[0, :, :2, :2] = -torch.inf
+    values = values.to(dtype).contiguous(memory_format=torch.channels_last)
+    fused, apart = (values.clone().requires_grad_() for _ in range(2))
+    assert pooling.fits_kernel(fused)
+    once = pooling.pooled_relu(fused)
+    expected = torch.relu(torch.max_pool2d(apart, 2))
+    gradients = torch.randn(expected.shape).to(dtype)
+    once.backward(gradients)
+    expected.backward(gradients)
+    torch.testing.assert_close(once, expected, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(fused.grad, apart.grad, rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not pooling.kernel, reason="the kernel was not compiled")
+def test_a_network_learns_the_same_with_the_kernel_and_without(monkeypatch):
+    pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def gradients():
+        torch.manual_seed(0)
+        model = build("model.blocks=3", "model.kernel_size=2")
+        model(pixels).square().sum().backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    with_kernel = gradients()
+    monkeypatch.setattr(pooling, "kernel", None)
+    for one, other in zip(with_kernel, gradients(), strict=True):
+        assert torch.equal(one, other) and one.any()
 
 
 def test_forward_gradient_and_adam_step_against_numpy():

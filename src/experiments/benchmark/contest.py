@@ -88,9 +88,8 @@ class Contest:
     def __init__(self, programs: Path, file: Path | None, pythons: Mapping[str, str]) -> None:
         self.programs, self.file, self.pythons = programs, file, pythons
         self.code = _code(programs)
-        self.folder = tempfile.TemporaryDirectory(
-            prefix="benchmark-"
-        )  # a contender's second process finds its store there
+        # A contender's second process finds its store there.
+        self.folder = tempfile.TemporaryDirectory(prefix="benchmark-")
         self.kept: list[Results] = []
         if file is not None and file.exists():
             try:
@@ -224,6 +223,7 @@ def _code(programs: Path) -> str:
     checkout = package.parents[1]
     files = [
         *package.rglob("*.py"),
+        *package.rglob("*.c"),
         *programs.glob("*.py"),
         *checkout.glob("train.py"),
         *(checkout / "conf").rglob("*.yaml"),

@@ -58,10 +58,8 @@ class Batches:
         return -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        together = (
-            max(1, self.images.piece // self.batch_size) * self.batch_size
-        )  # one gather for several small batches
-        pieces = self._rows().split(together)
+        together = max(1, self.images.piece // self.batch_size)  # one gather for several small batches
+        pieces = self._rows().split(together * self.batch_size)
         gathered = ahead(self._gathered, pieces, 1, AHEAD) if self.streamed else map(self._gathered, pieces)
         for rows, pixels in zip(pieces, gathered):
             here = rows.to(self.device)

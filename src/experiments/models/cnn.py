@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.config import feature_size
+from experiments.models import pooling
 
 
 class CNN(nn.Sequential):
@@ -43,6 +44,17 @@ class CNN(nn.Sequential):
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
         self.seen = [_seen(side, kernel_size, blocks) for side in sides]
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        features = pictures
+        layers = iter(self)
+        for layer in layers:
+            if self.training and isinstance(layer, nn.MaxPool2d) and pooling.fits_kernel(features):
+                features = pooling.pooled_relu(features)
+                next(layers)  # its ReLU
+            else:
+                features = layer(features)
+        return features
 
 
 def _seen(feature_side: int, kernel_size: int, blocks: int) -> int:

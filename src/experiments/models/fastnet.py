@@ -11,9 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-NOISE = (
-    5e-4  # of the mean variance: directions with less of it than this are noise, and are not enlarged to unit variance
-)
+NOISE = 5e-4  # of the mean variance: directions with less than this are noise, and are not enlarged to unit variance
 
 
 class Whitening(nn.Conv2d):

@@ -84,9 +84,8 @@ def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Fi
     heights[:, -1], ticks = _linear(values)
     _upright(axes, len(keys), ticks)
     segments = [np.column_stack([np.arange(len(keys) + 1), row]) for row in heights]
-    colors = matplotlib.colormaps["viridis"](
-        np.linspace(0.95, 0, len(rows))
-    )  # by place: one bad value takes no colours
+    places = np.linspace(0.95, 0, len(rows))  # not values: one bad one would take all the colours
+    colors = matplotlib.colormaps["viridis"](places)
     widths = [1.0] * (len(rows) - 1) + [2.5]
     axes.add_collection(LineCollection(segments, colors=colors, linewidths=widths, alpha=0.8))
     axes.set(xlim=(-0.3, len(keys) + 0.5), ylim=(-0.05, 1.05), yticks=[])

@@ -1,0 +1,130 @@
+/* 2x2 max-pooling and ReLU, and the way back, over pictures whose channels lie together (N, H, W, C).
+
+   The numbers are those of PyTorch's operators: of equal values the first is the maximum, and what is not a number stays
+   so. They need an int64 for every maximum, zeros for every pixel, and further passes for ReLU; here one pass writes the
+   maxima with a byte each, its place among the four, and one pass writes the gradients. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+#define NONE 4 /* ReLU gave 0: there is no gradient */
+
+/* For the vector units of the processor that it runs on, whichever it was compiled on. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
+#define CLONED __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
+#else
+#define CLONED
+#endif
+
+static inline float from_float(float value) { return value; }
+
+static inline float from_bfloat16(uint16_t value) {
+    uint32_t bits = (uint32_t)value << 16;
+    float wide;
+    memcpy(&wide, &bits, sizeof wide);
+    return wide;
+}
+
+#define ROWS(TYPE, WIDE)                                                                                              \
+    /* Two rows of pixels to one of maxima. */                                                                        \
+    CLONED static void forward_##TYPE(const TYPE *restrict upper, const TYPE *restrict lower, TYPE *restrict maxima,  \
+                                      uint8_t *restrict which, long width, long channels) {                           \
+        for (long x = 0; x < width; x++) {                                                                            \
+            const long left = 2 * x * channels, right = left + channels, out = x * channels;                          \
+            for (long c = 0; c < channels; c++) {                                                                     \
+                TYPE best = upper[left + c];                                                                          \
+                uint8_t place = 0;                                                                                    \
+                TYPE value = upper[right + c];                                                                        \
+                int better = WIDE(value) > WIDE(best) || WIDE(value) != WIDE(value);                                  \
+                best = better ? value : best, place = better ? 1 : place;                                             \
+                value = lower[left + c];                                                                              \
+                better = WIDE(value) > WIDE(best) || WIDE(value) != WIDE(value);                                      \
+                best = better ? value : best, place = better ? 2 : place;                                             \
+                value = lower[right + c];                                                                             \
+                better = WIDE(value) > WIDE(best) || WIDE(value) != WIDE(value);                                      \
+                best = better ? value : best, place = better ? 3 : place;                                             \
+                int off = WIDE(best) <= 0;                                                                            \
+                maxima[out + c] = off ? 0 : best;                                                                     \
+                which[out + c] = off ? NONE : place;                                                                  \
+            }                                                                                                         \
+        }                                                                                                             \
+    }                                                                                                                 \
+    /* One row of gradients to two. */                                                                                \
+    CLONED static void backward_##TYPE(const TYPE *restrict gradients, const uint8_t *restrict which,                 \
+                                       TYPE *restrict upper, TYPE *restrict lower, long width, long channels) {       \
+        for (long x = 0; x < width; x++) {                                                                            \
+            const long left = 2 * x * channels, right = left + channels, in = x * channels;                           \
+            for (long c = 0; c < channels; c++) {                                                                     \
+                const TYPE gradient = gradients[in + c];                                                              \
+                const uint8_t place = which[in + c];                                                                  \
+                upper[left + c] = place == 0 ? gradient : 0;                                                          \
+                upper[right + c] = place == 1 ? gradient : 0;                                                         \
+                lower[left + c] = place == 2 ? gradient : 0;                                                          \
+                lower[right + c] = place == 3 ? gradient : 0;                                                         \
+            }                                                                                                         \
+        }                                                                                                             \
+    }
+
+ROWS(float, from_float)
+ROWS(uint16_t, from_bfloat16)
+
+static PyObject *forward(PyObject *module, PyObject *arguments) {
+    unsigned long long pixels, maxima, which;
+    long pictures, height, width, channels;
+    int bytes, threads;
+    if (!PyArg_ParseTuple(arguments, "KKKllllii", &pixels, &maxima, &which, &pictures, &height, &width, &channels,
+                          &bytes, &threads))
+        return NULL;
+    const long rows = height / 2, row = width * channels * bytes, pooled = width / 2 * channels;
+    Py_BEGIN_ALLOW_THREADS
+#pragma omp parallel for num_threads(threads)
+    for (long i = 0; i < pictures * rows; i++) {
+        const char *upper = (const char *)(uintptr_t)pixels + (i / rows * height + i % rows * 2) * row;
+        char *out = (char *)(uintptr_t)maxima + i * pooled * bytes;
+        uint8_t *places = (uint8_t *)(uintptr_t)which + i * pooled;
+        if (bytes == 4)
+            forward_float((const float *)upper, (const float *)(upper + row), (float *)out, places, width / 2, channels);
+        else
+            forward_uint16_t((const uint16_t *)upper, (const uint16_t *)(upper + row), (uint16_t *)out, places,
+                             width / 2, channels);
+    }
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *backward(PyObject *module, PyObject *arguments) {
+    unsigned long long gradients, which, pixels;
+    long pictures, height, width, channels;
+    int bytes, threads;
+    if (!PyArg_ParseTuple(arguments, "KKKllllii", &gradients, &which, &pixels, &pictures, &height, &width, &channels,
+                          &bytes, &threads))
+        return NULL;
+    const long rows = height / 2, row = width * channels * bytes, pooled = width / 2 * channels;
+    const long used = width / 2 * 2 * channels * bytes;
+    Py_BEGIN_ALLOW_THREADS
+#pragma omp parallel for num_threads(threads)
+    for (long i = 0; i < pictures * rows; i++) {
+        char *upper = (char *)(uintptr_t)pixels + (i / rows * height + i % rows * 2) * row, *lower = upper + row;
+        const char *in = (const char *)(uintptr_t)gradients + i * pooled * bytes;
+        const uint8_t *places = (const uint8_t *)(uintptr_t)which + i * pooled;
+        if (bytes == 4)
+            backward_float((const float *)in, places, (float *)upper, (float *)lower, width / 2, channels);
+        else
+            backward_uint16_t((const uint16_t *)in, places, (uint16_t *)upper, (uint16_t *)lower, width / 2, channels);
+        memset(upper + used, 0, row - used); /* what pooling left over */
+        memset(lower + used, 0, row - used);
+        if (height % 2 && i % rows == rows - 1)
+            memset(lower + row, 0, row);
+    }
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {{"forward", forward, METH_VARARGS, NULL},
+                                {"backward", backward, METH_VARARGS, NULL},
+                                {NULL, NULL, 0, NULL}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_pooling", NULL, 0, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__pooling(void) { return PyModule_Create(&definition); }

@@ -1,0 +1,60 @@
+"""2x2 max-pooling and ReLU in one pass over a processor's memory, for the steps of a training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+try:  # after torch, whose threads it shares
+    from experiments.models import _pooling as kernel  # type: ignore[attr-defined]
+except ImportError:  # installed without a C compiler that knows OpenMP
+    kernel = None
+
+LAYOUT = torch.channels_last
+
+
+def fits_kernel(features: Tensor) -> bool:
+    """The kernel is there, and takes such features; where the network is being compiled, torch does better without."""
+    return (
+        kernel is not None
+        and features.device.type == "cpu"
+        and features.dtype in (torch.float32, torch.bfloat16)
+        and features.is_contiguous(memory_format=LAYOUT)
+        and not torch.compiler.is_compiling()
+    )
+
+
+def pooled_relu(features: Tensor) -> Tensor:
+    """`relu(max_pool2d(features, 2))` and its gradients, to the last bit, of features that fit the kernel.
+
+    (batch, C, H, W) to (batch, C, H // 2, W // 2).
+    """
+    pooled: Tensor = _PooledReLU.apply(features)
+    return pooled
+
+
+class _PooledReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        batch, channels, height, width = ctx.shape = features.shape
+        half = (batch, channels, height // 2, width // 2)
+        pooled = torch.empty(half, dtype=features.dtype, memory_format=LAYOUT)
+        ctx.places = torch.empty(half, dtype=torch.uint8, memory_format=LAYOUT)
+        _call(kernel.forward, (features, pooled, ctx.places), ctx.shape)
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradients: Tensor) -> Tensor:
+        features = torch.empty(ctx.shape, dtype=gradients.dtype, memory_format=LAYOUT)
+        _call(kernel.backward, (gradients.contiguous(memory_format=LAYOUT), ctx.places, features), ctx.shape)
+        return features
+
+
+def _call(function: Any, tensors: tuple[Tensor, Tensor, Tensor], shape: torch.Size) -> None:
+    batch, channels, height, width = shape
+    pointers = (tensor.data_ptr() for tensor in tensors)
+    function(*pointers, batch, height, width, channels, tensors[0].element_size(), torch.get_num_threads())
