@@ -70,53 +70,74 @@ static inline float from_bfloat16(uint16_t value) {
 ROWS(float, from_float)
 ROWS(uint16_t, from_bfloat16)
 
-static PyObject *forward(PyObject *module, PyObject *arguments) {
-    unsigned long long pixels, maxima, which;
-    long pictures, height, width, channels;
+/* Where two passes read and write: features or gradients, what comes of them, and the places; and their sizes. */
+typedef struct {
+    unsigned long long wide, pooled, places;
+    long pictures, height, width, channels, rows, row, pooled_row;
     int bytes, threads;
-    if (!PyArg_ParseTuple(arguments, "KKKllllii", &pixels, &maxima, &which, &pictures, &height, &width, &channels,
-                          &bytes, &threads))
+} Pass;
+
+static int parse(PyObject *arguments, Pass *pass) {
+    if (!PyArg_ParseTuple(arguments, "KKKllllii", &pass->wide, &pass->pooled, &pass->places, &pass->pictures,
+                          &pass->height, &pass->width, &pass->channels, &pass->bytes, &pass->threads))
+        return 0;
+    pass->rows = pass->height / 2;
+    pass->row = pass->width * pass->channels * pass->bytes;
+    pass->pooled_row = pass->width / 2 * pass->channels;
+    return 1;
+}
+
+/* The upper one of the two rows of pixels, the row of maxima and that of their places, number i of all pictures. */
+static char *wide_row(const Pass *pass, long i) {
+    return (char *)(uintptr_t)pass->wide + (i / pass->rows * pass->height + i % pass->rows * 2) * pass->row;
+}
+static char *pooled_row(const Pass *pass, long i) {
+    return (char *)(uintptr_t)pass->pooled + i * pass->pooled_row * pass->bytes;
+}
+static uint8_t *places_row(const Pass *pass, long i) {
+    return (uint8_t *)(uintptr_t)pass->places + i * pass->pooled_row;
+}
+
+static PyObject *forward(PyObject *module, PyObject *arguments) {
+    Pass pass;
+    if (!parse(arguments, &pass))
         return NULL;
-    const long rows = height / 2, row = width * channels * bytes, pooled = width / 2 * channels;
     Py_BEGIN_ALLOW_THREADS
-#pragma omp parallel for num_threads(threads)
-    for (long i = 0; i < pictures * rows; i++) {
-        const char *upper = (const char *)(uintptr_t)pixels + (i / rows * height + i % rows * 2) * row;
-        char *out = (char *)(uintptr_t)maxima + i * pooled * bytes;
-        uint8_t *places = (uint8_t *)(uintptr_t)which + i * pooled;
-        if (bytes == 4)
-            forward_float((const float *)upper, (const float *)(upper + row), (float *)out, places, width / 2, channels);
+#pragma omp parallel for num_threads(pass.threads)
+    for (long i = 0; i < pass.pictures * pass.rows; i++) {
+        const char *upper = wide_row(&pass, i), *lower = upper + pass.row;
+        char *out = pooled_row(&pass, i);
+        if (pass.bytes == 4)
+            forward_float((const float *)upper, (const float *)lower, (float *)out, places_row(&pass, i),
+                          pass.width / 2, pass.channels);
         else
-            forward_uint16_t((const uint16_t *)upper, (const uint16_t *)(upper + row), (uint16_t *)out, places,
-                             width / 2, channels);
+            forward_uint16_t((const uint16_t *)upper, (const uint16_t *)lower, (uint16_t *)out, places_row(&pass, i),
+                             pass.width / 2, pass.channels);
     }
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
 
 static PyObject *backward(PyObject *module, PyObject *arguments) {
-    unsigned long long gradients, which, pixels;
-    long pictures, height, width, channels;
-    int bytes, threads;
-    if (!PyArg_ParseTuple(arguments, "KKKllllii", &gradients, &which, &pixels, &pictures, &height, &width, &channels,
-                          &bytes, &threads))
+    Pass pass;
+    if (!parse(arguments, &pass))
         return NULL;
-    const long rows = height / 2, row = width * channels * bytes, pooled = width / 2 * channels;
-    const long used = width / 2 * 2 * channels * bytes;
+    const long used = pass.width / 2 * 2 * pass.channels * pass.bytes;
     Py_BEGIN_ALLOW_THREADS
-#pragma omp parallel for num_threads(threads)
-    for (long i = 0; i < pictures * rows; i++) {
-        char *upper = (char *)(uintptr_t)pixels + (i / rows * height + i % rows * 2) * row, *lower = upper + row;
-        const char *in = (const char *)(uintptr_t)gradients + i * pooled * bytes;
-        const uint8_t *places = (const uint8_t *)(uintptr_t)which + i * pooled;
-        if (bytes == 4)
-            backward_float((const float *)in, places, (float *)upper, (float *)lower, width / 2, channels);
+#pragma omp parallel for num_threads(pass.threads)
+    for (long i = 0; i < pass.pictures * pass.rows; i++) {
+        char *upper = wide_row(&pass, i), *lower = upper + pass.row;
+        const char *in = pooled_row(&pass, i);
+        if (pass.bytes == 4)
+            backward_float((const float *)in, places_row(&pass, i), (float *)upper, (float *)lower, pass.width / 2,
+                           pass.channels);
         else
-            backward_uint16_t((const uint16_t *)in, places, (uint16_t *)upper, (uint16_t *)lower, width / 2, channels);
-        memset(upper + used, 0, row - used); /* what pooling left over */
-        memset(lower + used, 0, row - used);
-        if (height % 2 && i % rows == rows - 1)
-            memset(lower + row, 0, row);
+            backward_uint16_t((const uint16_t *)in, places_row(&pass, i), (uint16_t *)upper, (uint16_t *)lower,
+                              pass.width / 2, pass.channels);
+        memset(upper + used, 0, pass.row - used); /* what pooling left over */
+        memset(lower + used, 0, pass.row - used);
+        if (pass.height % 2 && i % pass.rows == pass.rows - 1)
+            memset(lower + pass.row, 0, pass.row);
     }
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;

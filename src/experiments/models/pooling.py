@@ -50,7 +50,7 @@ class _PooledReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradients: Tensor) -> Tensor:
         features = torch.empty(ctx.shape, dtype=gradients.dtype, memory_format=LAYOUT)
-        _call(kernel.backward, (gradients.contiguous(memory_format=LAYOUT), ctx.places, features), ctx.shape)
+        _call(kernel.backward, (features, gradients.contiguous(memory_format=LAYOUT), ctx.places), ctx.shape)
         return features
 
 
