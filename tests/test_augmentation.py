@@ -20,6 +20,7 @@ from experiments.data import Images
 from experiments.data.augmentation import Augmentation, colour, examples, geometry, mixing
 from experiments.data.batches import Batch
 from experiments.evaluation import score
+from experiments.page import Content
 
 CPU = torch.device("cpu")
 NONE, STANDARD, STRONG = (load([f"augment={choice}"]).augment for choice in ("none", "standard", "strong"))
@@ -358,7 +359,7 @@ def test_the_report_shows_pictures_before_and_after_where_something_is_on(option
     )
     logits = torch.eye(2)[torch.arange(8) % 2]
     shown = examples(chosen.augment, images, count=4) if chosen.augment.changes else None
-    content = report.Content(
+    content = Content(
         name="a",
         command="b",
         config=chosen,

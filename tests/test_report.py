@@ -10,10 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import DIGITS
 from experiments import report, runs
 from experiments.composition import load as compose
 from experiments.data import Images
 from experiments.evaluation import score
+from experiments.experiment import run
+from experiments.page import Content, calibration, wilson_interval
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,25 @@ def test_it_tells_what_its_owner_asks(page):
     for part in ("test accuracy; 95 % interval", "looked at once", "expected calibration error", "225,610 parameters"):
         assert part in page
     assert page.count("<svg") == 3 and "test_set" not in page
+
+
+@pytest.mark.parametrize("test", [True, False])
+@pytest.mark.parametrize(
+    ("patience", "restore_best", "chosen"),
+    [("null", "false", None), ("1", "false", "early stopping"), ("null", "true", "the choice of the epoch")],
+)
+def test_it_tells_what_validation_chose(tmp_path, monkeypatch, test, patience, restore_best, chosen):
+    monkeypatch.chdir(tmp_path)
+    stopping = [f"early_stopping.patience={patience}", f"early_stopping.restore_best={restore_best}"]
+    small = ["tracking=none", "training.epochs=1", "model.filters=2", f"evaluate_test={test}"]
+    run(compose([*DIGITS, *small, *stopping]))
+    (path,) = tmp_path.glob("outputs/runs/*/artifacts/report.html")
+    page = path.read_text(encoding="utf-8")
+    if chosen:
+        assert f"{chosen} went by {'validation alone' if test else 'it too, so it flatters'}." in page
+    else:
+        assert f"nothing in this run was chosen by {'validation' if test else 'it'}." in page
+    assert f"with the weights of the {'best' if restore_best == 'true' else 'last'} epoch" in page
 
 
 def test_every_filled_cell_has_pictures(page):
@@ -64,7 +86,7 @@ def test_the_pictures_are_the_right_ones(page, finished):
     worst = int(np.where(said != test.labels, confidence, 0).argmax())
     first = re.search(r"</i>(\d), taken for (\d) <span class=\"soft\">(\d+) %", mistakes)
     assert first.groups() == (str(test.labels[worst]), str(said[worst]), f"{100 * confidence[worst]:.0f}")
-    mean, accuracy, share = report.calibration(confidence, said == test.labels)
+    mean, accuracy, share = calibration(confidence, said == test.labels)
     assert f"<b>{(share * abs(accuracy - mean)).sum():.3f}</b><span>expected calibration error" in page
 
 
@@ -73,13 +95,13 @@ def test_wilson_interval_is_scipys():
 
     for right, total in ((0, 10), (7, 10), (6416, 10_000), (297, 297)):
         expected = binomtest(right, total).proportion_ci(method="wilson")
-        assert report.wilson_interval(right, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
+        assert wilson_interval(right, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_calibration_by_hand():
     confidence = np.array([0.95, 0.99, 1.0, 0.52, 0.5])
     right = np.array([True, True, False, True, False])
-    mean, accuracy, share = report.calibration(confidence, right)
+    mean, accuracy, share = calibration(confidence, right)
     assert share[-1] == pytest.approx(0.6) and accuracy[-1] == pytest.approx(2 / 3) and mean[-1] == pytest.approx(0.98)
     assert share[7] == pytest.approx(0.4) and accuracy[7] == 0.5 and mean[7] == pytest.approx(0.51)
     assert share.sum() == pytest.approx(1) and (accuracy[:7] == 0).all()
@@ -93,7 +115,7 @@ def test_any_number_of_classes_and_strange_names(tmp_path, classes, count, size)
         rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8), rng.integers(0, classes, count), names
     )
     logits = torch.from_numpy(rng.normal(size=(count, classes)).astype(np.float32))
-    content = report.Content(
+    content = Content(
         name="</script><script>alert(1)</script>",
         command="python train.py",
         config=compose(["data=digits"]),
@@ -126,7 +148,7 @@ def test_what_each_class_had_a_share_of(tmp_path, overrides, expected):
     images = Images(np.zeros((4, 3, 8, 8), dtype=np.uint8), np.array([0, 0, 1, 1]), ("rare", "usual"))
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
     training = np.array([10, 90])
-    content = report.Content(
+    content = Content(
         name="a",
         command="b",
         config=compose(["data=digits", *overrides]),

@@ -17,7 +17,7 @@ from experiments.data import Splits
 from experiments.data import load as load_data
 
 if TYPE_CHECKING:
-    from experiments import report
+    from experiments import page
     from experiments.checkpoint import State
     from experiments.tracking import Membership, NoTracker, Tracker
 
@@ -183,32 +183,22 @@ def _report(
     splits: Splits,
     state: State,
     test: bool,
-) -> report.Content:
+) -> page.Content:
     """What the run's report tells: of the test set, or where that is not to be touched, of the validation set."""
     import torch
 
-    from experiments import evaluation, models, report
+    from experiments import evaluation, models, page, report
     from experiments.data.augmentation import examples
     from experiments.data.batches import Batches
 
-    weights = "the best epoch" if config.early_stopping.restore_best else "the last epoch"
     parts = {"training": splits.train, "validation": splits.validation}
     if test:
         parts["test"] = splits.test
-        statement = (
-            f"The test set was looked at once, when training was over, with the weights of {weights}; "
-            "early stopping and the choice of the epoch went by validation alone."
-        )
-    else:
-        statement = (
-            f"The test set was not looked at. This is about the validation set, with the weights of {weights}; "
-            "the choice of the epoch went by it too, so it flatters."
-        )
     images, device = parts["test" if test else "validation"], state.learner.device
     batches = Batches(images, evaluation.batch_size(splits.image_shape), device)
     model = state.final_model()
     logits = evaluation.predict(model, batches, state.learner.autocast, config.evaluation.tta)
-    return report.Content(
+    return page.Content(
         name=name,
         command=shlex.join(["python", "train.py", *config_dir(), *overrides]),
         config=config,
@@ -219,8 +209,21 @@ def _report(
         best_epoch=state.stopping.best_epoch,
         balance={part: images.class_counts for part, images in parts.items()},
         layers=models.layers(model, splits.image_shape),
-        statement=statement,
+        statement=_statement(config, test),
         environment=report.environment(device.type, torch.get_num_threads(), splits.digest),
         split="test" if test else "validation",
         augmented=examples(config.augment, splits.train) if config.augment.changes else None,
     )
+
+
+def _statement(config: Config, test: bool) -> str:
+    """How often, and with what, the test set was looked at, and what was chosen by the validation set."""
+    stopping = config.early_stopping
+    weights = f"with the weights of {'the best epoch' if stopping.restore_best else 'the last epoch'}"
+    uses = {"early stopping": stopping.patience is not None, "the choice of the epoch": stopping.restore_best}
+    chosen = " and ".join(use for use, made in uses.items() if made)
+    if test:
+        alone = f"{chosen} went by validation alone" if chosen else "nothing in this run was chosen by validation"
+        return f"The test set was looked at once, when training was over, {weights}; {alone}."
+    flatters = f"{chosen} went by it too, so it flatters" if chosen else "nothing in this run was chosen by it"
+    return f"The test set was not looked at. This is about the validation set, {weights}; {flatters}."

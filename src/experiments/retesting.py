@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from experiments import evaluation, models, report, store, tracking
+from experiments import evaluation, models, page, report, store, tracking
 from experiments.composition import complete
 from experiments.composition import load as compose
 from experiments.config import Data, ImageFolder, UserError
@@ -54,7 +54,7 @@ def retest(trained: Trained, data: str | None, overrides: Sequence[str], split: 
     looks = tracking.count_test_evaluation(trained) if looked else 0
     name = f"{trained.name} on {chosen.name} ({split})"
     shape = (3, trained.image_size, trained.image_size)
-    content = report.Content(
+    content = page.Content(
         name=name,
         command=shlex.join(["python", *sys.argv]),
         config=dataclasses.replace(trained.config, data=chosen),

@@ -235,7 +235,7 @@ def log_evaluation(
 ) -> str:
     """Keep an evaluation of a finished run as its child; gives the child's id."""
     client = MlflowClient(trained.uri)
-    tags = {"mlflow.parentRunId": trained.run_id, "evaluated_run": trained.run_id}
+    tags = {PARENT: trained.run_id, "evaluated_run": trained.run_id}
     child = client.create_run(trained.experiment_id, run_name=name, tags=tags).info.run_id
     now = int(time.time() * 1000)
     params = [Param(f"data.{key}", str(value)[:6000]) for key, value in data.items()]

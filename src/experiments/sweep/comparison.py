@@ -16,7 +16,7 @@ import pandas as pd
 from experiments.command_line import config_dir
 from experiments.config import VIEWS
 from experiments.figures import Figure, svg
-from experiments.report import render
+from experiments.page import render
 from experiments.sweep import figures, noise, ranking
 from experiments.sweep.importance import importance
 from experiments.sweep.points import Point, chosen, labels, ranked
