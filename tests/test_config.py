@@ -80,6 +80,8 @@ def test_every_preset_composes(preset):
         ("device=gpu", "device=gpu: must be one of auto, cpu, cuda, mps"),
         ("model.kernel_size=11", "the largest that fits is 10"),
         ("schedule.warmup=25", "schedule.warmup=25.0: must be below training.epochs=25"),
+        ("training.sides=[20]", "training.sides=[20]: must be [] for a network with a dense layer"),
+        ("training.sides=20", "training.sides=20: must be a list"),
         ("precision=tf16", "precision=tf16: must be one of fp32, tf32, bf16"),
         ("model.blocks=6", "model.blocks=6: too many for a picture of 32x32; must be at most 5"),
         ("data.validation_size=50000", "must be at most 49999; cifar10 has 50,000 training images"),

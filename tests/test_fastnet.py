@@ -50,6 +50,22 @@ def test_residual_adds_what_was_halved():
     torch.testing.assert_close(residual(pictures), plain(pictures) + plain.first(pictures))
 
 
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        ("[20,20]", r"training\.sides=\[20, 20\]: must be fewer than training\.epochs=2"),
+        ("[33]", r"training\.sides=\[33\]: must be at most the 32 pixels"),
+        (
+            "[7]",
+            r"model\.widths=\[32, 128, 128\]: must be 1 to 2 widths, because every block halves the picture of 7x7",
+        ),
+    ],
+)
+def test_small_pictures_have_to_fit(sides, message):
+    with pytest.raises(UserError, match=message):
+        load(["data=digits", "model=fastnet", "training.epochs=2", f"training.sides={sides}"])
+
+
 @pytest.mark.parametrize("widths", ["[]", "[8,8,8,8,8]"])
 def test_pictures_have_to_be_large_enough_for_the_blocks(widths):
     with pytest.raises(UserError, match="must be 1 to 4 widths"):

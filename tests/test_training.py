@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics
+from torchvision.transforms.v2.functional import resize
 
 from experiments import config, training
 from experiments.composition import load as compose
+from experiments.config import UserError
 from experiments.data import load
 from experiments.data.batches import Batches
 from experiments.data.images import Images
@@ -213,6 +215,22 @@ def test_a_gradient_is_no_longer_than_it_may_be():
     torch.testing.assert_close(steps[1] / 0.01, steps[0] / steps[0].norm(), rtol=1e-2, atol=1e-4)
 
 
+def test_the_first_epochs_see_smaller_pictures_and_validation_whole_ones():
+    small = ("model=fastnet", "model.widths=[4,4]", "training.epochs=3", "training.sides=[12,16]")
+    learner, splits = learner_of(*small)
+    seen = []
+    learner.model.register_forward_pre_hook(lambda model, inputs: seen.append((model.training, inputs[0])))
+    train, validation = splits.train[np.arange(20)], splits.validation[np.arange(20)]
+    batches = Batches(train, 32, CPU), Batches(validation, 32, CPU)
+    assert len(list(training.train(learner, *batches, range(1, 4), Silent()))) == 3
+    shapes = [(learning, *pictures.shape[1:]) for learning, pictures in seen]
+    assert shapes == [
+        (learning, 3, *2 * (side,)) for trained in (12, 16, 32) for learning, side in ((True, trained), (False, 32))
+    ]
+    resized = resize(torch.from_numpy(train.pixels), [12, 12], antialias=True)
+    assert (seen[0][1] - resized).abs().max() <= 1  # torchvision rounds, between the two directions as well
+
+
 class Normed(torch.nn.Module):
     """With a frozen layer, a running mean, and a whole number in a buffer."""
 
@@ -234,6 +252,13 @@ NORMED = [
     "model._target_=test_training.Normed",
     *(f"~model.{key}" for key in ("filters", "kernel_size", "dense_width", "blocks", "dropout")),
 ]
+
+
+def test_a_network_has_to_take_the_smaller_pictures():
+    with pytest.raises(
+        UserError, match=r"training\.sides: test_training\.Normed does not take pictures of 16x16 pixels"
+    ):
+        learner_of(*NORMED, "training.sides=[16]")
 
 
 def test_averaged_weights():

@@ -228,6 +228,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
 @dataclass(frozen=True)
 class Training:
     epochs: Annotated[int, Between(1, 100_000)]
+    sides: tuple[Annotated[int, Between(4, 1024)], ...]
     batch_size: Annotated[int, Between(1, 1_000_000)]
     class_weights: Literal["none", "balanced"]
     sampler: Literal["shuffle", "balanced"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ def untrained(settings: config.Config, splits: Splits) -> models.Classifier:
     torch.manual_seed(settings.seed)
     data = settings.data
     model = models.build(settings.model, len(splits.classes), splits.image_shape, data.mean, data.std)
+    models.check_sides(model, settings.model.target, settings.training.sides)
     if models.wants_pictures(model):
         _, height, width = splits.image_shape
         order = np.random.default_rng(settings.seed).permutation(len(splits.train))
@@ -120,6 +121,7 @@ class Learner:
     def step(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         """Learn from a batch; gives its mean loss and how many it had right, on the device. Nothing waits for either."""
         pictures, targets = self.augmentation(batch, epoch)
+        pictures = resized(pictures, self.settings.training.sides[epoch - 1 : epoch])
         with self.autocast:
             logits = self.forward(pictures)
         training = self.settings.training
@@ -137,6 +139,13 @@ def _compiled(model: nn.Module, device: torch.device) -> Callable[[Tensor], Tens
     """`model` by torch.compile, with CUDA graphs on a GPU; the smaller last batch is compiled by itself."""
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     return torch.compile(model, mode=mode, dynamic=False)
+
+
+def resized(pictures: Tensor, sides: Sequence[int]) -> Tensor:
+    """Pictures (batch, 3, H, W) with so many pixels a side, where `sides` names any; values from 0 to 255 either way."""
+    if not sides or pictures.shape[2:] == (sides[0], sides[0]):
+        return pictures
+    return functional.interpolate(pictures.float(), (sides[0], sides[0]), mode="bilinear", antialias=True)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None, smoothing: float) -> Tensor:

@@ -92,6 +92,24 @@ def build(
     return model.train()
 
 
+@torch.no_grad()
+def check_sides(model: Classifier, target: str, sides: Sequence[int]) -> None:
+    """See that the network takes pictures with so many pixels a side.
+
+    Raises:
+        UserError: where it does not.
+    """
+    training = model.training
+    for side in sorted(set(sides)):
+        try:
+            model.eval()(torch.zeros((2, 3, side, side), dtype=torch.uint8))
+        except RuntimeError as error:
+            raise UserError(
+                f"training.sides: {target} does not take pictures of {side}x{side} pixels ({error})"
+            ) from None
+    model.train(training)
+
+
 def wants_pictures(model: Classifier) -> bool:
     """Its network has a method `initialize`."""
     return callable(getattr(model.network, "initialize", None))
