@@ -236,7 +236,8 @@ class Normed(torch.nn.Module):
 
     def __init__(self, image_shape, classes):
         super().__init__()
-        self.eyes = torch.nn.Conv2d(3, 4, 8, stride=8).requires_grad_(False)
+        quarter = image_shape[1] // 4
+        self.eyes = torch.nn.Conv2d(3, 4, quarter, stride=quarter).requires_grad_(False)
         self.norm = torch.nn.BatchNorm2d(4)
         self.head = torch.nn.Linear(64, classes)
 
@@ -293,6 +294,12 @@ def test_a_network_may_look_at_training_pictures_before_it_starts():
     assert rest[:3].tolist() == pytest.approx([1200, -0.5, 0.5], abs=1e-3)
     assert torch.equal(untrained(settings, splits).network.eyes.bias, bias)
     assert not torch.equal(fresh(settings, splits).network.eyes.bias, bias)
+
+
+def test_of_large_pictures_it_gets_fewer():
+    settings, splits = digits(*NORMED, "data.mean=[0.5,0.5,0.5]", "data.image_size=96")
+    bias = untrained(settings, splits).network.eyes.bias
+    assert (bias - bias[3])[0].item() == pytest.approx(5000 * 32**2 // 96**2, abs=1e-3)
 
 
 def test_the_learning_rate_follows_the_schedule_across_epochs():
