@@ -74,7 +74,8 @@ def test_the_kernel_was_compiled():
 @pytest.mark.skipif(not pooling.kernel, reason="the kernel was not compiled")
 @pytest.mark.parametrize("shape", [(3, 5, 7, 9), (2, 3, 4, 5), (2, 3, 5, 4), (1, 1, 2, 2), (8, 32, 26, 26)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_pooling_and_relu_in_one_pass_give_the_same_bits(shape, dtype):
+@pytest.mark.parametrize("relu", [True, False])
+def test_pooling_in_one_pass_gives_the_same_bits(shape, dtype, relu):
     torch.manual_seed(0)
     values = torch.randn(shape).mul(2).round()  # with many that are equal, and zeros
     values.view(-1)[:: max(2, values.numel() // 20)] = torch.nan
@@ -82,8 +83,9 @@ def test_pooling_and_relu_in_one_pass_give_the_same_bits(shape, dtype):
     values = values.to(dtype).contiguous(memory_format=torch.channels_last)
     fused, apart = (values.clone().requires_grad_() for _ in range(2))
     assert pooling.fits_kernel(fused)
-    once = pooling.pooled_relu(fused)
-    expected = torch.relu(torch.max_pool2d(apart, 2))
+    once = pooling.pooled(fused, relu)
+    expected = torch.max_pool2d(apart, 2)
+    expected = torch.relu(expected) if relu else expected
     gradients = torch.randn(expected.shape).to(dtype)
     once.backward(gradients)
     expected.backward(gradients)
@@ -92,14 +94,17 @@ def test_pooling_and_relu_in_one_pass_give_the_same_bits(shape, dtype):
 
 
 @pytest.mark.skipif(not pooling.kernel, reason="the kernel was not compiled")
-def test_a_network_learns_the_same_with_the_kernel_and_without(monkeypatch):
+@pytest.mark.parametrize(
+    "overrides", [("model.blocks=3", "model.kernel_size=2"), ("model=fastnet", "model.widths=[8,8]")]
+)
+def test_a_network_learns_the_same_with_the_kernel_and_without(monkeypatch, overrides):
     pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
     def gradients():
         torch.manual_seed(0)
-        model = build("model.blocks=3", "model.kernel_size=2")
+        model = build(*overrides)
         model(pixels).square().sum().backward()
-        return [parameter.grad for parameter in model.parameters()]
+        return [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
 
     with_kernel = gradients()
     monkeypatch.setattr(pooling, "kernel", None)

@@ -58,18 +58,23 @@ class Batches:
         return -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        together = max(1, self.images.piece // self.batch_size)  # one gather for several small batches
-        pieces = self._rows().split(together * self.batch_size)
-        gathered = ahead(self._gathered, pieces, 1, AHEAD) if self.streamed else map(self._gathered, pieces)
-        for rows, pixels in zip(pieces, gathered):
-            here = rows.to(self.device)
-            parts = (pixels.to(self.device, non_blocking=True), self.labels[here], here)
+        batches = max(1, self.images.piece // self.batch_size)  # one gather for several small ones
+        together = batches * self.batch_size
+        rows = self._rows()
+        here = rows.to(self.device).split(together)  # once a pass: a GPU is waited for
+        gathered: Iterator[Tensor]
+        if self._pixels is not None:
+            gathered = map(self._pixels.__getitem__, here)
+        elif self.streamed:
+            gathered = ahead(self._read, rows.split(together), 1, AHEAD)
+        else:
+            gathered = map(self._read, rows.split(together))
+        for places, pixels in zip(here, gathered):
+            parts = (pixels.to(self.device, non_blocking=True), self.labels[places], places)
             yield from map(Batch, *(part.split(self.batch_size) for part in parts))
 
-    def _gathered(self, rows: Tensor) -> Tensor:
+    def _read(self, rows: Tensor) -> Tensor:
         """Straight from the source, which may be a mapped file: beside it there is never a copy of a split."""
-        if self._pixels is not None:
-            return self._pixels[rows.to(self.device)]
         pixels = torch.from_numpy(self.images.gathered(self.images.rows[rows.numpy()]))
         return pixels.pin_memory() if self.device.type == "cuda" else pixels  # from there the card copies by itself
 

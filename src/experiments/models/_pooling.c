@@ -1,4 +1,4 @@
-/* 2x2 max-pooling and ReLU, and the way back, over pictures whose channels lie together (N, H, W, C).
+/* 2x2 max-pooling, with ReLU or without, and the way back, over pictures whose channels lie together (N, H, W, C).
 
    The numbers are those of PyTorch's operators: of equal values the first is the maximum, and what is not a number stays
    so. They need an int64 for every maximum, zeros for every pixel, and further passes for ReLU; here one pass writes the
@@ -30,7 +30,7 @@ static inline float from_bfloat16(uint16_t value) {
 #define ROWS(TYPE, WIDE)                                                                                              \
     /* Two rows of pixels to one of maxima. */                                                                        \
     CLONED static void forward_##TYPE(const TYPE *restrict upper, const TYPE *restrict lower, TYPE *restrict maxima,  \
-                                      uint8_t *restrict which, long width, long channels) {                           \
+                                      uint8_t *restrict which, long width, long channels, int relu) {                 \
         for (long x = 0; x < width; x++) {                                                                            \
             const long left = 2 * x * channels, right = left + channels, out = x * channels;                          \
             for (long c = 0; c < channels; c++) {                                                                     \
@@ -45,7 +45,7 @@ static inline float from_bfloat16(uint16_t value) {
                 value = lower[right + c];                                                                             \
                 better = WIDE(value) > WIDE(best) || WIDE(value) != WIDE(value);                                      \
                 best = better ? value : best, place = better ? 3 : place;                                             \
-                int off = WIDE(best) <= 0;                                                                            \
+                int off = relu && WIDE(best) <= 0;                                                                    \
                 maxima[out + c] = off ? 0 : best;                                                                     \
                 which[out + c] = off ? NONE : place;                                                                  \
             }                                                                                                         \
@@ -74,12 +74,12 @@ ROWS(uint16_t, from_bfloat16)
 typedef struct {
     unsigned long long wide, pooled, places;
     long pictures, height, width, channels, rows, row, pooled_row;
-    int bytes, threads;
+    int bytes, threads, relu;
 } Pass;
 
 static int parse(PyObject *arguments, Pass *pass) {
-    if (!PyArg_ParseTuple(arguments, "KKKllllii", &pass->wide, &pass->pooled, &pass->places, &pass->pictures,
-                          &pass->height, &pass->width, &pass->channels, &pass->bytes, &pass->threads))
+    if (!PyArg_ParseTuple(arguments, "KKKlllliip", &pass->wide, &pass->pooled, &pass->places, &pass->pictures,
+                          &pass->height, &pass->width, &pass->channels, &pass->bytes, &pass->threads, &pass->relu))
         return 0;
     pass->rows = pass->height / 2;
     pass->row = pass->width * pass->channels * pass->bytes;
@@ -109,10 +109,10 @@ static PyObject *forward(PyObject *module, PyObject *arguments) {
         char *out = pooled_row(&pass, i);
         if (pass.bytes == 4)
             forward_float((const float *)upper, (const float *)lower, (float *)out, places_row(&pass, i),
-                          pass.width / 2, pass.channels);
+                          pass.width / 2, pass.channels, pass.relu);
         else
             forward_uint16_t((const uint16_t *)upper, (const uint16_t *)lower, (uint16_t *)out, places_row(&pass, i),
-                             pass.width / 2, pass.channels);
+                             pass.width / 2, pass.channels, pass.relu);
     }
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;

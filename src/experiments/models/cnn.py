@@ -50,7 +50,7 @@ class CNN(nn.Sequential):
         layers = iter(self)
         for layer in layers:
             if self.training and isinstance(layer, nn.MaxPool2d) and pooling.fits_kernel(features):
-                features = pooling.pooled_relu(features)
+                features = pooling.pooled(features, relu=True)
                 next(layers)  # its ReLU
             else:
                 features = layer(features)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from experiments.models.pooling import MaxPool2x2
+
 NOISE = 5e-4  # of the mean variance: directions with less than this are noise, and are not enlarged to unit variance
 
 
@@ -55,7 +57,7 @@ class Block(nn.Module):
     def __init__(self, inputs: int, width: int, convolutions: int, residual: bool) -> None:
         super().__init__()
         self.residual = residual
-        self.first = nn.Sequential(convolution(inputs, width), nn.MaxPool2d(2), Norm(width), nn.GELU())
+        self.first = nn.Sequential(convolution(inputs, width), MaxPool2x2(), Norm(width), nn.GELU())
         layers = [(convolution(width, width), Norm(width), nn.GELU()) for _ in range(convolutions - 1)]
         self.rest = nn.Sequential(*(part for layer in layers for part in layer))
 

@@ -1,11 +1,11 @@
-"""2x2 max-pooling and ReLU in one pass over a processor's memory, for the steps of a training."""
+"""2x2 max-pooling, with or without ReLU, in one pass over a processor's memory, for the steps of a training."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 try:  # after torch, whose threads it shares
@@ -27,34 +27,44 @@ def fits_kernel(features: Tensor) -> bool:
     )
 
 
-def pooled_relu(features: Tensor) -> Tensor:
-    """`relu(max_pool2d(features, 2))` and its gradients, to the last bit, of features that fit the kernel.
+def pooled(features: Tensor, relu: bool) -> Tensor:
+    """`max_pool2d(features, 2)`, then `relu` or not, and the gradients, to the last bit, of features that fit the kernel.
 
     (batch, C, H, W) to (batch, C, H // 2, W // 2).
     """
-    pooled: Tensor = _PooledReLU.apply(features)
-    return pooled
+    maxima: Tensor = _Pooled.apply(features, relu)
+    return maxima
 
 
-class _PooledReLU(torch.autograd.Function):
+class MaxPool2x2(nn.MaxPool2d):
+    """`MaxPool2d(2)`, quicker in training on a CPU."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return pooled(features, relu=False) if self.training and fits_kernel(features) else super().forward(features)
+
+
+class _Pooled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor) -> Tensor:
+    def forward(ctx: Any, features: Tensor, relu: bool) -> Tensor:
         batch, channels, height, width = ctx.shape = features.shape
         half = (batch, channels, height // 2, width // 2)
-        pooled = torch.empty(half, dtype=features.dtype, memory_format=LAYOUT)
+        maxima = torch.empty(half, dtype=features.dtype, memory_format=LAYOUT)
         ctx.places = torch.empty(half, dtype=torch.uint8, memory_format=LAYOUT)
-        _call(kernel.forward, (features, pooled, ctx.places), ctx.shape)
-        return pooled
+        _call(kernel.forward, (features, maxima, ctx.places), ctx.shape, relu)
+        return maxima
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor, None]:
         features = torch.empty(ctx.shape, dtype=gradients.dtype, memory_format=LAYOUT)
         _call(kernel.backward, (features, gradients.contiguous(memory_format=LAYOUT), ctx.places), ctx.shape)
-        return features
+        return features, None
 
 
-def _call(function: Any, tensors: tuple[Tensor, Tensor, Tensor], shape: torch.Size) -> None:
+def _call(function: Any, tensors: tuple[Tensor, Tensor, Tensor], shape: torch.Size, relu: bool = False) -> None:
     batch, channels, height, width = shape
     pointers = (tensor.data_ptr() for tensor in tensors)
-    function(*pointers, batch, height, width, channels, tensors[0].element_size(), torch.get_num_threads())
+    function(*pointers, batch, height, width, channels, tensors[0].element_size(), torch.get_num_threads(), relu)
