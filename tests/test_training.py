@@ -71,7 +71,7 @@ class Waits(TorchDispatchMode):
         ("optimizer=adamw", "augment.mixup=0.2", "augment.crop=0.3", "model.dropout=0.1"),
     ],
 )
-def test_a_gpu_is_not_waited_for_inside_an_epoch(overrides):
+def test_no_step_waits_for_a_gpu(overrides):
     settings, splits = digits("augment=strong", "training.label_smoothing=0.1", "schedule=onecycle", *overrides)
     learner = Learner.of(settings, untrained(settings, splits), splits.train[np.arange(96)], CPU)
     batches = [*Batches(splits.train[np.arange(96)], 32, CPU)]

@@ -17,7 +17,7 @@ SHAPES = [
     (2048, 2048, 2048),
     (12_288, 512, 32),
     (12_288, 512, 512),
-]  # the latter as convolutions have them
+]  # rows, a multiple of the 1024 pixels of a picture; inner; columns: the last two as convolutions have them
 SECONDS = 0.2  # a shape, each way
 PICTURES = 8  # counted with; a network may need more than one
 
@@ -29,12 +29,10 @@ def peak(dtype: torch.dtype, device: str) -> float:
     """
     rates = []
     for rows, inner, columns in SHAPES:
-        pictures = (
-            torch.randn(rows // 1024, 32, 32, inner, device=device).to(dtype).permute(0, 3, 1, 2)
-        )  # channels-last
-        filters = torch.randn(columns, inner, device=device).to(dtype)
+        matrix, filters = (torch.randn(size, inner, device=device).to(dtype) for size in (rows, columns))
+        pictures = matrix.view(-1, 32, 32, inner).permute(0, 3, 1, 2)  # channels-last
         for operation, *operands in (
-            (functional.linear, pictures.permute(0, 2, 3, 1).flatten(0, 2), filters),
+            (functional.linear, matrix, filters),
             (functional.conv2d, pictures, filters.view(columns, inner, 1, 1)),
         ):
             rates.append(2 * rows * inner * columns / fastest(partial(operation, *operands), device))

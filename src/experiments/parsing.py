@@ -218,7 +218,7 @@ def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:
 
 def _check_sides(sides: tuple[int, ...], epochs: int, image_size: int) -> Iterator[str]:
     if len(sides) >= epochs:
-        yield f"training.sides={list(sides)}: must be fewer than training.epochs={epochs}, or [] for none; the last see whole pictures"
+        yield f"training.sides={list(sides)}: must be fewer than training.epochs={epochs}, or []; the last see whole pictures"
     if max(sides) > image_size:
         yield f"training.sides={list(sides)}: must be at most the {image_size} pixels of a picture's side"
 
