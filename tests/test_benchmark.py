@@ -1,6 +1,7 @@
 """The benchmark as a user types it, on few pictures: both contenders that need nothing more, once."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -13,8 +14,8 @@ from experiments.benchmark.contest import Contest, Outcome, Setting, installed
 FEW = ("--images", "64", "--epochs", "1", "--rounds", "1", "--threads", "1")
 
 
-def benchmark(*arguments, cwd):
-    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *arguments]
+def benchmark(*arguments, cwd, script="benchmark.py"):
+    command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200)
 
 
@@ -78,16 +79,37 @@ def test_what_is_not_installed_is_left_out_with_a_word(monkeypatch):
     assert "no_such_module" in line and "pip install -e '.[benchmark]'" in line
 
 
+def test_time_to_an_accuracy(cifar_root, tmp_path):
+    small = ("model.filters=4", "training.epochs=1", "training.batch_size=1000", "threads=1")
+    few = ("--accuracy", "0.05", "--seeds", "1", "--contenders", "ours", "--preset", "notebook", "--overrides", *small)
+    done = benchmark("--data", str(cifar_root), *few, cwd=tmp_path, script="time_to_accuracy.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = re.findall(r"^notebook, (in a new folder|once more) +([\d.]+) +([\d.]+) +([\d.]+) *$", done.stdout, re.M)
+    assert [row[0] for row in rows] == ["in a new folder", "once more"]
+    for _, seconds, accuracy, whole in rows:
+        assert 0 < float(seconds) < float(whole) < 100
+        assert 0.05 <= float(accuracy) < 0.2  # noise
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("script", "arguments", "message"),
     [
-        (("--data", "nowhere"), "holds no cifar-10-batches-py"),
-        (("--python", "keras=/no/python"), "must be NAME=PATH"),
-        (("--rounds", "0"), "must be at least 1"),
+        ("benchmark.py", ("--data", "nowhere"), "holds no cifar-10-batches-py"),
+        ("benchmark.py", ("--python", "keras=/no/python"), "must be NAME=PATH"),
+        ("benchmark.py", ("--rounds", "0"), "must be at least 1"),
+        ("time_to_accuracy.py", ("--data", "nowhere"), "holds no cifar-10-batches-py"),
     ],
 )
-def test_mistakes(here, arguments, message):
-    done = benchmark("--contenders", "ours", *arguments, cwd=here)
+def test_mistakes(here, script, arguments, message):
+    done = benchmark("--contenders", "ours", *arguments, cwd=here, script=script)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_preset_that_is_none_ends_in_what_train_py_says(cifar_root, tmp_path):
+    arguments = ("--contenders", "ours", "--preset", "fast71", "--data", str(cifar_root))
+    done = benchmark(*arguments, cwd=tmp_path, script="time_to_accuracy.py")
+    assert done.returncode == 2
+    assert "fast70" in done.stderr and "Traceback" not in done.stderr

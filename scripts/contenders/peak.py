@@ -17,7 +17,7 @@ SHAPES = [
     (2048, 2048, 2048),
     (12_288, 512, 32),
     (12_288, 512, 512),
-]  # rows, a multiple of the 1024 pixels of a picture; inner; columns: the last two as convolutions have them
+]  # rows, a multiple of the 1024 of 16 pictures; inner; columns: the last two as convolutions have them
 SECONDS = 0.2  # a shape, each way
 PICTURES = 8  # counted with; a network may need more than one
 
@@ -30,7 +30,8 @@ def peak(dtype: torch.dtype, device: str) -> float:
     rates = []
     for rows, inner, columns in SHAPES:
         matrix, filters = (torch.randn(size, inner, device=device).to(dtype) for size in (rows, columns))
-        pictures = matrix.view(-1, 32, 32, inner).permute(0, 3, 1, 2)  # channels-last
+        # Channels-last, and at least 16: of fewer, one thread makes a product by MKL.
+        pictures = matrix.view(-1, 8, 8, inner).permute(0, 3, 1, 2)
         for operation, *operands in (
             (functional.linear, matrix, filters),
             (functional.conv2d, pictures, filters.view(columns, inner, 1, 1)),

@@ -29,7 +29,7 @@ def main(asked: Asked) -> None:
         torch.set_num_threads(asked.threads)
     torch.manual_seed(888)
     device = "cuda" if asked.device == "auto" and torch.cuda.is_available() else asked.device.replace("auto", "cpu")
-    x, y, x_validation, y_validation = pictures(asked)
+    x, y, x_validation, y_validation = pictures(asked.root, asked.images, asked.validation)
     training = DataLoader(Pictures(x, y, transforms.ToTensor()), asked.batch, shuffle=True)
     validation = DataLoader(Pictures(x_validation, y_validation, transforms.ToTensor()), asked.batch)
     model = network().to(device)

@@ -61,13 +61,20 @@ class Stopwatch:
         print("\n" + json.dumps(told), flush=True)
 
 
-def pictures(asked: Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def pictures(
+    root: str, images: int = 50_000 - VALIDATION, validation: int = VALIDATION
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Training pixels, uint8 (N, 32, 32, 3), and labels, int64 (N,); those that validate: the first 10,000, or fewer."""
+    pixels, labels = read(root, *(f"data_batch_{number}" for number in range(1, 6)))
+    rows = VALIDATION + np.resize(np.arange(len(labels) - VALIDATION), images)
+    return pixels[rows], labels[rows], pixels[:validation], labels[:validation]
+
+
+def read(root: str, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels, uint8 (N, 32, 32, 3), and labels, int64 (N,), of files of CIFAR-10."""
     parts = []
-    for number in range(1, 6):
-        with (Path(asked.root) / "cifar-10-batches-py" / f"data_batch_{number}").open("rb") as file:
+    for name in names:
+        with (Path(root) / "cifar-10-batches-py" / name).open("rb") as file:
             parts.append(pickle.load(file, encoding="bytes"))
     pixels = np.concatenate([part[b"data"] for part in parts]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    labels = np.concatenate([part[b"labels"] for part in parts])
-    rows = VALIDATION + np.resize(np.arange(len(labels) - VALIDATION), asked.images)
-    return pixels[rows], labels[rows], pixels[: asked.validation], labels[: asked.validation]
+    return pixels, np.concatenate([part[b"labels"] for part in parts])

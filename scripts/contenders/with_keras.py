@@ -25,17 +25,9 @@ class Watching(keras.callbacks.Callback):
         self.watch.epoch(float(logs["val_accuracy"]))
 
 
-def main(asked: Asked) -> None:
-    watch = Stopwatch(asked.started)
-    if asked.threads:
-        tf.config.threading.set_intra_op_parallelism_threads(asked.threads)
-    if asked.device == "cpu":
-        tf.config.set_visible_devices([], "GPU")
-    if asked.precision == "bf16":
-        keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    keras.utils.set_random_seed(888)
-    x, y, x_validation, y_validation = pictures(asked)
-    model = keras.Sequential(
+def network() -> keras.Sequential:
+    """The notebook's, not compiled."""
+    return keras.Sequential(
         [
             keras.Input((32, 32, 3)),
             layers.Conv2D(32, (4, 4), activation="relu"),
@@ -47,6 +39,19 @@ def main(asked: Asked) -> None:
             layers.Dense(10, activation="softmax", dtype="float32"),
         ]
     )
+
+
+def main(asked: Asked) -> None:
+    watch = Stopwatch(asked.started)
+    if asked.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(asked.threads)
+    if asked.device == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    if asked.precision == "bf16":
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    keras.utils.set_random_seed(888)
+    x, y, x_validation, y_validation = pictures(asked.root, asked.images, asked.validation)
+    model = network()
     model.compile(keras.optimizers.Adam(0.001), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(
         x.astype("float32") / 255,

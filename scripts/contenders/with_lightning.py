@@ -50,7 +50,7 @@ def main(asked: Asked) -> None:
     if asked.threads:
         torch.set_num_threads(asked.threads)
     lightning.seed_everything(888)
-    x, y, x_validation, y_validation = pictures(asked)
+    x, y, x_validation, y_validation = pictures(asked.root, asked.images, asked.validation)
     transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
     trainer = lightning.Trainer(
         accelerator=asked.device,
