@@ -24,6 +24,8 @@ def main() -> None:
     trained = runs.load(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
     found = retesting.retest(trained, arguments.data, arguments.overrides, arguments.split)
     terminal.show_results(found.metrics, trained.config.evaluation.note, "")
+    if found.caution:
+        print(found.caution)
     terminal.show_test(found.test, found.classes)
     terminal.show_next(found.name, found.run_id, found.hint, usable=False)
 

@@ -125,8 +125,10 @@ def test_evaluation_on_the_runs_own_test_set_is_counted(trained, store):
     assert client.get_run(trained.run_id).data.tags["test_set_evaluations"] == "2"
     trained_on = retest(trained, None, [], "train").metrics
     assert trained_on.keys() >= {"train/accuracy", "train/loss"} and "test/accuracy" not in trained_on
-    retest(trained, "digits", [], "test")
+    assert not retest(trained, "digits", [], "test").caution
     assert client.get_run(trained.run_id).data.tags["test_set_evaluations"] == "3"
+    everything = retest(trained, "digits", [], None)
+    assert everything.test.confusion.sum() == 1797 and "trained with some of these pictures" in everything.caution
     child = client.get_run(found.run_id)
     assert child.data.tags["mlflow.parentRunId"] == trained.run_id and child.info.status == "FINISHED"
     assert {"report.html", "confusion_matrix.csv"} <= {file.path for file in client.list_artifacts(found.run_id)}

@@ -34,6 +34,7 @@ class Retest:
     metrics: dict[str, float]
     classes: tuple[str, ...]
     hint: str  # how to look at it
+    caution: str  # why the numbers are less than a test; usually empty
 
 
 def retest(trained: Trained, data: str | None, overrides: Sequence[str], split: str | None) -> Retest:
@@ -50,8 +51,13 @@ def retest(trained: Trained, data: str | None, overrides: Sequence[str], split: 
     images = _with_classes_of(trained, _part(chosen, trained.config.seed, split))
     logits = trained.logits(images.pixels)
     test = evaluation.score(logits, torch.tensor(images.labels))
-    looked = chosen == trained.config.data and split in ("test", "all")
-    looks = tracking.count_test_evaluation(trained) if looked else 0
+    own = chosen == trained.config.data
+    looks = tracking.count_test_evaluation(trained) if own and split in ("test", "all") else 0
+    caution = (
+        "The network was trained with some of these pictures; --split test has only others."
+        if own and split == "all"
+        else ""
+    )
     name = f"{trained.name} on {chosen.name} ({split})"
     shape = (3, trained.image_size, trained.image_size)
     content = page.Content(
@@ -66,7 +72,7 @@ def retest(trained: Trained, data: str | None, overrides: Sequence[str], split: 
         balance={split: images.class_counts},
         split=split if split != "all" else "overall",
         layers=models.layers(trained.model, shape),
-        statement=f"This is look number {looks} at the test set of run {trained.run_id}."
+        statement=f"This is look number {looks} at the test set of run {trained.run_id}. {caution}".strip()
         if looks
         else f"Run {trained.run_id} on {split} of {chosen.name}: {len(images):,} pictures.",
         environment=report.environment("cpu", torch.get_num_threads(), images.digest),
@@ -79,7 +85,7 @@ def retest(trained: Trained, data: str | None, overrides: Sequence[str], split: 
         settings = {**dataclasses.asdict(chosen), "evaluated_split": split}
         run_id = tracking.log_evaluation(trained, name, settings, metrics, Path(folder))
     hint = store.how_to_look(trained.uri, trained.experiment_id, run_id)
-    return Retest(run_id, name, test, metrics, trained.classes, hint)
+    return Retest(run_id, name, test, metrics, trained.classes, hint, caution)
 
 
 def _configured(trained: Trained, data: str | None, overrides: Sequence[str]) -> Data:
