@@ -49,7 +49,7 @@ def draw(kind: str, contest: Contest, lines: Mapping[str, Mapping[int, Setting]]
         right.plot(seconds.keys(), shares, "o-", ms=3, color=color, label=label)
     left.set(xlabel=AXES[kind], ylabel="seconds an epoch", xscale="log", yscale="log")
     right.set(xlabel=AXES[kind], ylabel="share of the matrix peak, %", xscale="log")
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.05 * right.dataLim.ymax)
     left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_locator(NullLocator())

@@ -83,7 +83,8 @@ def _run(contest: Contest, settings: Sequence[Setting]) -> bool:
         contest.measure_peak(setting)
     processes = sum(len(contest.missing(setting)) for setting in todo)
     minutes = sum(contest.minutes(setting) for setting in todo)
-    console.print(f"{processes} processes to run, one at a time: about {max(1, round(minutes))} minutes", markup=False)
+    told = f"{processes} processes to run, one at a time: about {max(1, round(minutes))} min"
+    console.print(told if todo else "nothing is left to measure", markup=False)
     failed = False
     for setting in todo:
         console.print(f"\n{title(setting)}", markup=False)
