@@ -16,6 +16,7 @@ from experiments.models import build
 README = (ROOT / "README.md").read_text()
 INSTALLS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("pip install")]
 TRAINING = (ROOT / "docs" / "training.md").read_text()
+PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
 TRAINS = re.findall(r"python train\.py ?([^#`\n]*)", README + TRAINING)
 
 
@@ -36,7 +37,7 @@ def test_every_command_is_understood(command):
     check([word for word in overrides(command) if "extra" not in word])
 
 
-@pytest.mark.parametrize("command", re.findall(r"python (scripts/.*)", README + TRAINING))
+@pytest.mark.parametrize("command", re.findall(r"^python (scripts/.*)", README + TRAINING + PERFORMANCE, re.M))
 def test_every_script_has_the_options_that_it_is_shown_with(command):
     script, *words = shlex.split(command.split("|")[0])
     shown = subprocess.run([sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True).stdout
