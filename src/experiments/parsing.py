@@ -147,11 +147,14 @@ def describe(hint: Any) -> str:
 
 def unknown_key(key: str, known: list[str]) -> str:
     """The message for a key that does not exist, with the nearest that does."""
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if not nearest:  # the right name at the wrong place: filters -> model.filters
-        ends = {name.rsplit(".", 1)[-1]: name for name in known}
-        nearest = [ends[end] for end in difflib.get_close_matches(key.rsplit(".", 1)[-1], ends, n=1, cutoff=0.7)]
-    hint = f"did you mean {nearest[0]}?" if nearest else "python train.py --help lists the keys"
+    group, _, end = key.rpartition(".")
+    beside = {name.removeprefix(f"{group}."): name for name in known if group and name.startswith(f"{group}.")}
+    anywhere = {name.rpartition(".")[2]: name for name in known}  # the right name at the wrong place: filters
+    first = (end, beside, 0.5) if beside else (key, dict(zip(known, known)), 0.6)
+    for word, names, cutoff in (first, (end, anywhere, 0.7)):
+        if nearest := difflib.get_close_matches(word, names, n=1, cutoff=cutoff):
+            return f"{key}: there is no such key; did you mean {names[nearest[0]]}?"
+    hint = f"{group} has {', '.join(beside)}" if beside else "python train.py --help lists the keys"
     return f"{key}: there is no such key; {hint}"
 
 
