@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -245,6 +247,16 @@ def test_resume_false_trains_anew_and_without_mlflow_results_stay_in_outputs(her
     assert numbers(run(compose([*overrides, "resume=false"]))) == numbers(first)
     assert "finished already" not in capsys.readouterr().out
     assert not (here / "mlflow.db").exists()
+
+
+def test_what_mlflow_does_not_keep_does_not_wait_for_it(here):
+    program = (
+        "import sys; from experiments.composition import load; from experiments.experiment import run;"
+        "run(load(sys.argv[1:])); sys.exit(bool({'mlflow', 'pandas'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program, *DIGITS, "tracking=none", "training.epochs=1", "model.filters=4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and "test/accuracy" in done.stdout, done.stdout + done.stderr
 
 
 def strange(here, test_pictures):

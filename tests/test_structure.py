@@ -17,7 +17,7 @@ ORDER = [
     ["identity", "figures", "terminal", "serving", "store"],
     ["exporting", "runs"],
     ["page", "tracking"],
-    ["report"],
+    ["report", "untracked"],
     ["prediction", "explanation", "exploration", "retesting"],
     ["experiment"],
     ["sweep"],

@@ -19,7 +19,8 @@ from experiments.data import load as load_data
 if TYPE_CHECKING:
     from experiments import page
     from experiments.checkpoint import State
-    from experiments.tracking import Membership, NoTracker, Tracker
+    from experiments.tracking import Membership, Tracker
+    from experiments.untracked import NoTracker
 
 
 @dataclass(frozen=True)
@@ -145,11 +146,13 @@ def _tracked(
     membership: Membership | None,
 ) -> Iterator[Tracker | NoTracker]:
     """The tracker of this run; a run that does not come to its end is marked as killed or failed."""
-    from experiments import tracking
-
     if config.tracking.uri is None:
-        tracker: Tracker | NoTracker = tracking.NoTracker(folder, config, fingerprint, membership)
+        from experiments import untracked
+
+        tracker: Tracker | NoTracker = untracked.NoTracker(folder, config, fingerprint, membership)
     else:
+        from experiments import tracking
+
         tracker = tracking.Tracker(config, fingerprint, overrides, splits, membership)
     try:
         yield tracker
