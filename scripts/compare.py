@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from experiments.command_line import reported
+from experiments.config.command_line import exit_codes
 
 
 def main() -> None:
@@ -23,15 +23,19 @@ def main() -> None:
     add("--uri", default="sqlite:///mlflow.db", help="MLflow's store (default: sqlite:///mlflow.db)")
     arguments = parser.parse_args()
 
-    from experiments.sweep import comparison, parent, table  # mlflow and pandas take seconds: not for --help
+    from experiments.comparison import (
+        loading,
+        page,
+        terminal,  # mlflow and pandas take seconds: not for --help
+    )
 
-    found = parent.find(arguments.which, arguments.uri, list(dict.fromkeys(arguments.objective or ())))
+    found = loading.find_comparison(arguments.which, arguments.uri, list(dict.fromkeys(arguments.objective or ())))
     name = re.sub(r"[^\w.=-]+", "-", found.title)[:80]
     folder = arguments.save or Path("outputs/compare") / name
-    comparison.write(folder, found)
-    table.show(found, str(folder / "report.html"))
+    page.write(folder, found)
+    terminal.show_comparison(found, str(folder / "report.html"))
 
 
 if __name__ == "__main__":
-    with reported():
+    with exit_codes():
         sys.exit(main())

@@ -7,7 +7,7 @@ python scripts/evaluate.py --run best --data image_folder data.root=holiday
 import argparse
 import sys
 
-from experiments.command_line import add_run_arguments, reported
+from experiments.config.command_line import add_run_arguments, exit_codes
 
 
 def main() -> None:
@@ -19,17 +19,19 @@ def main() -> None:
     parser.add_argument("--split", choices=splits, help="test (default for the run's own data) or all (for other data)")
     arguments = parser.parse_intermixed_args()
 
-    from experiments import retesting, runs, terminal  # torch and mlflow take seconds: not for --help
+    from experiments.analysis import evaluate_run
+    from experiments.reports import terminal  # torch and mlflow take seconds: not for --help
+    from experiments.runs import finished
 
-    trained = runs.load(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
-    found = retesting.retest(trained, arguments.data, arguments.overrides, arguments.split)
+    trained = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
+    found = evaluate_run.evaluate_run(trained, arguments.data, arguments.overrides, arguments.split)
     terminal.show_results(found.metrics, trained.config.evaluation.note, "")
     if found.caution:
         print(found.caution)
-    terminal.show_test(found.test, found.classes)
-    terminal.show_next(found.name, found.run_id, found.hint, usable=False)
+    terminal.show_test(found.evaluation, found.classes)
+    terminal.show_next(found.name, found.run_id, found.url, has_model=False)
 
 
 if __name__ == "__main__":
-    with reported():
+    with exit_codes():
         sys.exit(main())

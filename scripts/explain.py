@@ -9,8 +9,8 @@ import itertools
 import sys
 from pathlib import Path
 
-from experiments.command_line import add_run_arguments, reported
 from experiments.config import UserError
+from experiments.config.command_line import add_run_arguments, exit_codes
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,9 +32,10 @@ def main(arguments: argparse.Namespace) -> int:
     """Draws what is asked for; 2 where something asked for could not be."""
     if arguments.mistakes < 0 or not (arguments.pictures or arguments.mistakes):
         raise UserError("nothing to explain: give pictures, or --mistakes N with N of at least 1")
-    from experiments import explanation, runs  # seconds: after the command line is understood
+    from experiments.analysis import explanation
+    from experiments.runs import finished  # seconds: after the command line is understood
 
-    trained = runs.load(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
+    trained = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
     target = explanation.class_index(arguments.target, trained.classes) if arguments.target else None
     bad: list[UserError] = []
     own = explanation.subjects(arguments.pictures, trained.image_size, bad.append)
@@ -47,5 +48,5 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    with reported():
+    with exit_codes():
         sys.exit(main(parser().parse_args()))

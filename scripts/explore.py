@@ -7,9 +7,9 @@ python scripts/explore.py data=image_folder data.root=pictures data.image_size=6
 import argparse
 from pathlib import Path
 
-from experiments.command_line import reported
-from experiments.composition import load as compose
-from experiments.exploration import SIMILARITY
+from experiments.analysis.duplicates import SIMILARITY
+from experiments.config.command_line import exit_codes
+from experiments.config.loading import compose_config
 
 
 def main() -> None:
@@ -24,29 +24,35 @@ def main() -> None:
 
 
 def explore(overrides: list[str], similarity: float) -> None:
-    config = compose(overrides)
+    config = compose_config(overrides)
 
     from rich.console import Console  # from here on what takes time to import
 
-    from experiments.data import load
-    from experiments.exploration import balance, find_duplicates, measure, sheets, tables
+    from experiments.analysis import exploration
+    from experiments.analysis.duplicates import find_duplicates
+    from experiments.analysis.statistics import balance, measure
+    from experiments.data import load_splits
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    splits = load(config.data, config.seed)
+    splits = load_splits(config.data, config.seed)
     counts = balance(splits)
-    for line in (*tables.pixel_lines(splits, measure(splits.train)), "", *tables.balance_lines(counts, splits.classes)):
+    for line in (
+        *exploration.pixel_lines(splits, measure(splits.train)),
+        "",
+        *exploration.balance_lines(counts, splits.classes),
+    ):
         console.print(line)
     console.print("\nduplicates")
     total = sum(len(part) for part in (splits.train, splits.validation, splits.test))
     with console.status(f"comparing {total * (total - 1) // 2:,} pairs of pictures"):
         duplicates = find_duplicates(splits, similarity)
-    for line in tables.duplicate_lines(duplicates, similarity):
+    for line in exploration.duplicate_lines(duplicates, similarity):
         console.print(line)
     console.print()
-    for path in sheets.write(Path(config.outputs) / "explore" / config.data.name, splits, counts, duplicates):
+    for path in exploration.write(Path(config.outputs) / "explore" / config.data.name, splits, counts, duplicates):
         console.print(path)
 
 
 if __name__ == "__main__":
-    with reported():
+    with exit_codes():
         main()

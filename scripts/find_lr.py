@@ -7,8 +7,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from experiments.command_line import reported
-from experiments.composition import load as compose
+from experiments.config.command_line import exit_codes
+from experiments.config.loading import compose_config
 
 
 def main() -> None:
@@ -22,11 +22,14 @@ def main() -> None:
         parser.error(f"--from {arguments.first:g} --to {arguments.last:g}: must be above 0, and rise")
     if arguments.steps < 20:
         parser.error(f"--steps {arguments.steps}: must be at least 20")
-    config = compose(arguments.overrides)
+    config = compose_config(arguments.overrides)
 
-    from experiments import figures, learning_rate  # torch and matplotlib take seconds: not for --help
+    from experiments.analysis import (
+        figures,
+        lr_finder,  # torch and matplotlib take seconds: not for --help
+    )
 
-    found = learning_rate.find(config, arguments.first, arguments.last, arguments.steps)
+    found = lr_finder.range_test(config, arguments.first, arguments.last, arguments.steps)
     parts = (config.data.name, config.model.target.rpartition(".")[2], config.optimizer.name)
     path = Path(config.outputs) / "find_lr" / f"{'_'.join(parts)}_{config.training.batch_size}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,5 +43,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reported():
+    with exit_codes():
         main()

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from experiments.command_line import add_run_arguments, reported
+from experiments.config.command_line import add_run_arguments, exit_codes
 
 
 def main() -> int:
@@ -26,10 +26,12 @@ def main() -> int:
     if arguments.top < 1:
         parser.error(f"--top {arguments.top}: must be at least 1")
 
-    from experiments import prediction, runs, terminal  # torch and mlflow take seconds: not for --help
+    from experiments.analysis import prediction
+    from experiments.reports import terminal  # torch and mlflow take seconds: not for --help
+    from experiments.runs import finished
 
     files, errors = prediction.find_pictures(arguments.pictures)
-    trained = runs.load(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
+    trained = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
     sources = [sys.stdin.buffer if file == "-" else file for file in files]
     found, requests, taken = [], [], set()
     for answer in prediction.predict(trained, sources):
@@ -57,5 +59,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    with reported():
+    with exit_codes():
         sys.exit(main())

@@ -29,8 +29,14 @@ def train_py(*overrides: str, cwd: Path, **options) -> subprocess.CompletedProce
 def start():
     """A function that starts a process with everything imported, so that a kill hits the work and not the imports."""
     context = multiprocessing.get_context("forkserver")
-    slow = ["torch._dynamo", "mlflow.pytorch", "sklearn.datasets", "experiments.tracking", "experiments.sweep.search"]
-    context.set_forkserver_preload([*slow, "experiments.sweep.comparison"])
+    slow = [
+        "torch._dynamo",
+        "mlflow.pytorch",
+        "sklearn.datasets",
+        "experiments.runs.tracker",
+        "experiments.sweep.search",
+    ]
+    context.set_forkserver_preload([*slow, "experiments.comparison.page"])
 
     def begin(target, *arguments):
         process = context.Process(target=target, args=arguments)
@@ -55,7 +61,7 @@ def typed(folder, *arguments):
 @pytest.fixture(scope="session")
 def multirun(start, tmp_path_factory):
     """A function that types `python train.py -m ...` in a folder and waits; gives exit code and what was printed."""
-    from experiments import store
+    from experiments.runs import store
 
     empty = tmp_path_factory.mktemp("store") / "mlflow.db"
     store.connect(f"sqlite:///{empty}")  # making its tables takes seconds

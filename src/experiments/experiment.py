@@ -1,26 +1,21 @@
-"""A run from start to end: data, model, loop, test once, log. `run` is the story; what it calls does one thing each."""
+"""One run from start to end: load, build, train, test once, keep. `run` reads top to bottom as the story of a run."""
 
 from __future__ import annotations
 
-import contextlib
-import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from experiments.command_line import config_dir
-from experiments.config import MODELS, Config
-from experiments.data import Splits
-from experiments.data import load as load_data
+from experiments.config import Config
+from experiments.config.command_line import Command
+from experiments.data import Splits, load_splits
 
 if TYPE_CHECKING:
-    from experiments import page
-    from experiments.checkpoint import State
-    from experiments.tracking import Membership, Tracker
-    from experiments.untracked import NoTracker
+    from experiments.models.classifier import Layer
+    from experiments.runs.checkpoint import State
+    from experiments.runs.provenance import ParentRun
+    from experiments.runs.start import ActiveRun
+    from experiments.training.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -28,9 +23,9 @@ class Result:
     """What a run ended with.
 
     Attributes:
-        metrics: those that MLflow holds.
+        metrics: the final metrics, as MLflow has them.
         history: the metrics of each epoch.
-        pruned: it was given up before its end.
+        pruned: a pruner stopped the run.
     """
 
     run_id: str
@@ -42,191 +37,101 @@ class Result:
 
 def run(
     config: Config,
-    overrides: Sequence[str] = (),
-    membership: Membership | None = None,
-    hopeless: Callable[[int, Mapping[str, float]], bool] = lambda epoch, metrics: False,
+    command: Command = Command(),  # noqa: B008 - immutable
+    parent: ParentRun | None = None,
+    should_prune: Callable[[int, Mapping[str, float]], bool] = lambda epoch, metrics: False,
 ) -> Result:
-    """Train, test and log what `config` describes; or continue it, or tell its results, where it was run before.
+    """Train, test and log the run that `config` describes; continue it where it was interrupted.
+
+    A finished run is not trained again: its results are shown and returned.
 
     Args:
-        membership: the multirun that it is a point of; a point is not tested unless `config.evaluate_test` is true.
-        hopeless: is told every epoch, from the first on also where the run is continued; True gives the run up.
+        command: what was typed, for the report and the tags of the run.
+        parent: the multirun that the run belongs to; its runs are tested only where `config.evaluate_test` is true.
+        should_prune: called with number and metrics of every epoch, after a restart also of those before it; the run
+            stops where it returns True.
 
     Raises:
         UserError: for mistakes that only show here, such as missing data; nothing is logged then.
-        training.Diverged: where the loss is not a number any more.
+        Diverged: the loss is not finite.
     """
-    splits = load_data(config.data, config.seed)
-    # torch takes seconds: missing data is reported before
-    from experiments import checkpoint, devices, evaluation, identity, report, terminal
-    from experiments.learning import Learner, untrained
+    splits = load_splits(config.data, config.seed)
+    # torch takes seconds to import, so missing data is reported first
+    from experiments.models.classifier import list_layers
+    from experiments.reports import terminal
+    from experiments.runs.start import started
+    from experiments.training.devices import choose_device
+    from experiments.training.learner import Learner, initial_model
+    from experiments.training.loop import train
 
-    device = devices.choose(config)
-    model = untrained(config, splits)
+    device = choose_device(config)
+    model = initial_model(config, splits)
+    layers = list_layers(model, splits.image_shape)
     terminal.show_start(config, splits, device)
-    if config.model.target not in MODELS and config.tracking.uri:
-        from experiments import exporting
-
-        exporting.check_export(model, config.model.target, splits.image_shape)
-    fingerprint = identity.fingerprint(config, device.type, splits.digest)
-    with (
-        identity.hold(_folder(config, fingerprint)) as folder,
-        _tracked(config, fingerprint, overrides, splits, folder, membership) as tracker,
-    ):
-        note = config.evaluation.note
-        test = config.evaluate_test if config.evaluate_test is not None else membership is None
-        if tracker.finished and (tracker.tested or not test):
-            results = tracker.results()
-            terminal.show_finished(tracker.name, tracker.run_id, results, note, tracker.hint(), tracker.usable)
-            return Result(tracker.run_id, tracker.name, results, tracker.history())
-        learner = Learner.of(config, model, splits.train, device)
-        state = checkpoint.State.fresh(learner)
-        saved = folder / "checkpoint.pt"
-        if config.resume and (state.restore(saved, tracker.run_id) or tracker.restore(state)):
-            terminal.show_continued(tracker.name, len(state.history))
+    test = config.evaluate_test if config.evaluate_test is not None else parent is None
+    with started(config, command, splits, model, device, parent) as active:
+        tracker, tested = active.tracker, None
+        if active.is_complete(test):
+            results, history = tracker.results(), tracker.history()
         else:
-            terminal.show_network(model, splits.image_shape)
-        if not _train(config, splits, state, tracker, saved, hopeless):
-            tracker.prune(len(state.history), _results(state))
-            return Result(tracker.run_id, tracker.name, _results(state), state.history, pruned=True)
-        content = _report(config, tracker.name, overrides, splits, state, test)
-        results = _results(state) | (evaluation.test_metrics(content.test, splits.classes) if test else {})
-        report.write(folder / "artifacts", content)
-        tracker.finish(results, folder / "artifacts", state.final_model(), _example(splits), splits.classes)
-    terminal.show_results(results, note)
-    terminal.show_test(content.test, splits.classes)
-    terminal.show_next(tracker.name, tracker.run_id, tracker.hint(), tracker.usable)
-    return Result(tracker.run_id, tracker.name, results, state.history)
+            state = active.restore(Learner.create(config, model, splits.train, device))
+            terminal.show_progress_so_far(tracker.name, state.history, layers)
+            state.prune(should_prune, first_epoch=1)
+            with terminal.EpochLog(config.training.epochs, active.batches) as log:
+                for epoch in train(state.learner, active.batches, active.validation, state.remaining, log):
+                    tracker.log(epoch.epoch, epoch.metrics)
+                    stop = state.update(epoch)
+                    active.save(state)
+                    log.finish_epoch(epoch, best=state.stopping.best_epoch == epoch.epoch)
+                    if stop or state.prune(should_prune, epoch.epoch):
+                        break
+            results, history = state.results(), state.history
+            if state.pruned:
+                tracker.prune(len(history), results)
+                return Result(tracker.run_id, tracker.name, results, history, pruned=True)
+            tested = _evaluate_and_report(config, command, splits, active, state, layers, test)
+            results |= tested.metrics("test", splits.classes) if test else {}
+            tracker.finish(results, active.artifacts, state.final_model(), splits)
+    terminal.show_end(tracker, results, config.evaluation.note, tested, splits.classes)
+    return Result(tracker.run_id, tracker.name, results, history)
 
 
-def _train(
+def _evaluate_and_report(
     config: Config,
+    command: Command,
     splits: Splits,
+    active: ActiveRun,
     state: State,
-    tracker: Tracker | NoTracker,
-    saved: Path,
-    hopeless: Callable[[int, Mapping[str, float]], bool],
-) -> bool:
-    """The epochs that are left, each kept before the next one starts; False where the run is to be given up."""
-    from experiments import evaluation, terminal, training
-    from experiments.data.batches import Batches
-
-    told = [hopeless(number, metrics) for number, metrics in enumerate(state.history, start=1)]
-    epochs = state.remaining(config.training.epochs)
-    if epochs and any(told[-1:]):  # killed between this epoch and what follows from it
-        return False
-    device = state.learner.device
-    train_batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)
-    validation_batches = Batches(splits.validation, evaluation.batch_size(splits.image_shape), device)
-    terminal.show_streaming(train_batches)
-    with terminal.EpochLog(config.training.epochs, len(splits.train)) as log:
-        for epoch in training.train(state.learner, train_batches, validation_batches, epochs, log):
-            tracker.log(epoch.epoch, epoch.metrics)
-            stop = state.update(epoch)
-            state.save(saved, tracker.run_id, config, splits)
-            log.finish_epoch(epoch, best=state.stopping.best_epoch == epoch.epoch)
-            if stop:
-                break
-            if hopeless(epoch.epoch, epoch.metrics) and epoch.epoch < config.training.epochs:
-                return False
-    return True
-
-
-def _folder(config: Config, fingerprint: str) -> Path:
-    return Path(config.outputs) / "runs" / (fingerprint[:16] + ("" if config.tracking.uri else "-untracked"))
-
-
-@contextlib.contextmanager
-def _tracked(
-    config: Config,
-    fingerprint: str,
-    overrides: Sequence[str],
-    splits: Splits,
-    folder: Path,
-    membership: Membership | None,
-) -> Iterator[Tracker | NoTracker]:
-    """The tracker of this run; a run that does not come to its end is marked as killed or failed."""
-    if config.tracking.uri is None:
-        from experiments import untracked
-
-        tracker: Tracker | NoTracker = untracked.NoTracker(folder, config, fingerprint, membership)
-    else:
-        from experiments import tracking
-
-        tracker = tracking.Tracker(config, fingerprint, overrides, splits, membership)
-    try:
-        yield tracker
-    except BaseException as error:
-        if not tracker.finished:  # else nothing is left to do but to tell, and that may fail without harm
-            tracker.fail(error)
-        raise
-
-
-def _example(splits: Splits) -> np.ndarray:
-    """Two training pictures, or one twice: the model is exported with them, and one alone would fix its batch size."""
-    return np.resize(splits.train[:2].pixels, (2, *splits.image_shape))
-
-
-def _results(state: State) -> dict[str, float]:
-    """What training came to; `seconds` are those of all epochs."""
-    best = state.history[state.stopping.best_epoch - 1]
-    return {
-        "best/epoch": state.stopping.best_epoch,
-        "best/val_loss": best["val/loss"],
-        "best/val_accuracy": best["val/accuracy"],
-        "parameters": sum(parameter.numel() for parameter in state.learner.model.parameters()),
-        "seconds": sum(epoch["epoch_seconds"] for epoch in state.history),
-    }
-
-
-def _report(
-    config: Config,
-    name: str,
-    overrides: Sequence[str],
-    splits: Splits,
-    state: State,
+    layers: list[Layer],
     test: bool,
-) -> page.Content:
-    """What the run's report tells: of the test set, or where that is not to be touched, of the validation set."""
-    import torch
-
-    from experiments import evaluation, models, page, report
+) -> Evaluation:
+    """Write the report of a run, about its test set, or about its validation set where the test set is not to be used."""
     from experiments.data.augmentation import examples
-    from experiments.data.batches import Batches
+    from experiments.reports import content, report
+    from experiments.runs.provenance import environment
+    from experiments.training.evaluation import evaluate_images
 
-    parts = {"training": splits.train, "validation": splits.validation}
-    if test:
-        parts["test"] = splits.test
-    images, device = parts["test" if test else "validation"], state.learner.device
-    batches = Batches(images, evaluation.batch_size(splits.image_shape), device)
-    model = state.final_model()
-    logits = evaluation.predict(model, batches, state.learner.autocast, config.evaluation.tta)
-    return page.Content(
-        name=name,
-        command=shlex.join(["python", "train.py", *config_dir(), *overrides]),
-        config=config,
-        images=images,
-        probabilities=logits.softmax(dim=1).cpu().numpy(),
-        test=evaluation.score(logits, torch.tensor(images.labels, device=logits.device)),
-        history=state.history,
-        best_epoch=state.stopping.best_epoch,
-        balance={part: images.class_counts for part, images in parts.items()},
-        layers=models.layers(model, splits.image_shape),
-        statement=_statement(config, test),
-        environment=report.environment(device.type, torch.get_num_threads(), splits.digest),
-        split="test" if test else "validation",
-        augmented=examples(config.augment, splits.train) if config.augment.changes else None,
+    learner, split = state.learner, "test" if test else "validation"
+    evaluation, probabilities = evaluate_images(
+        state.final_model(), splits.parts()[split], learner.device, learner.autocast, config.evaluation.tta
     )
-
-
-def _statement(config: Config, test: bool) -> str:
-    """How often, and with what, the test set was looked at, and what was chosen by the validation set."""
-    stopping = config.early_stopping
-    weights = f"with the weights of {'the best epoch' if stopping.restore_best else 'the last epoch'}"
-    uses = {"early stopping": stopping.patience is not None, "the choice of the epoch": stopping.restore_best}
-    chosen = " and ".join(use for use, made in uses.items() if made)
-    if test:
-        alone = f"{chosen} went by validation alone" if chosen else "nothing in this run was chosen by validation"
-        return f"The test set was looked at once, when training was over, {weights}; {alone}."
-    flatters = f"{chosen} went by it too, so it flatters" if chosen else "nothing in this run was chosen by it"
-    return f"The test set was not looked at. This is about the validation set, {weights}; {flatters}."
+    report.write(
+        active.artifacts,
+        content.Content(
+            name=active.tracker.name,
+            command=str(command),
+            config=config,
+            split=split,
+            images=splits.parts()[split],
+            probabilities=probabilities,
+            evaluation=evaluation,
+            class_counts=content.class_counts(splits, test),
+            layers=layers,
+            protocol=content.protocol(config, test),
+            environment=environment(learner.device, splits.digest),
+            history=state.history,
+            best_epoch=state.stopping.best_epoch,
+            augmented=examples(config.augment, splits.train) if config.augment.changes else None,
+        ),
+    )
+    return evaluation

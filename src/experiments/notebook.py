@@ -17,12 +17,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from experiments import evaluation, experiment, figures, models, prediction, runs
-from experiments.composition import check
-from experiments.composition import load as compose
-from experiments.config import UserError
-from experiments.data import Splits
-from experiments.data import load as load_data
+from experiments import experiment
+from experiments.analysis import figures, prediction
+from experiments.config import UserError, composition
+from experiments.config.command_line import Command
+from experiments.config.loading import check_overrides, compose_config
+from experiments.data import Splits, load_splits
+from experiments.models.classifier import list_layers
+from experiments.reports.drawing import Figure
+from experiments.reports.figures import confusion_matrix, curves
+from experiments.runs import finished
+from experiments.training import evaluation
 
 
 def run(*overrides: str) -> Result:
@@ -31,11 +36,11 @@ def run(*overrides: str) -> Result:
     Raises:
         UserError: listing every mistake in `overrides`.
     """
-    check(overrides, multirun=False)
-    config = compose(overrides)
+    check_overrides(overrides, multirun=False)
+    config = compose_config(overrides)
     if config.tracking.uri is None:
         raise UserError("tracking=none: a notebook brings its results back from MLflow, so it needs tracking=mlflow")
-    return Result(runs.load(experiment.run(config, overrides).run_id, uri=config.tracking.uri))
+    return Result(finished.load_run(experiment.run(config, Command(overrides)).run_id, uri=config.tracking.uri))
 
 
 def images(*overrides: str) -> Splits:
@@ -44,19 +49,19 @@ def images(*overrides: str) -> Splits:
     Raises:
         UserError: listing every mistake in `overrides`, or where data is missing.
     """
-    config = compose(overrides)
-    return load_data(config.data, config.seed)
+    config = compose_config(overrides)
+    return load_splits(config.data, config.seed)
 
 
 def load(
-    which: str = "latest", experiment: str | None = None, metric: str = "best/val_loss", uri: str = runs.STORE
+    which: str = "latest", experiment: str | None = None, metric: str = "best/val_loss", uri: str = composition.STORE
 ) -> Result:
     """A finished run: `latest`, `best` by `metric`, an id, or the start of one.
 
     Raises:
         UserError: where there is no such run.
     """
-    return Result(runs.load(which, experiment, metric, uri))
+    return Result(finished.load_run(which, experiment, metric, uri))
 
 
 class Result:
@@ -69,7 +74,7 @@ class Result:
         model: the network, in evaluation mode; takes raw uint8 pictures.
     """
 
-    def __init__(self, trained: runs.Trained) -> None:
+    def __init__(self, trained: finished.FinishedRun) -> None:
         self._trained = trained
         self.run_id, self.name = trained.run_id, trained.name
         self.metrics, self.config, self.classes, self.model = (
@@ -88,13 +93,13 @@ class Result:
     @functools.cached_property
     def history(self) -> pd.DataFrame:
         """A row an epoch, a column a metric."""
-        return pd.read_csv(io.StringIO(runs.artifact(self._trained, "history.csv")), index_col="epoch")
+        return pd.read_csv(io.StringIO(finished.read_artifact(self._trained, "history.csv")), index_col="epoch")
 
     @property
     def network(self) -> pd.DataFrame:
         """A row a layer: its kind, output shape, and number of parameters."""
         size = self._trained.image_size
-        return pd.DataFrame(models.layers(self.model, (3, size, size)), columns=["layer", "output shape", "parameters"])
+        return pd.DataFrame(list_layers(self.model, (3, size, size)), columns=["layer", "output shape", "parameters"])
 
     @functools.cached_property
     def splits(self) -> Splits:
@@ -104,7 +109,7 @@ class Result:
     @functools.cached_property
     def confusion(self) -> pd.DataFrame:
         """Test pictures by true class (rows) and predicted class (columns); validation pictures of a run not tested."""
-        matrix = runs.artifact(self._trained, "confusion_matrix.csv")
+        matrix = finished.read_artifact(self._trained, "confusion_matrix.csv")
         counts = pd.read_csv(io.StringIO(matrix), index_col=0, keep_default_na=False).to_numpy()
         names = pd.Index(self.classes, name="true class"), pd.Index(self.classes, name="predicted class")
         return pd.DataFrame(counts, *names)
@@ -114,15 +119,15 @@ class Result:
         loss = self.metrics.get("test/loss", self.metrics["best/val_loss"])
         return evaluation.Evaluation(loss, self.confusion.to_numpy())
 
-    def plot(self) -> figures.Figure:
+    def plot(self) -> Figure:
         """Loss and accuracy against the epoch, with the best epoch marked."""
-        return figures.curves(self.history.to_dict("records"), int(self.metrics["best/epoch"]))
+        return curves(self.history.to_dict("records"), int(self.metrics["best/epoch"]))
 
-    def plot_confusion(self) -> figures.Figure:
+    def plot_confusion(self) -> Figure:
         """`confusion` as a picture."""
         title = [f"{self._trained.examined.capitalize()} set: {self._evaluation.accuracy:.2%} right"]
         title += filter(None, [self.config.evaluation.note])
-        return figures.confusion_matrix(self.confusion.to_numpy(), self.classes, ", ".join(title))
+        return confusion_matrix(self.confusion.to_numpy(), self.classes, ", ".join(title))
 
     def report(self) -> pd.DataFrame:
         """Precision, recall, F1 and support of each class, by `confusion`."""
@@ -149,7 +154,7 @@ class Result:
             raise answer
         return answer if isinstance(picture, str | Path) else dataclasses.replace(answer, file="picture")
 
-    def show(self, index: int) -> figures.Figure:
+    def show(self, index: int) -> Figure:
         """Test picture number `index` with what the network says of it; the title tells the truth.
 
         Of a run that was not tested, a validation picture.

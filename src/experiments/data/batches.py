@@ -6,23 +6,15 @@ What is too large for that is streamed: a thread reads ahead from the file, whil
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from experiments.data.ahead import ahead
-from experiments.data.images import Images
+from experiments.data.images import Batch, Images
+from experiments.data.prefetch import prefetch
 
-AHEAD = 3  # pieces, each one batch or some: enough to hide a slow read now and then
-
-
-class Batch(NamedTuple):
-    """Pictures with their labels, and which of the split they are."""
-
-    pixels: Tensor  # uint8 (batch, 3, H, W)
-    labels: Tensor  # int64 (batch,)
-    rows: Tensor  # int64 (batch,): their places among the images, from 0
+PREFETCH = 3  # pieces, each one batch or some: enough to hide a slow read now and then
 
 
 class Batches:
@@ -66,7 +58,7 @@ class Batches:
         if self._pixels is not None:
             gathered = map(self._pixels.__getitem__, here)
         elif self.streamed:
-            gathered = ahead(self._read, rows.split(together), 1, AHEAD)
+            gathered = prefetch(self._read, rows.split(together), 1, PREFETCH)
         else:
             gathered = map(self._read, rows.split(together))
         for places, pixels in zip(here, gathered):

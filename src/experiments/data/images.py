@@ -10,10 +10,14 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from experiments import memory
+from experiments.files import memory
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PIECE = 1 << 20  # bytes: a piece that is gathered stays in a core's cache until it is used
 LARGE = 1 << 30  # bytes, or an eighth of the memory that there is: pictures beyond that are read from their file
@@ -176,3 +180,15 @@ class Splits:
         with ThreadPoolExecutor(min(3, os.cpu_count() or 1)) as pool:  # hashing releases the interpreter lock
             digests = list(pool.map(lambda images: images.digest, (self.train, self.validation, self.test)))
         return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    def parts(self) -> dict[str, Images]:
+        """All three by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+class Batch(NamedTuple):
+    """Pictures with their labels, and which of the split they are."""
+
+    pixels: Tensor  # uint8 (batch, 3, H, W)
+    labels: Tensor  # int64 (batch,)
+    rows: Tensor  # int64 (batch,): their places among the images, from 0

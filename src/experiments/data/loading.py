@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.config import Cifar, Data, Extra, ImageFolder, UserError
-from experiments.data import cifar, digits, folder
-from experiments.data.cache import Files
+from experiments.config import CifarSettings, DataSettings, ExtraImages, ImageFolderSettings, UserError
+from experiments.data.decoding import pictures_in, read_picture
 from experiments.data.images import Images, Splits, joined
-from experiments.data.pictures import pictures_in, read_picture
+from experiments.data.sources import cifar, digits, image_folder
 from experiments.data.splitting import split
+from experiments.files.cache import Files
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Own:
     labels: tuple[str, ...]
 
 
-def load(config: Data, seed: int) -> Splits:
+def load_splits(config: DataSettings, seed: int) -> Splits:
     """The images that `config` names, split and complete: those of an earlier call where no file has changed since.
 
     Raises:
@@ -36,29 +36,33 @@ def load(config: Data, seed: int) -> Splits:
     return _loaded(config, seed, _found(config), _own(config.extra))
 
 
-def _found(config: Data) -> Files | tuple[folder.Found, ...]:
+def _found(config: DataSettings) -> Files | tuple[image_folder.Listing, ...]:
     """What there is to read now; nothing is read yet."""
-    if isinstance(config, Cifar):
-        return cifar.find(config)
-    return folder.find(config) if isinstance(config, ImageFolder) else ()
+    if isinstance(config, CifarSettings):
+        return cifar.list_files(config)
+    return image_folder.list_pictures(config) if isinstance(config, ImageFolderSettings) else ()
 
 
 @functools.lru_cache(maxsize=4)  # runs that follow each other in one process often differ in all but the data
-def _loaded(config: Data, seed: int, found: Files | tuple[folder.Found, ...], own: Own) -> Splits:
+def _loaded(config: DataSettings, seed: int, found: Files | tuple[image_folder.Listing, ...], own: Own) -> Splits:
     train, test = _read(config, seed, found)
     kept, held_out = split(train.labels, config.validation_size, config.split, seed, "data.validation_size")
     splits = Splits(train[kept], train[held_out], test)
-    if isinstance(config, ImageFolder):
+    if isinstance(config, ImageFolderSettings):
         splits = _apart(splits)
     return _with_own(splits, own, config.image_size) if own.labels else splits
 
 
-def _read(config: Data, seed: int, found: Files | tuple[folder.Found, ...]) -> tuple[Images, Images]:
+def _read(config: DataSettings, seed: int, found: Files | tuple[image_folder.Listing, ...]) -> tuple[Images, Images]:
     """Training images (validation is still among them) and test images."""
     if isinstance(found, Files):
-        assert isinstance(config, Cifar)
-        return cifar.load(config, found)
-    return folder.load(config, seed, found) if isinstance(config, ImageFolder) else digits.load(config.image_size)
+        assert isinstance(config, CifarSettings)
+        return cifar.read(config, found)
+    return (
+        image_folder.read(config, seed, found)
+        if isinstance(config, ImageFolderSettings)
+        else digits.read(config.image_size)
+    )
 
 
 def _apart(splits: Splits) -> Splits:
@@ -76,7 +80,7 @@ def _apart(splits: Splits) -> Splits:
     return Splits(splits.train[trains], splits.validation[validates], splits.test) if dropped else splits
 
 
-def _own(extra: tuple[Extra, ...]) -> Own:
+def _own(extra: tuple[ExtraImages, ...]) -> Own:
     labelled = [(path, entry.label) for entry in extra for path in _pictures(Path(entry.path).expanduser())]
     return Own(Files.now(path for path, _ in labelled), tuple(label for _, label in labelled))
 

@@ -1,1 +1,1 @@
-"""Multiruns: their points, launched, continued, ranked and compared."""
+"""Multiruns under way: sweepers, search, study, jobs, parent run, progress."""

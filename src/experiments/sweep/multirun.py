@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,15 +14,17 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from experiments import identity, provenance
-from experiments.command_line import config_dir
+from experiments.comparison.points import Point, ranked
 from experiments.config import Config, UserError
-from experiments.sweep.points import Point, ranked
-from experiments.sweep.task import RunPoint, name
+from experiments.config.command_line import MASK, Command
+from experiments.config.keys import point_name
+from experiments.runs.lock import locked
+from experiments.sweep.jobs import RunPoint
 
 if TYPE_CHECKING:
-    from experiments.sweep.comparison import Comparison
-    from experiments.sweep.parent import Parent
+    from experiments.comparison.comparison import Comparison
+    from experiments.sweep.parent_run import Parent
+
 
 NOT_DECISIVE = (
     "sweep.",
@@ -58,17 +59,17 @@ class Multirun:
         self.varied = tuple(varied)
         self.parent: Parent | None = None
         self._hydra_config, self._context = hydra_config, context
-        self.overrides: list[str] = list(hydra_config.hydra.overrides.task)
-        self._hydra_overrides = [text for text in hydra_config.hydra.overrides.hydra if "hydra.mode=" not in text]
-        sweeper = [text for text in self._hydra_overrides if text.startswith(HYDRA_DECISIVE)]
-        decisive = [text for text in self.overrides if not text.lstrip("+~").startswith(NOT_DECISIVE)]
+        overrides = list(hydra_config.hydra.overrides.task)
+        self.command = Command.from_hydra(hydra_config.hydra, [*hydra_overrides(hydra_config), *overrides], True)
+        sweeper = [text for text in hydra_overrides(hydra_config) if text.startswith(HYDRA_DECISIVE)]
+        decisive = [text for text in overrides if not text.lstrip("+~").startswith(NOT_DECISIVE)]
         decisive += [text for text in sweeper if not text.startswith(HYDRA_NOT_DECISIVE)]
         self.name = config.sweep.name or " ".join(decisive) or "defaults"
         self._launched = 0
 
     @property
     def folder(self) -> Path:
-        from experiments.sweep.parent import identify
+        from experiments.sweep.parent_run import identify
 
         return Path(self.config.outputs) / "sweeps" / identify(self.config, self.name)
 
@@ -79,12 +80,12 @@ class Multirun:
         Args:
             alone: no other process has it under way.
         """
-        from experiments.sweep.parent import Parent
+        from experiments.sweep.parent_run import Parent
 
         if self.config.tracking.uri is None:
             yield
             return
-        self.parent = Parent(self.config, self.name, [*self._hydra_overrides, *self.overrides])
+        self.parent = Parent(self.config, self.name, self.command.overrides)
         try:
             yield
         except BaseException as error:
@@ -99,16 +100,16 @@ class Multirun:
         Raises:
             UserError: where another has it under way.
         """
-        with identity.hold(self.folder, "multirun", "wait for it; a search can be joined with sweep.join=true"):
+        with locked(self.folder, self.command, "multirun", "wait for it; a search can be joined with sweep.join=true"):
             yield
 
     def watched(self, total: int) -> contextlib.AbstractContextManager[None]:
         """Shows how `total` points come along; without MLflow each tells of itself."""
         if self.parent is None:
             return contextlib.nullcontext()
-        from experiments.sweep.watching import watched
+        from experiments.sweep.progress import show_progress
 
-        return watched(self.parent, total, self.config.sweep.objectives[0])
+        return show_progress(self.parent, total, self.config.sweep.objectives[0])
 
     def run(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
         """Train the points that have these overrides; the results in the same order.
@@ -127,7 +128,7 @@ class Multirun:
                 results += self.launch([job], task)
             except Exception as error:
                 lost = f"its process ended without a word, killed or out of memory ({type(error).__name__})"
-                results.append(Point("", name(job, self.varied), "failed", {}, {}, {}, lost, job))
+                results.append(Point("", point_name(job, self.varied), "failed", {}, {}, {}, lost, job))
         return results
 
     def launch(self, jobs: Sequence[Sequence[str]], task: Any) -> list[Any]:
@@ -141,26 +142,24 @@ class Multirun:
 
     def conclude(self, outcomes: Sequence[Point]) -> None:
         """Test the winner, write the report, close the parent, and tell; exit code 1 where points failed."""
-        from experiments.sweep.comparison import Comparison, alone
+        from experiments.comparison.comparison import Comparison, standalone_overrides
 
         points = self._points(outcomes)
         best = ranked(points, self.config.sweep.objectives[0])
         if best and self.config.evaluate_test is None and "test/loss" not in best[0].metrics:
-            overrides = [self._unmasked(text) for text in alone(best[0])]
+            overrides = [self._unmasked(text) for text in standalone_overrides(best[0])]
             (tested,) = self.run([[*overrides, "evaluate_test=true", "resume=true"]])
             tested = dataclasses.replace(tested, name=best[0].name, settings=best[0].settings)
             points = [tested if point is best[0] else point for point in points]
-        words = ["python", "train.py", "-m", *config_dir(), *self._hydra_overrides, *self.overrides]
-        command = provenance.masked(shlex.join(words))
-        comparison = Comparison(self.name, command, points, self.config.sweep.objectives)
+        comparison = Comparison(self.name, self.command, points, self.config.sweep.objectives)
         self._keep(comparison)
         if comparison.count("failed"):
             sys.exit(1)
 
     def _unmasked(self, text: str) -> str:
         """An override with its password, which MLflow does not keep."""
-        given = (other for other in self.overrides if other.partition("=")[0] == text.partition("=")[0])
-        return next(given, text) if provenance.MASK in text else text
+        given = (other for other in self.command.overrides if other.partition("=")[0] == text.partition("=")[0])
+        return next(given, text) if MASK in text else text
 
     def _points(self, outcomes: Sequence[Point]) -> list[Point]:
         """All points that the parent has, and those that failed before MLflow knew them."""
@@ -172,15 +171,20 @@ class Multirun:
         return known + [point for point in failed.values() if point.name not in names]
 
     def _keep(self, comparison: Comparison) -> None:
-        from experiments.sweep import table
-        from experiments.sweep.comparison import write
+        from experiments.comparison import terminal
+        from experiments.comparison.page import write
 
         write(self.folder / "report", comparison)
         where = str(self.folder / "report/report.html")
         if self.parent:
             self.parent.conclude(comparison, self.folder / "report")
-            where += f", or {self.parent.hint()}"
-        table.show(comparison, where)
+            where += f", or {self.parent.url()}"
+        terminal.show_comparison(comparison, where)
+
+
+def hydra_overrides(hydra_config: DictConfig) -> list[str]:
+    """Those that were typed of Hydra's own settings."""
+    return [text for text in hydra_config.hydra.overrides.hydra if not text.startswith("hydra.mode=")]
 
 
 def configured(overrides: Sequence[str], varied: Sequence[str], composed: DictConfig) -> Config:
@@ -189,11 +193,11 @@ def configured(overrides: Sequence[str], varied: Sequence[str], composed: DictCo
     Raises:
         UserError: listing every mistake.
     """
-    from experiments import composition
+    from experiments.config import loading
 
     if whole := [key for key in varied if key.startswith(OF_THE_WHOLE)]:
         raise UserError("\n".join(f"{key}: concerns the multirun as a whole, so it has one value" for key in whole))
-    config = composition.load(overrides)
+    config = loading.compose_config(overrides)
     jobs = OmegaConf.select(composed, "hydra.launcher.n_jobs")
     if jobs is not None and (not isinstance(jobs, int) or jobs == 0):
         raise UserError(f"hydra.launcher.n_jobs={jobs}: must be a whole number; -1 takes all cores")

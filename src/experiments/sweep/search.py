@@ -15,14 +15,19 @@ from typing import Any
 import filelock
 from omegaconf import DictConfig
 
-from experiments import composition, terminal
+from experiments.comparison.points import Point
 from experiments.config import UserError
+from experiments.config.command_line import Command
+from experiments.config.keys import point_name
+from experiments.config.loading import compose_config
+from experiments.reports import terminal
+from experiments.runs.provenance import ParentRun
+from experiments.sweep.jobs import enter_job, run_trial
 from experiments.sweep.multirun import Multirun
-from experiments.sweep.points import Point
+from experiments.sweep.samplers import Spec, check
 from experiments.sweep.space import Space
-from experiments.sweep.study import DIED, Spec, Study, Taken, check
-from experiments.sweep.task import at_home, attempt, name
-from experiments.sweep.workers import at_work
+from experiments.sweep.study import DIED, ClaimedTrial, Study
+from experiments.sweep.workers import worker_heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -35,30 +40,30 @@ class Worker:
     parent: str
 
     def __call__(self, composed: DictConfig) -> list[Point]:
-        fixed = at_home()
+        command = enter_job()
         study = Study(self.spec)
         failed = []
-        with at_work(self.spec.folder) as worker:
+        with worker_heartbeat(self.spec.folder) as worker:
             while (taken := study.take(worker)) is not None:
-                point = self._train(study, taken, fixed)
+                point = self._train(study, taken, command)
                 study.tell(taken, point)
                 if point.status == "failed":
                     failed.append(point)
         return failed
 
-    def _train(self, study: Study, taken: Taken, fixed: Sequence[str]) -> Point:
-        overrides = [*fixed, *(f"{key}={value}" for key, value in taken.params.items())]
-        called = name(overrides, list(self.spec.space))
+    def _train(self, study: Study, taken: ClaimedTrial, command: Command) -> Point:
+        overrides = [*command.overrides, *(f"{key}={value}" for key, value in taken.params.items())]
+        name = point_name(overrides, list(self.spec.space))
         try:
-            config = composition.load(overrides)
+            config = compose_config(overrides)
         except UserError as error:
-            return Point("", called, "failed", {}, {}, {}, str(error), overrides)
+            return Point("", name, "failed", {}, {}, {}, str(error), overrides)
 
-        def hopeless(epoch: int, metrics: Mapping[str, float]) -> bool:
+        def should_prune(epoch: int, metrics: Mapping[str, float]) -> bool:
             value = metrics[self.spec.objectives[0]]
             return len(self.spec.objectives) == 1 and study.report(taken, epoch, value)
 
-        return attempt(config, overrides, called, self.parent, hopeless)
+        return run_trial(config, command.single(overrides), ParentRun(self.parent, name), should_prune)
 
 
 def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Sequence[str], workers: int) -> None:
@@ -136,4 +141,4 @@ def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) 
 
 def _lost(params: Mapping[str, Any], fixed: Sequence[str]) -> Point:
     overrides = [*fixed, *(f"{key}={value}" for key, value in params.items())]
-    return Point("", name(overrides, list(params)), "failed", {}, {}, {}, DIED, overrides)
+    return Point("", point_name(overrides, list(params)), "failed", {}, {}, {}, DIED, overrides)

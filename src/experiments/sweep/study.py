@@ -14,72 +14,32 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import filelock
 import optuna
-from hydra.utils import instantiate
-from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from experiments import store
+from experiments.comparison.points import Point, higher_is_better
 from experiments.config import UserError
-from experiments.provenance import masked
-from experiments.sweep.points import Point, higher_is_better
+from experiments.sweep.samplers import GRID, Spec, connect, make_pruner, make_sampler
 from experiments.sweep.space import Space, grid
 from experiments.sweep.workers import alive, any_alive
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 DIED = "its process ended without a word: killed, or out of memory"
-GRID = "optuna.samplers.GridSampler"
 SEEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 @dataclass(frozen=True)
-class Spec:
-    """All that a worker needs to take part; it travels to where the worker runs.
-
-    Attributes:
-        storage: address of the database.
-        sampler, pruner: Optuna's class as `_target_`, and its arguments.
-        folder: where workers of the same machine show that they are alive.
-    """
-
-    name: str
-    storage: str
-    sampler: Mapping[str, Any]
-    pruner: Mapping[str, Any]
-    space: Space
-    n_trials: int
-    objectives: tuple[str, ...]
-    folder: Path
-
-
-@dataclass(frozen=True)
-class Taken:
+class ClaimedTrial:
     """A trial that a worker has taken; `point` counts without those that only repeat one."""
 
     number: int
     point: int
     params: Mapping[str, Any]
-
-
-def check(spec: Spec) -> None:
-    """Make what `spec` names, without any trial.
-
-    Raises:
-        UserError: where Optuna cannot, or a grid has no end.
-    """
-    try:
-        _sampler(spec, 0), _pruner(spec)
-    except Exception as error:  # Hydra's, Optuna's, Python's own: whatever a wrong argument leads to
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(f"hydra/sweeper: Optuna cannot make this sampler or pruner ({reason})") from None
-    if spec.sampler["_target_"] == GRID:
-        grid(spec.space)
 
 
 class Study:
@@ -95,7 +55,7 @@ class Study:
         self.spec = spec
         up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
         directions = [up if higher_is_better(objective) else down for objective in spec.objectives]
-        self._storage = _connect(spec.storage)
+        self._storage = connect(spec.storage)
         if anew:
             with contextlib.suppress(KeyError):  # there was none
                 optuna.delete_study(study_name=spec.name, storage=self._storage)
@@ -191,7 +151,7 @@ class Study:
         found = [trial for trial in found if trial.user_attrs["point"] < self.spec.n_trials]
         return sorted(found, key=lambda trial: ("retry_of" not in trial.user_attrs, trial.user_attrs["point"]))
 
-    def take(self, worker: str) -> Taken | None:
+    def take(self, worker: str) -> ClaimedTrial | None:
         """The next trial, for this worker alone, with its parameters; None where there is no more."""
         for waiting in self.waiting:
             point, trial_id = waiting.user_attrs["point"], self._id(waiting.number)
@@ -199,7 +159,7 @@ class Study:
                 if self._become_running(trial_id):
                     self._storage.set_trial_user_attr(trial_id, "worker", worker)
                     params = dict(waiting.params) or self._ask(point, trial_id)
-                    return Taken(waiting.number, point, params)
+                    return ClaimedTrial(waiting.number, point, params)
         return None
 
     def _become_running(self, trial_id: int) -> bool:
@@ -217,7 +177,7 @@ class Study:
         self._copy_attributes(seen.trials[asked.number], trial_id)
         return asked.params
 
-    def report(self, taken: Taken, epoch: int, value: float) -> bool:
+    def report(self, taken: ClaimedTrial, epoch: int, value: float) -> bool:
         """Take note of an epoch's value; True where the pruner gives the trial up."""
         trial_id = self._id(taken.number)
         self._storage.set_trial_intermediate_value(trial_id, epoch, value)
@@ -234,8 +194,8 @@ class Study:
         ever interrupted, so a search that was cut goes on to the same trials as one that was not.
         """
         seen = optuna.create_study(
-            study_name=self.spec.name, directions=self._study.directions, sampler=_sampler(self.spec, point),
-            pruner=_pruner(self.spec),
+            study_name=self.spec.name, directions=self._study.directions, sampler=make_sampler(self.spec, point),
+            pruner=make_pruner(self.spec),
         )  # fmt: skip
         latest = self._latest()
         nothing = create_trial(state=TrialState.FAIL)
@@ -260,7 +220,7 @@ class Study:
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def tell(self, taken: Taken, point: Point) -> None:
+    def tell(self, taken: ClaimedTrial, point: Point) -> None:
         """What came of a trial."""
         trial_id = self._id(taken.number)
         for key, value in (("run_id", point.run_id), ("name", point.name), ("reason", point.reason)):
@@ -278,37 +238,7 @@ class Study:
             self._study.tell(taken.number, state=TrialState.FAIL)
 
 
-def _pruner(spec: Spec) -> optuna.pruners.BasePruner:
-    pruner: optuna.pruners.BasePruner = instantiate(dict(spec.pruner), _execution_whitelist_=("optuna.pruners.*",))
-    return pruner
-
-
-def _sampler(spec: Spec, point: int) -> optuna.samplers.BaseSampler:
-    """A new one for each trial, so that its random numbers do not depend on how many were drawn before."""
-    settings = dict(spec.sampler)
-    if settings["_target_"] == GRID:
-        settings = {"_target_": "optuna.samplers.RandomSampler", "seed": settings.get("seed")}
-    if settings.get("seed") is not None:
-        settings["seed"] = (settings["seed"] + point) % 2**32
-    whitelist = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
-    sampler: optuna.samplers.BaseSampler = instantiate(settings, _execution_whitelist_=whitelist)
-    return sampler
-
-
 def _waiting(point: int, params: Mapping[str, Any], space: Space) -> FrozenTrial:
     return create_trial(
         state=TrialState.WAITING, params=dict(params), distributions=dict(space), user_attrs={"point": point}
     )
-
-
-def _connect(address: str) -> RDBStorage:
-    local = address.startswith("sqlite:///")
-    if local:
-        address = store.resolve(address)
-        Path(address.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {"connect_args": {"timeout": 120}} if local else {"pool_pre_ping": True}
-    try:
-        return RDBStorage(address, engine_kwargs=options)
-    except Exception as error:  # SQLAlchemy's, a driver's that is not installed
-        reason = str(error).splitlines()[0]
-        raise UserError(f"hydra.sweeper.storage={masked(address)}: cannot be used ({masked(reason)})") from None

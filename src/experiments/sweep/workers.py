@@ -12,7 +12,7 @@ import filelock
 
 
 @contextlib.contextmanager
-def at_work(folder: Path) -> Iterator[str]:
+def worker_heartbeat(folder: Path) -> Iterator[str]:
     """The name of a worker, who is seen to be alive as long as its process is."""
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / f"{uuid.uuid4().hex[:12]}.worker"

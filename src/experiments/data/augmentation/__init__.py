@@ -6,22 +6,19 @@ pictures, targets = augmentation(batch, epoch)
 Random numbers come from torch's generator of the device, and only for what is switched on.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from experiments import config
 from experiments.data.augmentation import colour, geometry, mixing
-from experiments.data.batches import Batch
-from experiments.data.images import Images
+from experiments.data.images import Batch, Images
 
 
 class Augmentation:
     """Geometry, then colour, then cutout, then mixing, each as far as `settings` switch it on."""
 
-    def __init__(self, settings: config.Augment, classes: int) -> None:
+    def __init__(self, settings: config.AugmentSettings, classes: int) -> None:
         self.settings = settings
         self.classes = classes
 
@@ -44,7 +41,7 @@ class Augmentation:
         return pictures, targets
 
 
-def examples(settings: config.Augment, images: Images, count: int = 10, epochs: int = 3) -> np.ndarray:
+def examples(settings: config.AugmentSettings, images: Images, count: int = 10, epochs: int = 3) -> np.ndarray:
     """Pictures from all over `images`, as they are and as each of the first epochs might show them.
 
     The random state is left as it was.

@@ -12,7 +12,7 @@ from torch import Tensor
 from experiments import config
 
 
-def jitter(pictures: Tensor, settings: config.Augment) -> Tensor:
+def jitter(pictures: Tensor, settings: config.AugmentSettings) -> Tensor:
     """Pictures of any type with those changes of colour that are on; the same object where none is."""
     if settings.brightness:
         pictures = brightness(pictures.float(), _around(1, settings.brightness, pictures))

@@ -27,7 +27,7 @@ class Moves(NamedTuple):
     shift: Tensor | None = None  # int64 (batch, 2): pixels to the right and down
 
 
-def draw(settings: config.Augment, rows: Tensor, epoch: int) -> Moves:
+def draw(settings: config.AugmentSettings, rows: Tensor, epoch: int) -> Moves:
     """Random moves for the pictures that are `rows` (batch,) of the training set, on its device."""
     count, device = len(rows), rows.device
 
@@ -44,7 +44,7 @@ def draw(settings: config.Augment, rows: Tensor, epoch: int) -> Moves:
     )
 
 
-def _flips(settings: config.Augment, rows: Tensor, epoch: int) -> Tensor | None:
+def _flips(settings: config.AugmentSettings, rows: Tensor, epoch: int) -> Tensor | None:
     if settings.flip == "random":
         return torch.rand(len(rows), device=rows.device) < 0.5
     return (_coin(rows) + epoch) % 2 == 1 if settings.flip == "alternating" else None

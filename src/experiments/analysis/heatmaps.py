@@ -1,0 +1,65 @@
+"""Heatmaps over their pictures, as one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from experiments.reports.drawing import Figure
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """One row of `draw`: the values, float (H, W), over `original`, uint8 (h, w, 3), of which the network saw
+    `seen`, uint8 (H, W, 3); a heading over each of the three panels, and what the colours count."""
+
+    original: np.ndarray
+    values: np.ndarray
+    seen: np.ndarray
+    headings: tuple[str, str, str]
+    unit: str
+
+
+def draw(rows: Sequence[Heatmap]) -> Figure:
+    """A row a picture: the original, the heatmap over it, and what the network saw.
+
+    Red speaks for the class, blue against it. Each row has its own scale, which ends at the 99.5th percentile: a
+    single pixel must not pale all others.
+    """
+    figure = Figure(figsize=(9.6, 3.3 * len(rows)))
+    inches = figure.get_figheight()  # the margins are the same however many rows there are
+    grid = figure.add_gridspec(
+        len(rows), 4, width_ratios=(1, 1, 1, 0.05), left=0.02, right=0.91, wspace=0.06, hspace=0.22,
+        bottom=0.1 / inches, top=1 - 0.5 / inches,
+    )  # fmt: skip
+    for number, row in enumerate(rows):
+        original, overlay, seen, scale = (figure.add_subplot(grid[number, column]) for column in range(4))
+        for axes, heading in zip((original, overlay, seen), row.headings):
+            axes.set_title(heading, fontsize=9, parse_math=False)  # a file name may hold a $
+            axes.set_axis_off()
+            axes.set_anchor("N")  # a wide picture stays below its heading
+        original.imshow(row.original)
+        seen.imshow(row.seen)
+        _draw_heatmap(figure, overlay, scale, row)
+    return figure
+
+
+def _draw_heatmap(figure: Figure, axes: Axes, scale: Axes, row: Heatmap) -> None:
+    """The values in colour over the original in pale greys; where they are near 0 the original shows."""
+    height, width = row.original.shape[:2]
+    axes.imshow(255 - (255 - row.original.mean(axis=2)) * 0.7, cmap="gray", vmin=0, vmax=255)
+    limit = float(np.percentile(np.abs(row.values), 99.5)) or float(np.abs(row.values).max()) or 1.0
+    opacity = np.clip(np.abs(row.values) / limit, 0, 1) ** 0.7 * 0.85
+    signed = row.values.min() < 0
+    image = axes.imshow(
+        row.values, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=opacity, interpolation="bilinear",
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+    )  # fmt: skip
+    bar = figure.colorbar(image, cax=scale, boundaries=np.linspace(-limit if signed else 0, limit, 200))
+    ticks = [-limit, 0.0, limit] if signed else [0.0, limit]
+    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label(row.unit, fontsize=8)

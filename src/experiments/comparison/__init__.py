@@ -1,0 +1,1 @@
+"""Multiruns read: points, ranking, significance, importance, figures, page."""

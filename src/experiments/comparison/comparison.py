@@ -1,0 +1,95 @@
+"""What a comparison shows: points, objectives, who won, and what is significant."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from experiments.comparison import ranking, significance
+from experiments.comparison.points import Point, ranked
+from experiments.config import VIEWS
+from experiments.config.command_line import Command
+
+OF_MULTIRUNS = ("sweep.", "evaluate_test", "resume", "tracking.run_name")  # overrides that mean nothing for a run alone
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison tells of.
+
+    Attributes:
+        command: what made the points; None where they come from several.
+        points: in the order they were run.
+        objectives: metrics; the first one ranks.
+    """
+
+    title: str
+    command: Command | None
+    points: Sequence[Point]
+    objectives: Sequence[str]
+
+    @property
+    def winner(self) -> Point | None:
+        """None where nothing finished."""
+        return next(iter(ranked(self.points, self.objectives[0])), None)
+
+    @property
+    def winner_command(self) -> str:
+        """Trains it."""
+        return str((self.command or Command()).single(standalone_overrides(self.winner))) if self.winner else ""
+
+    @property
+    def tested(self) -> list[Point]:
+        """The points that were evaluated on the test set."""
+        return [point for point in self.points if "test/loss" in point.metrics]
+
+    @property
+    def statement(self) -> str:
+        """How often the test set was looked at."""
+        if not self.tested:
+            return f"The test set was not looked at.{self._note}"
+        if self.objectives[0].startswith("test/"):
+            return f"This ranking goes by the test set ({self.objectives[0]}), so its best value flatters.{self._note}"
+        looked = f"{len(self.tested)} of {len(self.points)} points were evaluated on the test set"
+        if self.tested == [self.winner]:
+            looked = "Only the winner was evaluated on the test set"
+            looked += f": accuracy {self.tested[0].metrics['test/accuracy']:.4f}"
+        return f"{looked}. The ranking went by validation alone.{self._note}"
+
+    @property
+    def _note(self) -> str:
+        """How predictions were made; where points differ in that, it is a column of the ranking."""
+        ways = {point.settings.get("evaluation.tta", "none") for point in self.points}
+        count = VIEWS.get(ways.pop(), 1) if len(ways) == 1 else 1
+        return f" Every prediction is the mean over {count} views of its picture." if count > 1 else ""
+
+    @functools.cached_property
+    def table(self) -> pd.DataFrame:
+        """As `ranking.table` has it."""
+        return ranking.table(self.points, self.objectives)
+
+    @functools.cached_property
+    def over_seeds(self) -> pd.DataFrame | None:
+        """As `noise.over_seeds` has it."""
+        return significance.over_seeds(self.points, self.objectives[0])
+
+    @functools.cached_property
+    def differences(self) -> pd.DataFrame | None:
+        """As `noise.differences` has it."""
+        return significance.differences(self.points, self.objectives[0])
+
+    @functools.cached_property
+    def front(self) -> list[Point]:
+        """Of several objectives, the points that no other beats; else none."""
+        return ranking.pareto(self.points, self.objectives) if len(self.objectives) > 1 else []
+
+    def count(self, *statuses: str) -> int:
+        return sum(point.status in statuses for point in self.points)
+
+
+def standalone_overrides(point: Point) -> list[str]:
+    """What to type for a point by itself."""
+    return [text for text in point.overrides if not text.lstrip("+~").startswith(OF_MULTIRUNS)]

@@ -1,0 +1,227 @@
+"""Points -> matplotlib figures of a comparison. Whoever draws decides which of them make sense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.ticker import MaxNLocator
+
+from experiments.comparison.points import Point, higher_is_better, ranked
+from experiments.comparison.values import brief, logarithmic, numbers, ordered
+from experiments.config.keys import key_labels
+from experiments.reports.drawing import BLUE, GREY, ORANGE, Figure, printable
+
+COLORS = (BLUE, ORANGE, "#2a9d5c", "#a040a0", "#c02040")  # of the best five
+LEGEND, TICKS = 56, 14  # characters of a name in a legend, of a tick
+
+
+def curves(points: Sequence[Point], objective: str, metric: str) -> Figure:
+    """`metric` by epoch: the best five by `objective` in colour, all others thin, a cross where one was pruned."""
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    axes = figure.subplots()
+    best = ranked(points, objective)[: len(COLORS)]
+    lines = [point for point in points if point.history.get(metric)]
+    for point in lines:
+        if not any(point is other for other in best):
+            values = point.history[metric]
+            axes.plot(np.arange(1, len(values) + 1), values, color=GREY, lw=0.8, alpha=0.5 if len(lines) < 30 else 0.3)
+    for place, (point, color) in enumerate(zip(best, COLORS), start=1):
+        values = point.history.get(metric, ())
+        name = f"{place}. {printable(point.name, LEGEND)}"
+        axes.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, color=color, zorder=4 - place / 10, label=name)
+    pruned = [(point.epochs, point.history[metric][-1]) for point in lines if point.status == "pruned"]
+    if pruned:
+        axes.plot(*zip(*pruned), "x", color=GREY, ms=5, label="pruned here")
+    axes.set(xlabel="epoch", ylabel=metric)
+    axes.set_xlim(left=0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if best or pruned:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+def progress(points: Sequence[Point], objective: str) -> Figure:
+    """What each finished point reached, in the order they were run, and the best so far."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    rows = [
+        (place, value)
+        for place, point in enumerate(points, start=1)
+        if math.isfinite(value := _value(point, objective))
+    ]
+    places, values = (np.array(column) for column in zip(*rows))
+    best = (np.maximum if higher_is_better(objective) else np.minimum).accumulate(values)
+    axes.plot(places, values, "o", ms=4, color=GREY, alpha=0.7, label="a point")
+    axes.step([*places, len(points)], [*best, best[-1]], where="post", color=BLUE, label="best so far")
+    axes.set(xlabel="point, in the order they were run", ylabel=objective)
+    axes.set_xlim(left=0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Figure:
+    """A line a finished point through an axis a setting to the objective, from yellow for the last to violet for the best.
+
+    Numbers that span decades stand on a logarithmic axis, words in the order they first appear.
+    """
+    rows = [point for point in reversed(ranked(points, objective)) if math.isfinite(_value(point, objective))]
+    names = key_labels(keys)
+    figure = Figure(figsize=(max(6, 1.5 * (len(keys) + 1)), 4.8), layout="constrained")
+    axes = figure.subplots()
+    heights = np.empty((len(rows), len(keys) + 1))
+    for place, key in enumerate(keys):
+        column = [point.settings.get(key) for point in rows]
+        heights[:, place], ticks = _scale(column)
+        _upright(axes, place, ticks)
+    values = [_value(point, objective) for point in rows]
+    heights[:, -1], ticks = _linear(values)
+    _upright(axes, len(keys), ticks)
+    segments = [np.column_stack([np.arange(len(keys) + 1), row]) for row in heights]
+    places = np.linspace(0.95, 0, len(rows))  # not values: one bad one would take all the colours
+    colors = matplotlib.colormaps["viridis"](places)
+    widths = [1.0] * (len(rows) - 1) + [2.5]
+    axes.add_collection(LineCollection(segments, colors=colors, linewidths=widths, alpha=0.8))
+    axes.set(xlim=(-0.3, len(keys) + 0.5), ylim=(-0.05, 1.05), yticks=[])
+    axes.set_xticks(range(len(keys) + 1), [*(printable(names[key], 22) for key in keys), objective])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _scale(column: Sequence[str | None]) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    """Heights from 0 to 1 of the values of a setting, and (height, text) of its ticks."""
+    found = numbers(column)
+    if found is None:
+        choices = list(dict.fromkeys(column))
+        step = 1 / max(len(choices) - 1, 1)
+        shown_choices = choices if len(choices) <= 12 else []
+        ticks = [(place * step, printable(brief(choice), TICKS)) for place, choice in enumerate(shown_choices)]
+        return np.array([choices.index(value) * step for value in column]), ticks
+    if not logarithmic(found):
+        return _linear(found)
+    heights, _ = _linear(np.log10(found))
+    return heights, _ticks(np.array(found), heights)
+
+
+def _linear(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    array = np.asarray(values, dtype=float)
+    span = np.ptp(array)
+    heights = (array - array.min()) / span if span else np.full(len(array), 0.5)
+    return heights, _ticks(array, heights)
+
+
+def _ticks(values: np.ndarray, heights: np.ndarray) -> list[tuple[float, str]]:
+    """Of few values each, as far as they do not touch; of many, five that are spread evenly."""
+    found = dict(zip(heights.tolist(), values.tolist()))
+    if len(found) > 8:
+        order = np.argsort(heights)
+        wanted = np.linspace(0, 1, 5)
+        found = {h: float(np.interp(h, heights[order], values[order])) for h in wanted.tolist()}
+    ticks: list[tuple[float, str]] = []
+    for height, value in sorted(found.items()):
+        if not ticks or height - ticks[-1][0] > 0.05:
+            ticks.append((height, f"{value:.3g}"))
+    return ticks
+
+
+def _upright(axes: Axes, place: int, ticks: Sequence[tuple[float, str]]) -> None:
+    axes.axvline(place, color=GREY, lw=1, zorder=0)
+    for height, text in ticks:
+        box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1}
+        axes.text(place + 0.03, height, text, fontsize=8, va="center", bbox=box, zorder=5)
+
+
+def heatmap(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Figure:
+    """The mean over seeds for each pair of values of two settings, written into the cells where there are up to 100."""
+    down, across = (ordered([point.settings.get(key) for point in points]) for key in keys)
+    cells: dict[tuple[int, int], list[float]] = {}
+    for point in points:
+        if math.isfinite(value := _value(point, objective)):
+            place = down.index(point.settings.get(keys[0])), across.index(point.settings.get(keys[1]))
+            cells.setdefault(place, []).append(value)
+    means = np.full((len(down), len(across)), np.nan)
+    for place, values in cells.items():
+        means[place] = np.mean(values)
+    figure = Figure(figsize=(min(3.4 + 0.8 * len(across), 14), min(2.2 + 0.55 * len(down), 12)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(means, cmap="Blues" if higher_is_better(objective) else "Blues_r", aspect="auto")
+    figure.colorbar(image, ax=axes, label=objective)
+    names = key_labels(keys)
+    axes.set(xlabel=printable(names[keys[1]]), ylabel=printable(names[keys[0]]))
+    for axis, choices in ((axes.xaxis, across), (axes.yaxis, down)):
+        axis.set_ticks(range(len(choices)), [printable(brief(choice), TICKS) for choice in choices])
+    if len(across) > 4 and max(len(tick.get_text()) for tick in axes.get_xticklabels()) > 7:
+        axes.tick_params(axis="x", rotation=90)
+    if means.size <= 100:
+        for (row, column), mean in np.ndenumerate(means):
+            red, green, blue, _ = image.cmap(image.norm(mean))
+            color = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 or math.isnan(mean) else "white"
+            text = "none" if math.isnan(mean) else f"{mean:.3g}" if abs(mean) >= 10 else f"{mean:.3f}"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
+    return figure
+
+
+def importance(shares: Mapping[str, float]) -> Figure:
+    """A bar a setting, the largest at the top."""
+    names = key_labels(list(shares))
+    figure = Figure(figsize=(8, 1.3 + 0.34 * len(shares)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(shares)), list(shares.values()), color=BLUE)
+    axes.set_yticks(range(len(shares)), [printable(names[key]) for key in shares])
+    for place, share in enumerate(shares.values()):
+        axes.text(share + 0.01, place, f"{share:.0%}", va="center")
+    axes.set(ylim=(len(shares) - 0.5, -0.5), xlim=(0, 1.1), xlabel="share of the differences that it accounts for")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def pareto(points: Sequence[Point], objectives: Sequence[str], front: Sequence[Point]) -> Figure:
+    """The first two objectives against each other, with the `front` in colour and the border that no point crosses."""
+    upward, across = objectives[:2]
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    _dots(axes, [(_value(point, across), _value(point, upward)) for point in points])
+    where: Literal["pre", "post"] = "pre" if higher_is_better(across) else "post"
+    border = sorted((_value(point, across), _value(point, upward)) for point in front)
+    axes.step(*zip(*border), "o-", where=where, color=BLUE, ms=6, label="beaten by none")
+    axes.set(xlabel=_directed(across), ylabel=_directed(upward))
+    axes.legend()
+    return figure
+
+
+def _directed(objective: str) -> str:
+    return f"{objective} ({'higher' if higher_is_better(objective) else 'lower'} is better)"
+
+
+def cost(points: Sequence[Point], objective: str) -> Figure:
+    """What each finished point reached against the seconds that it took, the best in colour."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    _dots(axes, [(point.seconds, _value(point, objective)) for point in points])
+    best = ranked(points, objective)[0]
+    axes.plot(best.seconds, _value(best, objective), "o", color=BLUE, ms=8, label=f"1. {printable(best.name, LEGEND)}")
+    if logarithmic([max(point.seconds, 1e-9) for point in points if point.status == "finished"]):
+        axes.set_xscale("log")
+    axes.set(xlabel="seconds", ylabel=objective)
+    figure.legend(loc="outside lower center")
+    return figure
+
+
+def _dots(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
+    axes.plot(*np.array(places).T, "o", ms=5, color=GREY, alpha=0.7)
+    axes.grid(alpha=0.3)
+
+
+def _value(point: Point, objective: str) -> float:
+    """Of a finished point; NaN, which is not drawn, where there is none."""
+    value = point.value(objective) if point.status == "finished" else None
+    return value if value is not None and math.isfinite(value) else math.nan

@@ -1,0 +1,69 @@
+"""Points -> how much of what they reached each setting accounts for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.comparison.points import Point, ranked, swept_keys
+from experiments.comparison.values import logarithmic, numbers
+
+POINTS, SETTINGS = 4, 2  # less tell nothing
+TREES = 32
+
+
+def importance(points: Sequence[Point], objective: str) -> dict[str, float] | None:
+    """Setting -> share of the variance of the objective over finished points that it explains; the largest first, sum 1.
+
+    fANOVA (Hutter et al., "An efficient approach for assessing hyperparameter importance", 2014) as Optuna has it: a random
+    forest learns the objective from the settings. The seed counts only where values of it repeat. Interactions are not
+    told apart. None where there is too little to tell: fewer than `POINTS` finished points or `SETTINGS` settings, all
+    points equally good, or Optuna missing.
+    """
+    finished = [(point, point.value(objective)) for point in ranked(points, objective)]
+    valued = [(point, value) for point, value in finished if value is not None and math.isfinite(value)]
+    rows = [point for point, _ in valued]
+    columns = {key: [point.settings.get(key) for point in rows] for key in swept_keys(rows)}
+    if len(set(columns.get("seed", ()))) == len(rows):
+        columns.pop("seed", None)
+    values = [value for _, value in valued]
+    if len(rows) < POINTS or len(columns) < SETTINGS or len(set(values)) == 1:
+        return None
+    return _fanova(columns, values)
+
+
+def _fanova(columns: Mapping[str, Sequence[str | None]], values: Sequence[float]) -> dict[str, float] | None:
+    try:
+        import optuna
+    except ImportError:  # it comes with the search, which a comparison can do without
+        return None
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = optuna.create_study()
+        axes = {key: _axis(key, column) for key, column in columns.items()}
+        spaces: dict[str, optuna.distributions.BaseDistribution] = {
+            key: optuna.distributions.FloatDistribution(min(axis), max(axis))
+            if isinstance(axis[0], float)
+            else optuna.distributions.CategoricalDistribution(list(dict.fromkeys(axis)))
+            for key, axis in axes.items()
+        }
+        for row, value in zip(zip(*axes.values()), values):
+            settings = dict(zip(axes, row))
+            study.add_trial(optuna.trial.create_trial(params=settings, distributions=spaces, value=value))
+        evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=0)
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        return {key: float(share) for key, share in shares.items()}
+    except (RuntimeError, ValueError):  # such as a forest that found no variance at all
+        return None
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _axis(key: str, column: Sequence[str | None]) -> Sequence[Any]:
+    """Numbers as such, or as logarithms where they span decades; a seed is a name, and so is all else."""
+    found = numbers(column) if key != "seed" else None
+    if found is None:
+        return column
+    return [math.log10(number) for number in found] if logarithmic(found) else found

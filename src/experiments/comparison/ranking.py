@@ -1,0 +1,77 @@
+"""Points -> the table of who is best, and, of several objectives, who is beaten by nobody."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.comparison.points import Point, higher_is_better, ranked, varying_keys
+
+
+def table(points: Sequence[Point], objectives: Sequence[str]) -> pd.DataFrame:
+    """A row a point: finished ones by rank, then pruned ones by what they had reached, then the others as they were run.
+
+    Columns: place (missing where there is no rank), name, the varied settings as text, each objective, best epoch,
+    epochs, val/loss, parameters, seconds, status, reason, run_id.
+    """
+    keys = varying_keys(points)
+    ends = ["place", "name", "best epoch", "epochs", "parameters", "seconds", "status", "reason", "run_id"]
+    columns = dict.fromkeys([*ends[:2], *keys, *objectives, *ends[2:4], "val/loss", *ends[4:]])  # each once
+    rows: list[dict[str, Any]] = []
+    for point in in_order(points, objectives[0]):
+        placed = point.status == "finished" and finite(point.value(objectives[0]))
+        rows.append(
+            {key: point.settings.get(key) for key in keys}
+            | {metric: value_so_far(point, metric) for metric in ("val/loss", "parameters", *objectives)}
+            | {"place": len(rows) + 1 if placed else None, "name": point.name, "seconds": point.seconds}
+            | {"best epoch": point.metrics.get("best/epoch"), "epochs": point.epochs}
+            | {"status": point.status, "reason": point.reason, "run_id": point.run_id}
+        )
+    frame = pd.DataFrame(rows, columns=list(columns))
+    whole = ["place", "best epoch", "epochs", *({"parameters"} - set(objectives))]
+    measured = list(dict.fromkeys([*whole, *objectives, "val/loss", "seconds"]))
+    frame[measured] = frame[measured].apply(pd.to_numeric)
+    frame[whole] = frame[whole].replace([np.inf, -np.inf], np.nan)
+    return frame.astype(dict.fromkeys(whole, "Int64"))
+
+
+def in_order(points: Sequence[Point], objective: str) -> list[Point]:
+    """All points: finished ones by rank, those without a value after them, pruned, killed or running, failed."""
+    first = ranked(points, objective)
+    taken = {id(point) for point in first}
+    sign = -1 if higher_is_better(objective) else 1
+
+    def key(point: Point) -> tuple[int, float]:
+        group = {"finished": 0, "pruned": 1, "failed": 3}.get(point.status, 2)
+        value = value_so_far(point, objective) if point.status == "pruned" else None
+        return group, sign * value if value is not None and finite(value) else math.inf
+
+    return [*first, *sorted((point for point in points if id(point) not in taken), key=key)]
+
+
+def value_so_far(point: Point, objective: str) -> float | None:
+    """A point's value; of one that was pruned the best so far, as it was stopped before it could name its best epoch."""
+    value = point.value(objective)
+    if value is not None or point.status != "pruned":
+        return value
+    values = [value for value in point.history.get(objective, ()) if finite(value)]
+    return (max if higher_is_better(objective) else min)(values, default=None)
+
+
+def finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def pareto(points: Sequence[Point], objectives: Sequence[str]) -> list[Point]:
+    """The finished points that no other beats: as good in every objective, and better in one. The best in the first first."""
+    signs = np.array([-1 if higher_is_better(objective) else 1 for objective in objectives])
+    rows = []
+    for point in ranked(points, objectives[0]):
+        values = [point.value(objective) for objective in objectives]
+        if all(map(finite, values)):
+            rows.append((point, signs * np.array(values, dtype=float)))
+    return [point for point, own in rows if not any((other <= own).all() and (other < own).any() for _, other in rows)]

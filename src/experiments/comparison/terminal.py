@@ -1,0 +1,75 @@
+"""What a comparison prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from experiments.comparison.comparison import Comparison
+from experiments.comparison.ranking import in_order
+from experiments.comparison.values import format_number
+from experiments.reports.terminal import console
+
+TOP = 10
+
+
+def show_comparison(comparison: Comparison, where: str) -> None:
+    """The best points, the groups over seeds, what failed and why, and what to type next; `where` is how to see all."""
+    _show_ranking(comparison)
+    _show_seeds(comparison)
+    _show_failed(comparison)
+    console.print(f"\nlook at it:   {where}", markup=False)
+    if comparison.winner_command:
+        console.print(f"train it:     {comparison.winner_command}", markup=False)
+
+
+def _show_ranking(comparison: Comparison) -> None:
+    ranking = comparison.table[comparison.table["place"].notna()]
+    console.print()
+    if ranking.empty:
+        console.print(f"none of {len(comparison.points):,} points finished")
+        return
+    table = _table(["", "point", *comparison.objectives, "best epoch", "epochs", "seconds"], words=2)
+    for row in ranking.head(TOP).to_dict("records"):
+        values = [format_number(row[objective]) for objective in comparison.objectives]
+        best = str(row["best epoch"]) if row["best epoch"] == row["best epoch"] else "—"
+        name = Text(row["name"], style="bold" if row["place"] == 1 else "")
+        table.add_row(str(row["place"]), name, *values, best, str(row["epochs"]), format_number(row["seconds"], 1))
+    console.print(table)
+    if len(comparison.points) > min(TOP, len(ranking)):
+        console.print(f"and {len(comparison.points) - min(TOP, len(ranking)):,} more: report.html")
+    if comparison.front:
+        ordered = in_order(comparison.points, comparison.objectives[0])
+        front = [str(place) for place, point in enumerate(ordered, start=1) if point in comparison.front]
+        console.print(f"beaten by none in {' and '.join(comparison.objectives)}: {', '.join(front)}")
+
+
+def _show_seeds(comparison: Comparison) -> None:
+    groups = comparison.over_seeds
+    if groups is None:
+        return
+    console.print()
+    table = _table(["over seeds", "runs", f"mean {comparison.objectives[0]}", "± sd", "95 % interval"], words=1)
+    for row in groups.head(TOP).to_dict("records"):
+        interval = f"{format_number(row['low'])} to {format_number(row['high'])}" if row["n"] > 1 else "—"
+        table.add_row(Text(row["group"]), str(row["n"]), format_number(row["mean"]), format_number(row["sd"]), interval)
+    console.print(table)
+    if len(groups) > TOP:
+        console.print(f"and {len(groups) - TOP:,} more: report.html")
+
+
+def _show_failed(comparison: Comparison) -> None:
+    failed = [point for point in comparison.points if point.status == "failed"]
+    if failed:
+        console.print(f"\n{len(failed):,} failed:")
+    for point in failed:
+        console.print(Text(f"  {point.name}: {point.reason or 'no reason told'}"))
+
+
+def _table(headings: Sequence[str], words: int) -> Table:
+    table = Table(*headings, box=None, padding=(0, 3, 0, 0))
+    for column in table.columns[words:]:
+        column.justify = "right"
+    return table

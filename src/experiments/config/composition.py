@@ -1,0 +1,73 @@
+"""Hydra: conf/ and overrides -> one composed configuration, and that -> `Config`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.config import validation
+from experiments.config.errors import UserError
+from experiments.config.schema import Config
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+
+
+def parse_composed(composed: DictConfig, problems: Sequence[str] = ()) -> Config:
+    """A composed configuration as `Config`.
+
+    Raises:
+        UserError: listing `problems` and every mistake found here.
+    """
+    try:
+        config = validation.parse(_resolved(composed))
+    except UserError as error:
+        raise UserError("\n".join([*problems, str(error)])) from None
+    if problems:
+        raise UserError("\n".join(problems))
+    return config
+
+
+def with_defaults(saved: Mapping[str, Any]) -> Config:
+    """The configuration that a finished run saved; keys that were added since have their default of today.
+
+    Raises:
+        UserError: where it holds a key that is no more.
+    """
+    groups = [f"{group}={saved[group]['name']}" for group in ("data", "optimizer", "schedule") if group in saved]
+    with hydra_api():
+        base = compose("config", overrides=groups)
+    OmegaConf.set_struct(base, False)
+    if base.model["_target_"] != saved["model"]["_target_"]:
+        base.model = saved["model"]  # a network of one's own has no defaults but those that it was saved with
+    return parse_composed(OmegaConf.merge(base, saved))  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def hydra_api() -> Iterator[None]:
+    """Hydra's compose API, set up for conf/ unless somebody (the command line, a notebook) has done so."""
+    if GlobalHydra.instance().is_initialized():
+        yield
+    else:
+        with initialize_config_dir(str(CONF)):
+            yield
+
+
+def compose_groups(overrides: Sequence[str]) -> DictConfig:
+    return compose("config", overrides=list(overrides))
+
+
+def _resolved(composed: DictConfig) -> dict[str, Any]:
+    try:
+        return OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise UserError(str(error)) from None
+
+
+STORE = "sqlite:///mlflow.db"

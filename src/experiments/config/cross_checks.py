@@ -1,0 +1,87 @@
+"""Checks that concern several keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from experiments.config.data import TRAINING_IMAGES
+from experiments.config.networks import feature_size
+
+
+def show_value(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_STORE = re.compile(r"sqlite:///.|https?://.|(postgresql|mysql|mssql)(\+\w+)?://.|databricks")
+
+
+def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
+    """Checks over several keys, each made as soon as the keys it needs are valid by themselves."""
+
+    def get(*keys: str) -> list[Any] | None:
+        return [valid[key] for key in keys] if all(key in valid for key in keys) else None
+
+    if values := get("model.kernel_size", "model.blocks", "data.image_size"):
+        yield from _check_kernel(*values)
+    if values := get("model.widths", "model.patch", "model.stride", "data.image_size"):
+        widths, patch, stride, image_size = values
+        yield from _check_halvings(widths, patch, stride, min((image_size, *valid.get("training.sides", ()))))
+    if values := get("data.name", "data.validation_size"):
+        name, size = values
+        total = TRAINING_IMAGES.get(name)
+        if total and size >= total:
+            yield f"data.validation_size={size}: must be at most {total - 1}; {name} has {total:,} training images"
+    if (values := get("data.name", "data.image_size")) and values[0].startswith("cifar") and values[1] != 32:
+        yield f"data.image_size={values[1]}: must be 32 for {values[0]}, whose pictures are 32x32"
+    if (values := get("augment.translate", "data.image_size")) and values[0] >= values[1]:
+        yield f"augment.translate={values[0]}: must be less than the {values[1]} pixels of a picture's side"
+    if (values := get("augment.cutout", "data.image_size")) and values[0] > values[1]:
+        yield f"augment.cutout={values[0]}: must be at most the {values[1]} pixels of a picture's side"
+    if (values := get("training.sides", "training.epochs", "data.image_size")) and values[0]:
+        yield from _check_sides(*values)
+        if "model.dense_width" in valid:
+            yield f"training.sides={list(values[0])}: must be [] for a network with a dense layer; model=fastnet takes any"
+    if (values := get("optimizer.nesterov", "optimizer.momentum")) and values[0] and values[1] == 0:
+        yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
+    if (values := get("schedule.warmup", "training.epochs")) and values[0] >= values[1]:
+        yield f"schedule.warmup={show_value(values[0])}: must be below training.epochs={values[1]}"
+    if "sweep.objectives" in valid and len(set(valid["sweep.objectives"])) < max(1, len(valid["sweep.objectives"])):
+        yield f"sweep.objectives={list(valid['sweep.objectives'])}: must be one or several, none twice"
+    if (values := get("sweep.objectives[0]")) and not values[0].startswith("val/"):
+        yield f"sweep.objectives[0]={values[0]}: the first must be val/accuracy or val/loss; the winner goes by it"
+    if (values := get("tracking.experiment")) and not values[0].strip():
+        yield "tracking.experiment=: must be a name"
+    if (values := get("tracking.uri")) and values[0] and not _STORE.match(values[0]):
+        yield f"tracking.uri={values[0]}: must be sqlite:///FILE.db, http://HOST:PORT, or the address of a database"
+
+
+def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:
+    if feature_size(image_size, kernel, blocks) >= 1:
+        return
+    largest = max((k for k in range(1, image_size + 1) if feature_size(image_size, k, blocks) >= 1), default=None)
+    if largest is None:
+        most = next(b for b in range(blocks, -1, -1) if feature_size(image_size, 1, b) >= 1)
+        yield f"model.blocks={blocks}: too many for a picture of {image_size}x{image_size}; must be at most {most}"
+    else:
+        yield (
+            f"model.kernel_size={kernel}: too large for a picture of {image_size}x{image_size} and "
+            f"{blocks} blocks; the largest that fits is {largest}"
+        )
+
+
+def _check_sides(sides: tuple[int, ...], epochs: int, image_size: int) -> Iterator[str]:
+    if len(sides) >= epochs:
+        yield f"training.sides={list(sides)}: must be fewer than training.epochs={epochs}, or []; the last see whole pictures"
+    if max(sides) > image_size:
+        yield f"training.sides={list(sides)}: must be at most the {image_size} pixels of a picture's side"
+
+
+def _check_halvings(widths: tuple[int, ...], patch: int, stride: int, image_size: int) -> Iterator[str]:
+    most = max(0, (image_size - patch) // stride + 1).bit_length() - 1  # blocks that leave at least a pixel
+    if not 1 <= len(widths) <= most:
+        yield (
+            f"model.widths={list(widths)}: must be 1 to {most} widths, because every block halves the picture of "
+            f"{image_size}x{image_size}"
+        )

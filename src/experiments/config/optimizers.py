@@ -1,0 +1,87 @@
+"""Settings of the optimizers and of the learning rate schedules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from experiments.config.constraints import Between
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    name: str
+    lr: Annotated[float, Between(0, 100, above=True)]
+    weight_decay: Annotated[float, Between(0, 10)]
+    weight_decay_on: Literal["all", "weights"]
+
+
+@dataclass(frozen=True)
+class AdamSettings(OptimizerSettings):
+    beta1: Annotated[float, Between(0, 0.999999)]
+    beta2: Annotated[float, Between(0, 0.999999)]
+    epsilon: Annotated[float, Between(0, 1, above=True)]
+
+
+@dataclass(frozen=True)
+class SGDSettings(OptimizerSettings):
+    momentum: Annotated[float, Between(0, 0.999999)]
+    nesterov: bool
+
+
+@dataclass(frozen=True)
+class MuonSettings(OptimizerSettings):
+    momentum: Annotated[float, Between(0, 0.999999)]
+    nesterov: bool
+    unit_filters: bool
+    rest_lr: Annotated[float, Between(0, 100, above=True)]  # of what Muon does not train
+
+
+OPTIMIZERS: dict[str, type[OptimizerSettings]] = {
+    "adam": AdamSettings,
+    "adamw": AdamSettings,
+    "sgd": SGDSettings,
+    "muon": MuonSettings,
+}
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """Fields of every schedule: the learning rate as a share of optimizer.lr."""
+
+    name: str
+    start: Annotated[float, Between(0, 1)]  # share at the first step, where it rises
+
+
+@dataclass(frozen=True)
+class ConstantSettings(ScheduleSettings):
+    warmup: Annotated[float, Between(0, 100_000)]  # epochs of linear rise
+
+
+@dataclass(frozen=True)
+class DecaySettings(ConstantSettings):
+    end: Annotated[float, Between(0, 1)]  # share at the last step
+
+
+@dataclass(frozen=True)
+class PeakSettings(ScheduleSettings):
+    """Rises to the full rate and falls again."""
+
+    peak: Annotated[float, Between(0, 1)]  # where in the run the full rate is reached, as a share of all steps
+    end: Annotated[float, Between(0, 1)]  # share at the last step
+
+
+@dataclass(frozen=True)
+class StepsSettings(ConstantSettings):
+    every: Annotated[int, Between(1, 100_000)]  # epochs
+    factor: Annotated[float, Between(0, 1, above=True)]
+
+
+SCHEDULES: dict[str, type[ScheduleSettings]] = {
+    "constant": ConstantSettings,
+    "linear": DecaySettings,
+    "cosine": DecaySettings,
+    "step": StepsSettings,
+    "triangular": PeakSettings,
+    "onecycle": PeakSettings,
+}

@@ -1,0 +1,153 @@
+"""Plain values -> `Config`, with every mistake at once.
+
+The hints of the dataclasses in `config` say what fits; `_cross_checks` holds what concerns several keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from experiments.config.cross_checks import cross_checks, show_value
+from experiments.config.data import SOURCES, DataSettings
+from experiments.config.errors import UserError
+from experiments.config.networks import MODELS, ModelSettings
+from experiments.config.optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings
+from experiments.config.schema import Config
+
+
+def parse(composed: Mapping[str, Any]) -> Config:
+    """Check a composed configuration (plain containers, interpolations resolved).
+
+    Raises:
+        UserError: listing every mistake, a line each, with key, value and what would be right.
+    """
+    parser = _Parser()
+    config = parser.read(Config, composed, "")
+    problems = parser.problems + list(cross_checks(parser.valid))
+    if problems:
+        raise UserError("\n".join(problems))
+    return config
+
+
+class _Parser:
+    """Reads plain containers into dataclasses; collects problems instead of stopping at the first."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.valid: dict[str, Any] = {}  # dotted key -> value that passed its own check
+
+    def read(self, cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+        hints = get_type_hints(cls, include_extras=True)
+        fields = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in fields:
+                self.problems.append(unknown_key(prefix + str(key), [prefix + field for field in fields]))
+        arguments = {}
+        for name in fields:
+            key = prefix + name
+            if values.get(name, "???") == "???":  # OmegaConf's mark for a value that has to be given
+                self.problems.append(f"{key} is missing: set {key}=...")
+            else:
+                arguments[name] = self.value(hints[name], values[name], key)
+        complete = len(arguments) == len(fields) and not any(value is _INVALID for value in arguments.values())
+        return cls(**arguments) if complete else _INVALID
+
+    def value(self, hint: Any, value: Any, key: str) -> Any:
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                return self.refuse(key, value, f"a group of keys, for example {key}={{...}}")
+            return self.section(hint, value, key)
+        if get_origin(hint) is tuple:
+            return self.sequence(get_args(hint), value, key)
+        fitting = _fit(hint, value)
+        if fitting is _INVALID:
+            return self.refuse(key, value, describe(hint))
+        self.valid[key] = fitting
+        return fitting
+
+    def sequence(self, hints: tuple[Any, ...], value: Any, key: str) -> Any:
+        any_length = hints[-1] is Ellipsis
+        if not isinstance(value, list) or (not any_length and len(value) != len(hints)):
+            return self.refuse(key, value, "a list" if any_length else f"a list of {len(hints)}")
+        item_hints = [hints[0]] * len(value) if any_length else hints
+        items = [self.value(hint, item, f"{key}[{i}]") for i, (hint, item) in enumerate(zip(item_hints, value))]
+        if any(item is _INVALID for item in items):
+            return _INVALID
+        self.valid[key] = tuple(items)
+        return self.valid[key]
+
+    def section(self, hint: type, value: Mapping[str, Any], key: str) -> Any:
+        """A section whose class depends on its `name` or `_target_`, or a plain one."""
+        if hint is ModelSettings:
+            target = value.get("_target_")
+            parameters = {name: item for name, item in value.items() if name != "_target_"}
+            if not isinstance(target, str) or "." not in target:
+                return self.refuse(f"{key}._target_", target, "the dotted path of a network's class")
+            if target in MODELS and self.read(MODELS[target], parameters, f"{key}.") is _INVALID:
+                return _INVALID
+            return ModelSettings(target, parameters)
+        families: dict[type, Mapping[str, type]] = {
+            DataSettings: SOURCES,
+            OptimizerSettings: OPTIMIZERS,
+            ScheduleSettings: SCHEDULES,
+        }
+        if choices := families.get(hint):
+            if value.get("name") not in choices:
+                return self.refuse(f"{key}.name", value.get("name"), f"one of {', '.join(choices)}")
+            hint = choices[value["name"]]
+        return self.read(hint, value, f"{key}.")
+
+    def refuse(self, key: str, value: Any, wanted: str) -> Any:
+        self.problems.append(f"{key}={show_value(value)}: must be {wanted}")
+        return _INVALID
+
+
+_INVALID = object()
+
+
+def _fit(hint: Any, value: Any) -> Any:
+    """The value as the hint wants it (an int serves as a float), or _INVALID."""
+    if get_origin(hint) in (Union, types.UnionType):
+        fits = (_fit(option, value) for option in get_args(hint))
+        return next((fit for fit in fits if fit is not _INVALID), _INVALID)
+    if get_origin(hint) is Annotated:
+        base, allowed = get_args(hint)[:2]
+        fit = _fit(base, value)
+        return fit if fit is not _INVALID and fit in allowed else _INVALID
+    if get_origin(hint) is Literal:
+        return value if value in get_args(hint) else _INVALID
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint is str and type(value) in (int, float):  # a class called 3 in YAML is a number
+        return str(value)
+    return value if type(value) is hint or (value is None and hint is type(None)) else _INVALID
+
+
+def describe(hint: Any) -> str:
+    """What a hint wants, in the user's words."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(describe(option) for option in get_args(hint))
+    if get_origin(hint) is Annotated:
+        base, detail = get_args(hint)[:2]
+        return f"{describe(base)} {detail}"
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(str(option) for option in get_args(hint))
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    return names[hint]
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    """The message for a key that does not exist, with the nearest that does."""
+    group, _, end = key.rpartition(".")
+    beside = {name.removeprefix(f"{group}."): name for name in known if group and name.startswith(f"{group}.")}
+    anywhere = {name.rpartition(".")[2]: name for name in known}  # the right name at the wrong place: filters
+    first = (end, beside, 0.5) if beside else (key, dict(zip(known, known)), 0.6)
+    for word, names, cutoff in (first, (end, anywhere, 0.7)):
+        if nearest := difflib.get_close_matches(word, names, n=1, cutoff=cutoff):
+            return f"{key}: there is no such key; did you mean {names[nearest[0]]}?"
+    hint = f"{group} has {', '.join(beside)}" if beside else "python train.py --help lists the keys"
+    return f"{key}: there is no such key; {hint}"

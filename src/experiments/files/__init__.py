@@ -1,0 +1,1 @@
+"""Files that several processes share: whole or not there, and made once."""

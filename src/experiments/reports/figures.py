@@ -1,0 +1,112 @@
+"""Arrays -> matplotlib figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from experiments.reports.drawing import BLUE, GREY, ORANGE, Figure, hide_frame, printable
+
+
+def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
+    """Loss and accuracy against the epoch, for training and validation, with the best epoch marked."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    epochs = np.arange(1, len(history) + 1)
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy")):
+        for split, name, color in (("train", "training", ORANGE), ("val", "validation", BLUE)):
+            axes.plot(epochs, [epoch[f"{split}/{metric}"] for epoch in history], "o-", ms=3, color=color, label=name)
+        axes.axvline(best_epoch, color=GREY, ls="--", lw=1, label=f"best epoch: {best_epoch}")
+        axes.set(xlabel="epoch", ylabel=metric, title=metric.capitalize())
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """Counts (up to 25 classes) over a colour that shows the share of each row: true class down, prediction across."""
+    count = len(classes)
+    side = min(4 + 0.45 * count, 16)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    if count <= 100:
+        names = [printable(name) for name in classes]
+        axes.set_xticks(range(count), names, rotation=90 if count > 5 else 0, fontsize=9 if count <= 25 else 5)
+        axes.set_yticks(range(count), names, fontsize=9 if count <= 25 else 5)
+    if count <= 25:
+        for true, said in np.ndindex(confusion.shape):
+            color = "white" if shares[true, said] > 0.5 else "black"
+            axes.text(said, true, str(confusion[true, said]), ha="center", va="center", color=color, fontsize=8)
+    return figure
+
+
+def calibration(confidence: np.ndarray, accuracy: np.ndarray, share: np.ndarray) -> Figure:
+    """A reliability diagram: accuracy of what was said with so much confidence, over how often it was said; (bins,) each."""
+    figure = Figure(figsize=(5.5, 5), layout="constrained")
+    above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    edges = np.linspace(0, 1, len(share) + 1)
+    filled = share > 0
+    above.bar(edges[:-1], accuracy, width=1 / len(share), align="edge", color=BLUE, alpha=0.3, edgecolor=BLUE)
+    above.plot(confidence[filled], accuracy[filled], "o-", ms=4, color=BLUE, label="the network")
+    above.plot([0, 1], [0, 1], "--", color=GREY, label="as sure as it is right")
+    above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    above.legend(loc="upper left")
+    below.bar(edges[:-1], share, width=1 / len(share), align="edge", color=GREY)
+    below.set(xlabel="confidence", ylabel="share of pictures")
+    return figure
+
+
+def augmentation(pictures: np.ndarray, rows: Sequence[str]) -> Figure:
+    """Rows of uint8 pictures, (rows, columns, 3, H, W), in each column the same one after other changes."""
+    step = -(-max(pictures.shape[3:]) // 64)
+    pictures = pictures[..., ::step, ::step]
+    gap = max(1, pictures.shape[-1] // 16)
+    opaque = np.full_like(pictures[:, :, :1], 255)
+    framed = np.pad(np.concatenate([pictures, opaque], axis=2), [(0, 0)] * 3 + [(0, gap)] * 2)  # gaps are transparent
+    height = framed.shape[3]
+    sheet = framed.transpose(0, 3, 1, 4, 2).reshape(len(rows) * height, -1, 4)
+    inch, names = 0.75, 0.75  # of a picture; left of the first
+    size = names + inch * pictures.shape[1], inch * len(rows)
+    figure = Figure(figsize=size)
+    axes = figure.add_axes((names / size[0], 0.0, 1 - names / size[0], 1.0))  # laying it out would take twice as long
+    axes.imshow(sheet, interpolation="nearest")
+    axes.set_yticks([height * (row + 0.5) - gap / 2 for row in range(len(rows))], rows)
+    axes.set_xticks([])
+    hide_frame(axes)
+    return figure
+
+
+def class_balance(counts: np.ndarray, classes: Sequence[str], splits: Sequence[str], title: str) -> Figure:
+    """Pictures a class, a colour a split: bars, or above 60 classes a curve over the classes from large to small.
+
+    Args:
+        counts: shape (classes, splits).
+    """
+    bars = len(classes) <= 60
+    figure = Figure(figsize=(8, 1.5 + 0.28 * len(classes) if bars else 4.5), layout="constrained")
+    axes = figure.subplots()
+    colors = (ORANGE, BLUE, GREY)
+    if bars:
+        left = np.zeros(len(classes))
+        for split, name in enumerate(splits):
+            axes.barh(range(len(classes)), counts[:, split], left=left, color=colors[split], label=name)
+            left += counts[:, split]
+        axes.set_yticks(range(len(classes)), [printable(name) for name in classes])
+        axes.set(ylim=(len(classes) - 0.5, -0.5), xlabel="pictures")
+    else:
+        for split, name in enumerate(splits):
+            axes.plot(np.arange(1, len(classes) + 1), -np.sort(-counts[:, split]), color=colors[split], label=name)
+        axes.set(xlabel="class, the largest first (in each split)", ylabel="pictures", xlim=(1, len(classes)))
+        axes.set_ylim(bottom=0)
+    (axes.xaxis if bars else axes.yaxis).set_major_locator(MaxNLocator(integer=True))
+    axes.set_title(title)
+    axes.grid(alpha=0.3, axis="x" if bars else "both")
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=len(splits))
+    return figure

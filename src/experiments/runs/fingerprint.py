@@ -1,0 +1,45 @@
+"""What makes two runs the same run.
+
+A run is what determines its result: the configuration, the data, and the source code that computes with them.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from pathlib import Path
+
+from experiments.config import Config
+from experiments.models import build
+
+PACKAGE = Path(__file__).parents[1]
+DECISIVE = ("models", "training", "data/batches.py", "data/augmentation")  # a change in these may change the numbers
+
+
+def fingerprint(config: Config, device: str, data_digest: str) -> str:
+    """64 hexadecimal digits that two runs share if, and only if, they must give the same numbers.
+
+    Left out is what cannot change the result: where things lie, where they are logged, what is done when training is
+    over, and all of the data's keys but the normalisation, because the digest stands for the images and their split.
+    """
+    settings = config.to_dict()
+    for key in ("resume", "outputs", "evaluate_test", "tracking", "sweep"):
+        del settings[key]
+    settings["device"] = device
+    settings["data"] = {key: settings["data"][key] for key in ("mean", "std")}
+    content = {"settings": settings, "data": data_digest, "sources": _sources(config.model.target)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sources(target: str) -> dict[str, str]:
+    """SHA-256 of each decisive source file, and of the file of a network of one's own; comments and layout do not count."""
+    files = {path for name in DECISIVE for path in [PACKAGE / name, *(PACKAGE / name).rglob("*.py")] if path.is_file()}
+    named = {path.relative_to(PACKAGE).as_posix(): path for path in files}
+    own = build.source_file(target)
+    if own is not None and own not in files:
+        named[target] = own
+    return {
+        name: hashlib.sha256(ast.unparse(ast.parse(path.read_bytes())).encode()).hexdigest()
+        for name, path in sorted(named.items())
+    }

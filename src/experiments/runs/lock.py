@@ -1,0 +1,47 @@
+"""One process at a time: a folder that is locked for as long as a process lives."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from experiments.config import UserError
+from experiments.config.command_line import Command
+
+
+@contextlib.contextmanager
+def locked(
+    folder: Path, command: Command, what: str = "run", advice: str = "wait for it, or change seed=..."
+) -> Iterator[Path]:
+    """Lock the folder of a run for this process; the system releases the lock when the process ends, however it ends.
+
+    Raises:
+        UserError: another process has the lock; the message names it and gives the advice.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder / "owner.json"
+    try:
+        lock = filelock.FileLock(folder / "lock").acquire(timeout=0)
+    except filelock.Timeout:
+        raise UserError(f"this {what} is already running{_describe(owner)}; {advice}") from None
+    with lock:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        content = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": str(command)}
+        owner.write_text(json.dumps(content))
+        yield folder
+
+
+def _describe(owner: Path) -> str:
+    try:
+        who: dict[str, Any] = json.loads(owner.read_text())
+        return f" (process {who['pid']} on {who['host']}, since {who['since']})"
+    except (OSError, ValueError, KeyError):  # written a moment ago, or being written now
+        return ""

@@ -1,0 +1,67 @@
+"""A run that MLflow does not keep: the methods of `tracking.Tracker`, without the second that importing MLflow takes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.config import Config
+from experiments.data import Splits
+from experiments.models.classifier import Classifier
+
+if TYPE_CHECKING:
+    from experiments.runs.checkpoint import State
+    from experiments.runs.provenance import ParentRun
+
+
+class NullTracker:
+    """Keeps no run anywhere but in `folder`; for `tracking=none`."""
+
+    run_id = "none"
+    has_model = False
+
+    def __init__(self, folder: Path, config: Config, fingerprint: str, parent: ParentRun | None = None) -> None:
+        self._results = folder / "results.json"
+        self.name = config.tracking.run_name or (parent.point_name if parent else fingerprint[:8])
+        self.finished = config.resume and self._results.exists()
+        if not self.finished:
+            self._results.unlink(missing_ok=True)
+        self.tested = self.finished and "test/loss" in self.results()
+
+    def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def results(self) -> dict[str, float]:
+        return json.loads(self._results.read_text())
+
+    def history(self) -> list[dict[str, float]]:
+        with (self._results.parent / "artifacts/history.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [{name: float(value) for name, value in row.items() if name != "epoch"} for row in rows]
+
+    def restore(self, state: State) -> bool:
+        return False
+
+    def finish(
+        self,
+        results: Mapping[str, float],
+        artifacts: Path,
+        model: Classifier,
+        splits: Splits,
+    ) -> None:
+        partial = self._results.with_suffix(".part")
+        partial.write_text(json.dumps(dict(results)))
+        partial.replace(self._results)
+        self.finished = True
+
+    def prune(self, epoch: int, results: Mapping[str, float]) -> None:
+        pass
+
+    def fail(self, error: BaseException) -> None:
+        pass
+
+    def url(self) -> str:
+        return f"ls {self._results.parent}"

@@ -1,0 +1,1 @@
+"""The loop: one step, one epoch, when to stop, how to evaluate."""

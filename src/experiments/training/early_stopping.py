@@ -1,0 +1,34 @@
+"""Which epoch was best, and when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from experiments import config
+
+
+class EarlyStopping:
+    """Watches one metric: which epoch was best, and whether it is time to stop."""
+
+    def __init__(self, settings: config.EarlyStoppingSettings) -> None:
+        self.settings = settings
+        self.best_epoch = 0
+        self.best = float("-inf")  # the metric times its sign, so that higher is better
+        self.waited = 0  # epochs since the best one
+        self.stopped = False
+
+    def update(self, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Take note of an epoch; True where it was the last."""
+        value = metrics[self.settings.monitor] * self.settings.sign
+        if value > self.best + (self.settings.min_delta if self.best_epoch else 0):
+            self.best, self.best_epoch, self.waited = value, epoch, 0
+        else:
+            self.waited += 1
+            self.stopped = self.settings.patience is not None and self.waited >= self.settings.patience
+        return self.stopped
+
+    def state_dict(self) -> dict[str, float]:
+        return {name: value for name, value in vars(self).items() if name != "settings"}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        vars(self).update(state)

@@ -1,0 +1,112 @@
+"""The loop: one epoch of training, one validation, one result; and when to stop.
+
+learner = Learner.create(config, model, splits.train, device)
+for epoch in train(learner, train_batches, validation_batches, range(1, 26), progress):
+    if stopping.update(epoch.metrics): break
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from experiments.data.batches import Batches
+from experiments.training import schedules
+from experiments.training.evaluation import Evaluation, evaluate
+from experiments.training.learner import Learner
+
+
+class Diverged(RuntimeError):
+    """The loss is no number any more."""
+
+
+class Progress(Protocol):
+    """Shows what happens inside an epoch; called once a step, so it must decide by itself how often to look."""
+
+    def step(self, epoch: int, step: int, images: int, losses: Tensor, correct: Tensor) -> None:
+        """`losses[:step]` are sums over batches, `correct` counts right answers; reading either may wait for a GPU."""
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave; `epoch` counts from 1, `seconds` includes the validation."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation: Evaluation
+    learning_rate: float
+    seconds: float
+    images: int  # trained on and validated
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {
+            "train/loss": self.train_loss,
+            "train/accuracy": self.train_accuracy,
+            "val/loss": self.validation.loss,
+            "val/accuracy": self.validation.accuracy,
+            "learning_rate": self.learning_rate,
+            "epoch_seconds": self.seconds,
+            "images_per_second": self.images / self.seconds,
+        }
+
+
+def train(
+    learner: Learner, train_batches: Batches, validation_batches: Batches, epochs: Iterable[int], progress: Progress
+) -> Iterator[EpochResult]:
+    """Train and validate epoch after epoch, and yield each result before the next epoch starts.
+
+    Validation is never weighted, smoothed, augmented or compiled.
+
+    Raises:
+        Diverged: naming epoch and step, where the loss is not finite.
+    """
+    images = len(train_batches.images) + len(validation_batches.images)
+    for epoch in epochs:
+        started = time.perf_counter()
+        loss, accuracy = _train_epoch(learner, train_batches, epoch, progress)
+        validation = evaluate(learner.eval_model, validation_batches, learner.autocast, learner.settings.evaluation.tta)
+        rate = learner.optimizer.groups[0].rate
+        result = EpochResult(epoch, loss, accuracy, validation, rate, time.perf_counter() - started, images)
+        if not math.isfinite(validation.loss):
+            raise Diverged(f"validation loss is {validation.loss} after epoch {epoch}; {_advice(learner)}")
+        yield result
+
+
+def _train_epoch(learner: Learner, batches: Batches, epoch: int, progress: Progress) -> tuple[float, float]:
+    """Mean loss and accuracy over the epoch, each example counted as it was when it was trained on.
+
+    Loss and counts stay on the device until the end: reading one number a step would make a GPU wait for the CPU.
+    """
+    losses = torch.zeros(len(batches), device=batches.device)
+    correct = torch.zeros((), dtype=torch.int64, device=batches.device)
+    images = 0
+    schedule, epochs = learner.settings.schedule, learner.settings.training.epochs
+    learner.model.train()
+    for step, batch in enumerate(batches):
+        position = (epoch - 1) * len(losses) + step
+        learner.set_rate(schedules.factor(schedule, position, len(losses), epochs))
+        loss, right = learner.step(batch, epoch)
+        if learner.average:
+            learner.average.update(position)
+        losses[step] = loss * len(batch.labels)
+        correct += right
+        images += len(batch.labels)
+        progress.step(epoch, step + 1, images, losses, correct)
+    sums = losses.cpu().double()
+    broken = (~sums.isfinite()).nonzero()
+    if len(broken):
+        step = int(broken[0])
+        raise Diverged(f"loss is {sums[step].item()} in epoch {epoch}, step {step + 1}; {_advice(learner)}")
+    return sums.sum().item() / images, correct.item() / images
+
+
+def _advice(learner: Learner) -> str:
+    return f"try optimizer.lr below {learner.settings.optimizer.lr:g}"

@@ -1,0 +1,181 @@
+"""A picture gets the answer that it got in the test set, however it is asked for."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT
+from experiments import notebook
+from experiments.analysis.evaluate_run import evaluate_run
+from experiments.analysis.prediction import find_pictures, predict, save
+from experiments.config import UserError
+from experiments.runs.finished import find_run, load_run
+
+
+@pytest.fixture(scope="module")
+def store(finished, tmp_path_factory):
+    """The address of a copy of the finished run's store, which these tests may add to."""
+    copy = tmp_path_factory.mktemp("store") / "mlflow.db"
+    shutil.copy(finished[0] / "mlflow.db", copy)
+    return f"sqlite:///{copy}"
+
+
+@pytest.fixture(scope="module")
+def trained(store):
+    return load_run("best", uri=store)
+
+
+@pytest.fixture(scope="module")
+def test_images(trained):
+    return trained.splits().test
+
+
+def saved(folder, images, count):
+    for row in range(count):
+        Image.fromarray(images.pixels[row].transpose(1, 2, 0)).save(folder / f"{row:03}.png")
+    return [str(folder / f"{row:03}.png") for row in range(count)]
+
+
+def test_the_answer_is_the_test_sets_to_the_last_bit(trained, test_images, tmp_path):
+    expected = trained.probabilities(test_images.pixels)
+    assert (expected.argmax(axis=1) == test_images.labels).mean() == pytest.approx(trained.metrics["test/accuracy"])
+    files = saved(tmp_path, test_images, 20)
+    for count in (1, 20):
+        for row, answer in enumerate(predict(trained, files[:count])):
+            assert dict(answer.top) == dict(zip(trained.classes, map(float, expected[row])))
+
+
+def test_the_command_line(store, trained, test_images, tmp_path):
+    saved(tmp_path, test_images, 3)
+    (tmp_path / "001.png").write_text("no picture")
+    command = [
+        sys.executable,
+        str(ROOT / "scripts/predict.py"),
+        str(tmp_path),
+        "--uri",
+        store,
+        "--json",
+        "--save",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"{tmp_path}/001.png: not a picture" in done.stderr
+    answers = json.loads(done.stdout)
+    assert [answer["file"] for answer in answers] == [f"{tmp_path}/000.png", f"{tmp_path}/002.png"]
+    assert answers[0].keys() == {"file", "class", "probability", "top"} and len(answers[0]["top"]) == 3
+    assert answers[0]["top"][0] == {"class": answers[0]["class"], "probability": answers[0]["probability"]}
+    assert answers[0]["probability"] == float(trained.probabilities(test_images.pixels)[0].max())
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+
+
+def test_runs_are_found_by_what_names_them(store, trained):
+    assert find_run("latest", uri=store).info.run_id == trained.run_id
+    assert find_run(trained.run_id[:6], "digits", uri=store).info.run_id == trained.run_id
+    for arguments, message in [
+        (("nonsense",), "--run nonsense: no finished run starts so"),
+        (("best", "cifar"), "--experiment cifar: there is none of that name; there are .*digits"),
+        (("best", None, "best/nothing"), "--metric best/nothing: no finished run has it; there are best/epoch"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            find_run(*arguments, uri=store)
+    with pytest.raises(UserError, match="there are no runs here"):
+        find_run("latest", uri="sqlite:///nowhere.db")
+
+
+def test_folders_and_files_are_found(tmp_path):
+    for name in ("b.JPG", "a.png", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    files, empty = find_pictures([str(tmp_path), "x", str(tmp_path / "empty")])
+    assert files == [f"{tmp_path}/a.png", f"{tmp_path}/b.JPG", "x"]
+    assert [str(error) for error in empty] == [f"{tmp_path}/empty: this folder holds no pictures"]
+
+
+def test_annotated_pictures_do_not_overwrite_each_other(trained, test_images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a b.png", "a_b.png", "sub/a_b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(test_images.pixels[0].transpose(1, 2, 0)).save(tmp_path / name)
+    taken: set = set()
+    for answer in predict(trained, ["a b.png", "a_b.png", "sub/a_b.png", "sub/../a_b.png"]):
+        save(answer, tmp_path / "out", 3, taken)
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    with pytest.raises(UserError, match="nothing can be written there"):
+        save(answer, tmp_path / "a_b.png", 3, taken)
+
+
+def test_originals_do_not_fill_the_memory(trained, tmp_path):
+    Image.new("RGB", (3000, 2000)).save(tmp_path / "photo.png")
+    (answer,) = predict(trained, [str(tmp_path / "photo.png")])
+    assert max(answer.picture.size) <= 512 and answer.pixels.shape == (3, 32, 32)
+
+
+def test_evaluation_on_the_runs_own_test_set_is_counted(trained, store):
+    from mlflow import MlflowClient
+
+    found = evaluate_run(trained, None, [], None)
+    assert found.metrics["test/accuracy"] == trained.metrics["test/accuracy"]
+    assert found.metrics["test/loss"] == trained.metrics["test/loss"]
+    client = MlflowClient(store)
+    assert client.get_run(trained.run_id).data.tags["test_set_evaluations"] == "2"
+    trained_on = evaluate_run(trained, None, [], "train").metrics
+    assert trained_on.keys() >= {"train/accuracy", "train/loss"} and "test/accuracy" not in trained_on
+    assert not evaluate_run(trained, "digits", [], "test").caution
+    assert client.get_run(trained.run_id).data.tags["test_set_evaluations"] == "3"
+    everything = evaluate_run(trained, "digits", [], None)
+    assert everything.evaluation.confusion.sum() == 1797 and "trained with some of these pictures" in everything.caution
+    child = client.get_run(found.run_id)
+    assert child.data.tags["mlflow.parentRunId"] == trained.run_id and child.info.status == "FINISHED"
+    assert {"report.html", "confusion_matrix.csv"} <= {file.path for file in client.list_artifacts(found.run_id)}
+    assert find_run("latest", uri=store).info.run_id == trained.run_id
+
+
+def test_evaluation_on_other_pictures_matches_classes_by_name(trained, test_images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for label in (7, 3):
+        (tmp_path / f"set/{label}").mkdir(parents=True)
+        for row in np.flatnonzero(test_images.labels == label)[:6]:
+            Image.fromarray(test_images.pixels[row].transpose(1, 2, 0)).save(tmp_path / f"set/{label}/{row}.png")
+    found = evaluate_run(trained, "image_folder", [f"data.root={tmp_path}/set"], None)
+    assert found.evaluation.support.tolist() == [0, 0, 0, 6, 0, 0, 0, 6, 0, 0]
+    assert found.metrics["test/accuracy"] > 0.5
+    shutil.rmtree(tmp_path / "set/7")
+    assert evaluate_run(trained, "image_folder", [f"data.root={tmp_path}/set"], None).evaluation.confusion.sum() == 6
+    with pytest.raises(UserError, match="seed=3: only keys of the data"):
+        evaluate_run(trained, None, ["seed=3"], None)
+    (tmp_path / "set/3").rename(tmp_path / "set/three")
+    with pytest.raises(UserError, match="does not know three; it knows 0, 1"):
+        evaluate_run(trained, "image_folder", [f"data.root={tmp_path}/set"], None)
+
+
+def test_a_result_in_a_notebook(store, trained, test_images):
+    result = notebook.load("best", uri=store)
+    assert list(result.history.index) == [1, 2, 3] and "val/loss" in result.history
+    assert result.confusion.to_numpy().trace() / 297 == pytest.approx(result.metrics["test/accuracy"])
+    assert result.report().loc["macro avg", "f1-score"] == pytest.approx(result.metrics["test/macro_f1"])
+    assert result.network["parameters"].sum() == 225_610
+    picture = test_images.pixels[0].transpose(1, 2, 0)
+    answers = [result.predict(picture), result.predict(Image.fromarray(picture))]
+    assert {answer.top[0] for answer in answers} == {(answers[0].top[0])}
+    turned = Image.fromarray(picture)
+    turned.getexif()[0x0112] = 6
+    assert result.predict(turned).picture.getpixel((0, 0)) == Image.fromarray(picture).getpixel((0, 31))
+    assert result.predict(Image.fromarray(picture).convert("CMYK")).top
+    with pytest.raises(UserError, match="pixels must be uint8"):
+        result.predict(picture.astype(float))
+    assert result.confusion.loc["3", "3"] == result.confusion.to_numpy()[3, 3]
+    for figure in (result.plot(), result.plot_confusion(), result.show(0)):
+        assert figure._repr_png_().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="no such file"):
+        result.predict("nowhere.png")
+
+
+def test_importing_the_package_imports_nothing_slow():
+    program = "import sys, experiments; sys.exit(bool({'torch', 'mlflow', 'hydra', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

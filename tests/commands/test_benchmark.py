@@ -1,0 +1,115 @@
+"""The benchmark as a user types it, on few pictures: both contenders that need nothing more, once."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import tables as table
+from contest import Contest, Outcome, Setting, installed
+
+from conftest import ROOT
+
+FEW = ("--images", "64", "--epochs", "1", "--rounds", "1", "--threads", "1")
+
+
+def benchmark(*arguments, cwd, script="benchmark.py"):
+    command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200)
+
+
+@pytest.fixture(scope="module")
+def measured(cifar_root, tmp_path_factory):
+    """(folder, what was printed) of this project and the plain loop."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    contenders = ("--contenders", "ours", "plain", "--json", "all.json")
+    done = benchmark("--data", str(cifar_root), *FEW, *contenders, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+def test_numbers_are_there_and_plausible(measured):
+    folder, printed = measured
+    (results,) = json.loads((folder / "all.json").read_text())["results"]
+    assert {outcome["contender"] for outcome in results["outcomes"]} == {"ours", "plain"}
+    for outcome in results["outcomes"]:
+        (seconds,) = outcome["seconds"]
+        assert 0 < seconds < outcome["first_step"] < 100
+        assert len(outcome["accuracies"]) == 2
+        assert all(0 <= accuracy <= 1 for accuracy in outcome["accuracies"])
+        assert 100 << 20 < outcome["peak_bytes"] < 4 << 30
+    others = results["flops"]["others"]
+    assert others["forward"] == 2 * (29 * 29 * 32 * 48 + 11 * 11 * 32 * 512 + 800 * 256 + 256 * 10)
+    assert 2.5 < others["training"] / others["forward"] < 3  # the first layer's input needs no gradient
+    assert 1e9 < results["peaks"][0] < 1e15
+    for name in ("this project", "plain PyTorch loop"):
+        assert name in printed
+
+
+def test_what_is_known_is_not_measured_again(measured, cifar_root):
+    folder, first = measured
+    before = (folder / "all.json").read_text()
+    again = benchmark(
+        "--data", str(cifar_root), *FEW, "--contenders", "ours", "plain", "--json", "all.json", cwd=folder
+    )
+    assert again.stdout.splitlines()[-3:] == first.splitlines()[-3:]
+    assert (folder / "all.json").read_text() == before
+
+
+def test_ratios_are_those_of_each_round():
+    ours = [Outcome("ours", number, (seconds,)) for number, seconds in ((1, 2.0), (2, 4.0))]
+    other = [Outcome("plain", number, (seconds, seconds)) for number, seconds in ((2, 8.0), (1, 3.0), (3, 1.0))]
+    assert table.ratios(other, ours) == [2.0, 1.5]
+
+
+def test_a_contender_that_fails_is_told_of(here, tmp_path):
+    (tmp_path / "plain.py").write_text("raise SystemExit('no pictures')")
+    contest = Contest(tmp_path, None, {})
+    setting = Setting("data", ("plain",), 32, "fp32", rounds=1)
+    (outcome,) = contest.run(setting)
+    assert outcome.error == "no pictures"
+    assert contest.missing(setting) == [(1, "plain")]
+
+
+def test_what_is_not_installed_is_left_out_with_a_word(monkeypatch):
+    monkeypatch.setattr("experiments.benchmark.contest.NEEDS", {"plain": (), "keras": ("no_such_module",)})
+    can, (line,) = installed(("plain", "keras"), {})
+    assert can == ["plain"]
+    assert "no_such_module" in line and "pip install -e '.[benchmark]'" in line
+
+
+def test_time_to_an_accuracy(cifar_root, tmp_path):
+    small = ("model.filters=4", "training.epochs=1", "training.batch_size=1000", "threads=1")
+    few = ("--accuracy", "0.05", "--seeds", "1", "--contenders", "ours", "--preset", "notebook", "--overrides", *small)
+    done = benchmark("--data", str(cifar_root), *few, cwd=tmp_path, script="time_to_accuracy.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = re.findall(r"^notebook, (in a new folder|once more) +([\d.]+) +([\d.]+) +([\d.]+) *$", done.stdout, re.M)
+    assert [row[0] for row in rows] == ["in a new folder", "once more"]
+    for _, seconds, accuracy, whole in rows:
+        assert 0 < float(seconds) < float(whole) < 100
+        assert 0.05 <= float(accuracy) < 0.2  # noise
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("benchmark.py", ("--data", "nowhere"), "holds no cifar-10-batches-py"),
+        ("benchmark.py", ("--python", "keras=/no/python"), "must be NAME=PATH"),
+        ("benchmark.py", ("--rounds", "0"), "must be at least 1"),
+        ("time_to_accuracy.py", ("--data", "nowhere"), "holds no cifar-10-batches-py"),
+    ],
+)
+def test_mistakes(here, script, arguments, message):
+    done = benchmark("--contenders", "ours", *arguments, cwd=here, script=script)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_preset_that_is_none_ends_in_what_train_py_says(cifar_root, tmp_path):
+    arguments = ("--contenders", "ours", "--preset", "fast71", "--data", str(cifar_root))
+    done = benchmark(*arguments, cwd=tmp_path, script="time_to_accuracy.py")
+    assert done.returncode == 2
+    assert "fast70" in done.stderr and "Traceback" not in done.stderr

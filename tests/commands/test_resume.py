@@ -1,0 +1,136 @@
+"""Killed at any moment, the same command continues to the numbers of the run that was never cut."""
+
+import contextlib
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from conftest import DIGITS, typed
+from experiments.config.loading import compose_config
+from experiments.experiment import run
+
+RUN = [*DIGITS, "training.epochs=6", "early_stopping.patience=4", "model.filters=8", "model.dropout=0.2"]
+WEIGHTS = ("best", "model", "average")
+KILLS = int(os.environ.get("KILLS", "4"))
+
+
+# All that has a state of its own, or depends on the step: none of it may begin anew.
+STATEFUL = [
+    *("model.filters=8", "model.dropout=0.2", "optimizer=muon", "schedule=onecycle", "training.ema=0.9"),
+    *("training.label_smoothing=0.1", "training.gradient_clip=1", "evaluation.tta=flip", "training.epochs=4"),
+]
+
+
+def test_given_up_half_way_everything_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Given up, as a killed run is, after its checkpoint; and read anew from the file."""
+    outcomes = []
+    for name, moments in (("whole", [9]), ("cut", [1, 3, 9])):
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        for last in moments:
+            settings = compose_config([*DIGITS, "tracking=none", "early_stopping.patience=null", *STATEFUL])
+            result = run(settings, should_prune=lambda epoch, _, last=last: epoch == last)
+        assert not result.pruned and len(result.history) == 4
+        (saved,) = folder.glob("outputs/runs/*/checkpoint.pt")
+        content = torch.load(saved, weights_only=True)
+        weights = {kind: {key: value.numpy().tobytes() for key, value in content[kind].items()} for kind in WEIGHTS}
+        losses = [[epoch[key] for key in ("train/loss", "val/loss", "learning_rate")] for epoch in result.history]
+        outcomes.append((weights, losses, result.metrics["test/loss"]))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0]["average"] != outcomes[0][0]["model"]
+
+
+def work(folder):
+    """The body of a process that may be killed anywhere."""
+    os.chdir(folder)
+    with contextlib.redirect_stdout(None):
+        run(compose_config(RUN))
+
+
+def the_run(folder):
+    """(client, run): the only one there."""
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (only,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    return client, only
+
+
+def outcome(folder):
+    """All that must not depend on whether a run was cut: metrics of every epoch, final ones, and the weights' digest."""
+    client, only = the_run(folder)
+    assert only.info.status == "FINISHED"
+    assert len(client.search_logged_models([only.info.experiment_id])) == 1
+    assert only.data.tags["test_set_evaluations"] == "1" and len(only.inputs.dataset_inputs) == 3
+    timed = ("epoch_seconds", "images_per_second", "seconds")
+    metrics = {
+        name: [
+            (metric.step, metric.value * (name not in timed))
+            for metric in client.get_metric_history(only.info.run_id, name)
+        ]
+        for name in only.data.metrics
+    }
+    (saved,) = folder.glob("outputs/runs/*/checkpoint.pt")
+    content = torch.load(saved, weights_only=True)
+    weights = {
+        kind: {name: tensor.numpy().tobytes() for name, tensor in content[kind].items()} for kind in ("best", "model")
+    }
+    return metrics, weights
+
+
+@pytest.fixture(scope="module")
+def uncut(start, tmp_path_factory):
+    """(outcome, seconds) of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("uncut")
+    started = time.monotonic()
+    process = start(work, folder)
+    process.join()
+    assert process.exitcode == 0
+    return outcome(folder), time.monotonic() - started
+
+
+def test_killed_again_and_again_it_ends_in_the_same_bits(start, uncut, tmp_path):
+    expected, seconds = uncut
+    moments = random.Random(888)
+    kills = runs = 0
+    while kills < KILLS or runs == 0:
+        folder = tmp_path / str(runs)
+        folder.mkdir(exist_ok=True)
+        process = start(work, folder)
+        process.join(moments.uniform(0, seconds) if kills < KILLS else None)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            kills += 1
+        else:
+            assert process.exitcode == 0
+            assert outcome(folder) == expected
+            runs += 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_says_how_to_go_on(number, start, tmp_path):
+    process = start(typed, tmp_path, *DIGITS, "training.epochs=1000", "early_stopping.patience=null")
+    printed = tmp_path / "output.txt"
+    while not printed.exists() or "epoch   2" not in printed.read_text():
+        process.join(0.1)
+        assert process.exitcode is None
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == 130
+    assert "python train.py data=digits" in printed.read_text() and "Traceback" not in printed.read_text()
+    assert the_run(tmp_path)[1].info.status == "KILLED"
+    assert list(tmp_path.glob("outputs/runs/*/checkpoint.pt"))
+
+
+def test_a_run_that_fails_is_marked_and_shows_its_traceback(start, tmp_path):
+    process = start(typed, tmp_path, *DIGITS, "optimizer=sgd", "optimizer.lr=100")
+    process.join()
+    printed = (tmp_path / "output.txt").read_text()
+    assert process.exitcode == 1
+    assert "Traceback" in printed and "Diverged" in printed and "epoch 1, step" in printed
+    assert the_run(tmp_path)[1].info.status == "FAILED"

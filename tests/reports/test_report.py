@@ -1,0 +1,168 @@
+"""The report: one file, nothing from elsewhere, and the right numbers in it."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import DIGITS
+from experiments.config.loading import compose_config
+from experiments.data import Images
+from experiments.experiment import run
+from experiments.reports import report
+from experiments.reports.content import Content
+from experiments.runs.finished import load_run
+from experiments.training.calibration import calibration
+from experiments.training.evaluation import score, wilson_interval
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    (history,) = finished[0].glob("mlruns/digits/*/artifacts/history.csv")  # evaluations of the run have none
+    return history.with_name("report.html").read_text(encoding="utf-8")
+
+
+def test_it_is_one_small_file_that_asks_for_nothing(page):
+    assert len(page) < 3_000_000
+    addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", page)
+    assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
+    assert "default-src 'none'" in page
+
+
+def test_it_tells_what_its_owner_asks(page):
+    for part in ("test accuracy; 95 % interval", "looked at once", "expected calibration error", "225,610 parameters"):
+        assert part in page
+    assert page.count("<svg") == 3 and "test_set" not in page
+
+
+@pytest.mark.parametrize("test", [True, False])
+@pytest.mark.parametrize(
+    ("patience", "restore_best", "chosen"),
+    [("null", "false", None), ("1", "false", "early stopping"), ("null", "true", "the choice of the epoch")],
+)
+def test_it_tells_what_validation_chose(tmp_path, monkeypatch, test, patience, restore_best, chosen):
+    monkeypatch.chdir(tmp_path)
+    stopping = [f"early_stopping.patience={patience}", f"early_stopping.restore_best={restore_best}"]
+    small = ["tracking=none", "training.epochs=1", "model.filters=2", f"evaluate_test={test}"]
+    run(compose_config([*DIGITS, *small, *stopping]))
+    (path,) = tmp_path.glob("outputs/runs/*/artifacts/report.html")
+    page = path.read_text(encoding="utf-8")
+    if chosen:
+        assert f"{chosen} went by {'validation alone' if test else 'it too, so it flatters'}." in page
+    else:
+        assert f"nothing in this run was chosen by {'validation' if test else 'it'}." in page
+    assert f"with the weights of the {'best' if restore_best == 'true' else 'last'} epoch" in page
+
+
+def test_every_filled_cell_has_pictures(page):
+    cells = json.loads(re.search(r"const cells = (\{.*?\});", page)[1])
+    counts = re.findall(r'data-cell="(\d+,\d+)"[^>]*?><span class="count">(\d+)<', page)
+    assert counts and {cell for cell, _ in counts} == cells.keys()
+    assert all(len(cells[cell]) == min(int(count), 24) for cell, count in counts)
+
+
+def test_the_pictures_are_the_right_ones(page, finished):
+    """Each cell's first picture, cut out of the sheet, is the test picture of that cell that the network was surest of."""
+    trained = load_run(uri=f"sqlite:///{finished[0]}/mlflow.db")
+    test = trained.splits().test
+    probabilities = trained.probabilities(test.pixels)
+    said, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    data = re.search(r"--sprite: url\(data:image/webp;base64,([^)]*)\)", page)[1]
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
+    columns = int(re.search(r"const columns = (\d+)", page)[1])
+    for cell, pictures in json.loads(re.search(r"const cells = (\{.*?\});", page)[1]).items():
+        true, predicted = map(int, cell.split(","))
+        rows = np.flatnonzero((test.labels == true) & (said == predicted))
+        surest = rows[confidence[rows].argmax()]
+        place, probability = pictures[0]
+        assert probability == pytest.approx(confidence[surest], abs=0.001)
+        top, left = place // columns * 32, place % columns * 32
+        shown = sheet[top : top + 32, left : left + 32]
+        assert np.abs(shown - test.pixels[surest].transpose(1, 2, 0)).mean() < 8
+    mistakes = page.split("The most confident mistakes")[1].split("Right, but")[0]
+    worst = int(np.where(said != test.labels, confidence, 0).argmax())
+    first = re.search(r"</i>(\d), taken for (\d) <span class=\"soft\">(\d+) %", mistakes)
+    assert first.groups() == (str(test.labels[worst]), str(said[worst]), f"{100 * confidence[worst]:.0f}")
+    mean, accuracy, share = calibration(confidence, said == test.labels)
+    assert f"<b>{(share * abs(accuracy - mean)).sum():.3f}</b><span>expected calibration error" in page
+
+
+def test_wilson_interval_is_scipys():
+    from scipy.stats import binomtest
+
+    for right, total in ((0, 10), (7, 10), (6416, 10_000), (297, 297)):
+        expected = binomtest(right, total).proportion_ci(method="wilson")
+        assert wilson_interval(right, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_calibration_by_hand():
+    confidence = np.array([0.95, 0.99, 1.0, 0.52, 0.5])
+    right = np.array([True, True, False, True, False])
+    mean, accuracy, share = calibration(confidence, right)
+    assert share[-1] == pytest.approx(0.6) and accuracy[-1] == pytest.approx(2 / 3) and mean[-1] == pytest.approx(0.98)
+    assert share[7] == pytest.approx(0.4) and accuracy[7] == 0.5 and mean[7] == pytest.approx(0.51)
+    assert share.sum() == pytest.approx(1) and (accuracy[:7] == 0).all()
+
+
+@pytest.mark.parametrize(("classes", "count", "size"), [(2, 3, 8), (100, 3000, 32), (300, 900, 64)])
+def test_any_number_of_classes_and_strange_names(tmp_path, classes, count, size):
+    rng = np.random.default_rng(0)
+    names = ("<b>&'\"", *(f"Größe {number}" for number in range(classes - 1)))
+    images = Images(
+        rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8), rng.integers(0, classes, count), names
+    )
+    logits = torch.from_numpy(rng.normal(size=(count, classes)).astype(np.float32))
+    content = Content(
+        name="</script><script>alert(1)</script>",
+        command="python train.py",
+        config=compose_config(["data=digits"]),
+        images=images,
+        probabilities=logits.softmax(dim=1).numpy(),
+        evaluation=score(logits, torch.tensor(images.labels)),
+        split="test",
+        class_counts={"test": images.class_counts},
+        layers=[("Linear", (10,), 10)],
+        protocol="",
+        environment={},
+    )
+    report.write(tmp_path, content)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(page) < 3_000_000
+    assert "<b>&'" not in page and "<script>alert" not in page
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], [0.1, 0.9]),
+        (["training.sampler=balanced"], [0.5, 0.5]),
+        (["training.class_weights=balanced"], [0.5, 0.5]),
+        (["training.sampler=balanced", "training.class_weights=balanced"], [0.9, 0.1]),
+    ],
+)
+def test_what_each_class_had_a_share_of(tmp_path, overrides, expected):
+    images = Images(np.zeros((4, 3, 8, 8), dtype=np.uint8), np.array([0, 0, 1, 1]), ("rare", "usual"))
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    training = np.array([10, 90])
+    content = Content(
+        name="a",
+        command="b",
+        config=compose_config(["data=digits", *overrides]),
+        images=images,
+        probabilities=logits.softmax(dim=1).numpy(),
+        evaluation=score(logits, torch.tensor(images.labels)),
+        split="test",
+        class_counts={"training": training, "test": images.class_counts},
+        layers=[],
+        protocol="",
+        environment={},
+    )
+    report.write(tmp_path, content)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<tr><td>(?:rare|usual)</td>.*?<td>([\d.]+) %</td></tr>", page)
+    assert [float(row) / 100 for row in rows] == pytest.approx(expected)

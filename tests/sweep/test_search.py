@@ -1,0 +1,258 @@
+"""A search: no trial twice, no more than asked for, and the same trials whether it was cut or not."""
+
+import math
+import os
+import random
+import signal
+from collections import Counter
+
+import pytest
+from optuna.storages import RDBStorage
+
+from conftest import DIGITS, family, typed
+from experiments.comparison.points import Point
+from experiments.config import UserError
+from experiments.config.composition import CONF
+from experiments.sweep.samplers import Spec
+from experiments.sweep.space import grid, space
+from experiments.sweep.study import Study
+from experiments.sweep.workers import worker_heartbeat
+
+SPACE = ["a=interval(0.0,1.0)", "b=range(1,9)", "c=tag(log,interval(1e-4,1.0))"]
+SEARCH = [*DIGITS, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "hydra/sweeper/pruner=median"]
+SEARCH += ["hydra.sweeper.pruner.n_startup_trials=2", "training.epochs=3", "early_stopping.patience=null"]
+SEARCH += ["model.filters=range(4,9)", "optimizer.lr=tag(log,interval(1e-5,1e-1))"]
+
+
+def spec(folder, sampler="TPESampler", pruner="NopPruner", n_trials=12, ranges=SPACE, **settings):
+    seeded = {"_target_": f"optuna.samplers.{sampler}", "seed": 3}
+    pruning = {"_target_": f"optuna.pruners.{pruner}", **settings}
+    return Spec("s", f"sqlite:///{folder}/o.db", seeded, pruning, space(ranges)[0], n_trials, ("val/accuracy",), folder)
+
+
+def searched(spec, chance=0.0):
+    """What a search comes to: (each point's parameters, state and value; trials in all), where the worker dies by `chance`."""
+    moments = random.Random(1)
+    while True:
+        study = Study(spec)
+        study.prepare(others=False)
+        with worker_heartbeat(spec.folder) as worker:
+            while taken := study.take(worker):
+                point = trained(study, taken, lambda: moments.random() < chance)
+                if point is None:
+                    break
+                study.tell(taken, point)
+            else:
+                break
+    trials = trials_in(f"{spec.folder}/o.db")
+    latest = {trial.user_attrs["point"]: (trial.params, trial.state.name, trial.value) for trial in trials}
+    return latest, len(trials)
+
+
+def trained(study, taken, dies):
+    """A point of four epochs that needs no network; None where the worker died."""
+    height = 1 - (taken.params["a"] - 0.3) ** 2 - abs(math.log10(taken.params["c"]) + 2) / 10 - taken.params["b"] / 50
+    history = []
+    for epoch in range(1, 5):
+        if dies():
+            return None
+        history.append(height - 1 / (epoch + 1))
+        if study.report(taken, epoch, history[-1]):
+            return Point("", "", "pruned", {}, {}, {})
+    return Point("", "", "finished", {}, {"val/accuracy": history}, {"best/epoch": 4})
+
+
+def trials_in(path):
+    storage = RDBStorage(f"sqlite:///{path}")
+    (study,) = storage.get_all_studies()
+    return storage.get_all_trials(study._study_id)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner", "settings"),
+    [
+        ("TPESampler", "SuccessiveHalvingPruner", {"reduction_factor": 2}),
+        ("CmaEsSampler", "HyperbandPruner", {"max_resource": 4}),
+        ("RandomSampler", "MedianPruner", {"n_startup_trials": 2}),
+    ],
+)
+def test_a_search_that_was_cut_goes_on_to_the_same_trials(sampler, pruner, settings, tmp_path):
+    for name in ("uncut", "cut"):
+        (tmp_path / name).mkdir()
+    uncut, count = searched(spec(tmp_path / "uncut", sampler, pruner, **settings))
+    cut, tries = searched(spec(tmp_path / "cut", sampler, pruner, **settings), chance=0.1)
+    assert cut == uncut and len(uncut) == count == 12 < tries
+    states = Counter(trial.state.name for trial in trials_in(tmp_path / "cut/o.db"))
+    assert states["FAIL"] == tries - 12 and states["PRUNED"] > 0 and states["RUNNING"] == states["WAITING"] == 0
+
+
+def test_the_number_of_trials_is_the_total_also_when_it_grows(tmp_path):
+    first, _ = searched(spec(tmp_path, n_trials=5))
+    more, count = searched(spec(tmp_path, n_trials=8))
+    assert count == 8 and {number: more[number] for number in range(5)} == first
+    assert searched(spec(tmp_path, n_trials=6)) == (more, 8)
+
+
+def test_a_point_that_kills_its_worker_again_and_again_is_given_up(tmp_path):
+    study = Study(spec(tmp_path, n_trials=2))
+    study.prepare(others=False)
+    taken = []
+    while study.waiting:
+        with worker_heartbeat(tmp_path) as worker:
+            taken.append(study.take(worker))
+            if taken[-1].point == 1:
+                study.tell(taken[-1], trained(study, taken[-1], lambda: False))
+        study.bury(others=False)
+    assert [one.point for one in taken] == [0, 0, 0, 1]
+    assert study.died == [taken[0].params] and not study.under_way
+
+
+def test_a_search_keeps_to_its_space_and_objectives(tmp_path):
+    searched(spec(tmp_path, n_trials=2))
+    with pytest.raises(UserError, match="b: the search of this name had something else there"):
+        Study(spec(tmp_path, ranges=[SPACE[0], "b=range(1,20)", SPACE[2]]))
+
+
+def test_a_grid_tries_every_combination_once(tmp_path):
+    ranges = ["a=0.1,0.5", "b=range(1,4)", "c=0.01,0.1"]
+    found, count = searched(spec(tmp_path, "GridSampler", n_trials=100, ranges=ranges))
+    assert count == 12 and len({tuple(params.items()) for params, _, _ in found.values()}) == 12
+    assert grid(space(["a=range(0,1,0.25)", "b=x,y"])[0]) == [
+        {"a": a, "b": b} for a in (0, 0.25, 0.5, 0.75) for b in "xy"
+    ]
+    with pytest.raises(UserError, match="a: has no end of values"):
+        grid(space(SPACE)[0])
+
+
+def takes(folder):
+    """The body of a worker: takes trials until there is none."""
+    study = Study(spec(folder, "RandomSampler", n_trials=60))
+    with worker_heartbeat(folder) as worker, open(folder / f"{os.getpid()}.txt", "w") as file:  # noqa: PTH123
+        while taken := study.take(worker):
+            file.write(f"{taken.point}\n")
+            study.tell(taken, trained(study, taken, lambda: False))
+
+
+def test_two_processes_take_no_trial_twice(start, tmp_path):
+    Study(spec(tmp_path, n_trials=60)).prepare(others=False)
+    workers = [start(takes, tmp_path) for _ in range(2)]
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    taken = [path.read_text().split() for path in tmp_path.glob("[0-9]*.txt")]
+    assert all(taken) and sorted(int(point) for points in taken for point in points) == list(range(60))
+
+
+@pytest.fixture(scope="module")
+def found(multirun, tmp_path_factory):
+    """(folder, output) of a finished search of six trials with pruning."""
+    folder = tmp_path_factory.mktemp("search")
+    code, output = multirun(folder, *SEARCH)
+    assert code == 0, output
+    return folder, output
+
+
+def test_what_is_pruned_says_so_and_is_told_to_optuna(found):
+    _, above, below = family(found[0])
+    trials = trials_in(found[0] / "outputs/optuna.db")
+    states = Counter(trial.state.name for trial in trials)
+    assert len(below) == len(trials) == 6 and states["PRUNED"] > 0 and states["PRUNED"] + states["COMPLETE"] == 6
+    pruned = [run for run in below.values() if "pruned" in run.data.tags]
+    assert len(pruned) == states["PRUNED"] and {run.info.status for run in pruned} == {"KILLED"}
+    for run in pruned:
+        (trial,) = [trial for trial in trials if trial.user_attrs["run_id"] == run.info.run_id]
+        assert run.data.tags["pruned"] == f"after epoch {max(trial.intermediate_values)}"
+        assert f"{run.info.run_name}  val/accuracy" in found[1] and f"pruned {run.data.tags['pruned']}" in found[1]
+    assert above.data.tags["test_set_evaluations"] == "1" and above.info.status == "FINISHED"
+
+
+def test_a_search_killed_in_training_continues_its_runs(found, start, multirun, tmp_path):
+    moments = random.Random(1)
+    for _ in range(2):
+        process = start(typed, tmp_path, "-m", *SEARCH)
+        process.join(moments.uniform(2, 5))
+        if process.exitcode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+    code, output = multirun(tmp_path, *SEARCH)
+    assert code == 0, output
+    uncut, cut = family(found[0])[2], family(tmp_path)[2]
+    kept = ("best/val_loss", "val/loss", "test/loss")
+    assert {name: [run.data.metrics.get(key) for key in kept] for name, run in cut.items()} == {
+        name: [run.data.metrics.get(key) for key in kept] for name, run in uncut.items()
+    }
+    assert {name: run.data.tags.get("pruned") for name, run in cut.items()} == {
+        name: run.data.tags.get("pruned") for name, run in uncut.items()
+    }
+
+
+def test_two_terminals_share_a_search(start, tmp_path):
+    shared = [*DIGITS, "-m", "search=cnn", "hydra.sweeper.n_trials=5", "training.epochs=1", "sweep.join=true"]
+    both = [start(typed, tmp_path, *shared) for _ in range(2)]
+    for process in both:
+        process.join()
+        assert process.exitcode == 0, (tmp_path / "output.txt").read_text()
+    _, above, below = family(tmp_path)
+    trials = trials_in(tmp_path / "outputs/optuna.db")
+    assert len(below) == len(trials) == 5 and {trial.state.name for trial in trials} == {"COMPLETE"}
+    assert above.info.status == "FINISHED" and above.data.tags["test_set_evaluations"] == "1"
+
+
+def test_several_objectives_have_a_front(multirun, tmp_path):
+    two = ["sweep.objectives=[val/accuracy,parameters]", "hydra/sweeper/sampler=grid", "hydra/sweeper=optuna"]
+    code, output = multirun(tmp_path, *DIGITS, *two, "model.filters=2,8", "training.epochs=1")
+    assert code == 0, output
+    assert "parameters" in output and list(tmp_path.glob("outputs/sweeps/*/report/figures/pareto.png"))
+    assert all(len(trial.values) == 2 for trial in trials_in(tmp_path / "outputs/optuna.db"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["hydra/sweeper=optuna"], "there is nothing to search"),
+        (["search=cnn", "model.kernel_size=choice(3,40)"], "model.kernel_size=40: too large"),
+        (["search=cnn", "tracking=none"], "a search keeps its points in MLflow"),
+        (["search=cnn", "hydra/sweeper/sampler=grid"], "has no end of values"),
+        (
+            ["search=cnn", "hydra.sweeper.storage=postgresql+nothing://x/y"],
+            "hydra.sweeper.storage=postgresql+nothing://x/y",
+        ),
+        (["search=cnn", "sweep.objectives=[val/loss,seconds]", "hydra/sweeper/pruner=median"], "take pruner=none"),
+        (["search=cnn", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be a whole number of at least 1"),
+        (["search=cnn", "model.filters=range(16,4)"], "model.filters=range(16,4): is no range to search"),
+        (["search=cnn", "+hydra.sweeper.sampler.foo=3"], "unexpected keyword argument 'foo'"),
+        (["seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be"),
+        (["seed=1,2", "sweep.name=a,b"], "sweep.name: concerns the multirun as a whole"),
+        (["hydra/sweeper=optuna", "optimizer.lr=tag(lgo,interval(0.1,0.2))"], "there is no tag lgo; there is log"),
+        (["seed=1,2", "seed=3,4"], "seed: is given twice: seed=3,4"),
+        (["seed=1,2", "sweep.objectives=[]"], "must be one or several, none twice"),
+        (["model.dropout=interval(0,0.5)"], "search it: hydra/sweeper=optuna"),
+        (["seed=1,2", "sweep.join=true"], "only a search can be joined"),
+        (["seed=1,2", "sweep.objectives=[seconds]"], "the first must be val/accuracy or val/loss"),
+    ],
+)
+def test_a_mistake_ends_it_before_anything_trains(arguments, message, multirun, tmp_path):
+    code, output = multirun(tmp_path, "data=digits", *arguments)
+    assert code == 2 and message in output and "Traceback" not in output
+    assert not list(tmp_path.glob("outputs/runs"))
+
+
+@pytest.mark.parametrize("preset", [file.stem for file in (CONF / "search").glob("*.yaml")])
+def test_every_preset_searches(preset, multirun, tmp_path):
+    code, output = multirun(tmp_path, *DIGITS, f"search={preset}", "hydra.sweeper.n_trials=1", "training.epochs=1")
+    assert code == 0, output
+
+
+@pytest.mark.parametrize("kind", ["sampler", "pruner"])
+def test_every_sampler_and_pruner_can_be_chosen(kind, tmp_path):
+    import yaml
+
+    for number, file in enumerate((CONF / "hydra/sweeper" / kind).glob("*.yaml")):
+        chosen = yaml.safe_load(file.read_text().replace("${seed}", "3").replace("${training.epochs}", "4"))
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        ranges = ["a=0.1,0.5", "b=range(1,4)", "c=0.01,0.1"]
+        sampler = chosen if kind == "sampler" else {"_target_": "optuna.samplers.RandomSampler", "seed": 3}
+        pruner = chosen if kind == "pruner" else {"_target_": "optuna.pruners.NopPruner"}
+        choice = Spec("s", f"sqlite:///{folder}/o.db", sampler, pruner, space(ranges)[0], 4, ("val/accuracy",), folder)
+        assert len(searched(choice)[0]) == 4

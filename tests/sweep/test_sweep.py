@@ -1,0 +1,236 @@
+"""A multirun as its user types it: every combination once, killed or not, ranked, and its winner tested once."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import pytest
+
+from conftest import DIGITS, ROOT, family, train_py, typed
+from experiments import data
+from experiments.comparison import loading
+from experiments.config import UserError
+from experiments.config.loading import compose_config
+from experiments.runs import store
+from experiments.runs.tracker import Tracker
+
+GRID = [*DIGITS, "training.epochs=2", "model.kernel_size=3", "model.filters=4,8", "seed=1,2"]
+NAMES = {f"filters={filters} seed={seed}" for filters in (4, 8) for seed in (1, 2)}
+KILLS = int(os.environ.get("KILLS", "3"))
+
+
+@pytest.fixture(scope="module")
+def swept(multirun, tmp_path_factory):
+    """(folder, output) of a finished grid of four points."""
+    folder = tmp_path_factory.mktemp("swept")
+    code, output = multirun(folder, *GRID)
+    assert code == 0, output
+    return folder, output
+
+
+def ranking(folder):
+    (path,) = folder.glob("outputs/sweeps/*/report/ranking.csv")
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def outcome(folder):
+    """All that must not depend on whether it was cut: of every child its metrics of each epoch and its final ones."""
+    client, above, children = family(folder)
+    timed = ("epoch_seconds", "images_per_second", "seconds")
+    values = {
+        name: {
+            metric: [(value.step, value.value) for value in client.get_metric_history(run.info.run_id, metric)]
+            for metric in run.data.metrics.keys() - timed
+        }
+        for name, run in children.items()
+    }
+    statuses = {name: (run.info.status, run.data.tags["test_set_evaluations"]) for name, run in children.items()}
+    return (
+        values,
+        statuses,
+        above.info.status,
+        above.data.tags["test_set_evaluations"],
+        [row["name"] for row in ranking(folder)],
+    )
+
+
+def test_every_point_is_a_child_with_a_short_name(swept):
+    _, above, children = family(swept[0])
+    assert children.keys() == NAMES and above.info.status == "FINISHED"
+    assert {run.info.status for run in children.values()} == {"FINISHED"}
+    for name, run in children.items():
+        assert run.data.params["model.filters"] in name and run.data.params["seed"] in name
+
+
+def test_it_ranks_by_the_epoch_that_is_kept(swept):
+    client, above, children = family(swept[0])
+    reached = {}
+    for name, run in children.items():
+        history = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "val/accuracy")}
+        reached[name] = history[int(run.data.metrics["best/epoch"])]
+    rows = ranking(swept[0])
+    assert [row["name"] for row in rows] == sorted(reached, key=lambda name: -reached[name])
+    assert [float(row["val/accuracy"]) for row in rows] == sorted(reached.values(), reverse=True)
+    assert above.data.metrics["best/val_accuracy"] == max(reached.values())
+
+
+def test_only_the_winner_touches_the_test_set_and_once(swept):
+    client, above, children = family(swept[0])
+    tested = {name for name, run in children.items() if any(metric.startswith("test/") for metric in run.data.metrics)}
+    looks = {name for name, run in children.items() if run.data.tags["test_set_evaluations"] != "0"}
+    winner = ranking(swept[0])[0]["name"]
+    assert tested == looks == {winner} and children[winner].data.tags["test_set_evaluations"] == "1"
+    assert above.data.tags["winner"] == children[winner].info.run_id and above.data.tags["test_set_evaluations"] == "1"
+    assert above.data.metrics["test/accuracy"] == children[winner].data.metrics["test/accuracy"]
+    (page,) = swept[0].glob("outputs/sweeps/*/report/report.html")
+    assert "Only the winner was evaluated on the test set" in page.read_text()
+    for name, run in children.items():
+        path = client.download_artifacts(run.info.run_id, "report.html", str(swept[0]))
+        with open(path) as file:  # noqa: PTH123
+            assert ("The test set was not looked at" in file.read()) == (name != winner)
+
+
+def test_it_prints_a_line_a_point_the_ranking_and_what_to_type(swept):
+    output = swept[1]
+    assert all(f"{count}/4  " in output for count in range(1, 5)) and output.count("val/accuracy 0.") == 4
+    winner = ranking(swept[0])[0]["name"]
+    filters, seed = (word.split("=")[1] for word in winner.split())
+    command = f"python train.py data=digits threads=1 training.epochs=2 model.kernel_size=3 model.filters={filters} seed={seed}"
+    assert command in output
+    assert "over seeds" in output and "HYDRA" not in output and "Traceback" not in output
+
+
+def test_the_same_command_again_trains_nothing(swept, multirun):
+    before = outcome(swept[0])
+    code, output = multirun(swept[0], *GRID)
+    assert code == 0 and "4 of 4 points were run before" in output and "1/4" not in output
+    assert outcome(swept[0]) == before
+
+
+def test_killed_again_and_again_it_comes_to_the_same(swept, start, multirun, tmp_path):
+    moments = random.Random(888)
+    for _ in range(KILLS):
+        process = start(typed, tmp_path, "-m", *GRID)
+        process.join(moments.uniform(0.5, 6))
+        if process.exitcode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+    code, output = multirun(tmp_path, *GRID)
+    assert code == 0, output
+    assert outcome(tmp_path) == outcome(swept[0])
+
+
+def test_compare_brings_it_back(swept):
+    def compare(*arguments):
+        command = [sys.executable, str(ROOT / "scripts/compare.py"), *arguments]
+        return subprocess.run(command, cwd=swept[0], capture_output=True, text=True, timeout=120)
+
+    _, above, _ = family(swept[0])
+    shown = compare(above.info.run_id[:6], "--save", "page")
+    assert shown.returncode == 0, shown.stderr
+    table = [line for line in swept[1].splitlines() if line.startswith(tuple("1234"))]
+    assert all(line in shown.stdout for line in table if "/4" not in line)
+    assert (swept[0] / "page/report.html").stat().st_size > 10_000
+    unknown = compare("nothing", "--save", "page2")
+    assert unknown.returncode == 2 and "nothing: no multirun and no run" in unknown.stderr
+    assert not (swept[0] / "page2").exists()
+
+
+def test_single_runs_are_compared_too(swept, monkeypatch):
+    monkeypatch.chdir(swept[0])
+    _, _, children = family(swept[0])
+    chosen = [run.info.run_id for run in children.values()][:2]
+    found = loading.find_comparison(chosen, "sqlite:///mlflow.db", ["val/loss"])
+    assert [point.run_id for point in found.points] == chosen and found.winner.run_id in chosen
+    with pytest.raises(UserError, match="there are no runs here"):
+        loading.find_comparison([], "sqlite:///elsewhere.db", [])
+
+
+def test_points_are_added_to_a_multirun_with_a_name_and_one_that_fails_stops_no_other(multirun, tmp_path):
+    named = [*DIGITS, "sweep.name=rates", "training.epochs=1", "model.filters=4", "optimizer=sgd"]
+    code, output = multirun(tmp_path, *named, "optimizer.lr=100,0.01")
+    assert code == 1 and "1 failed:" in output and "lr=100: Diverged" in output and "Traceback" not in output
+    _, above, children = family(tmp_path)
+    assert above.info.status == "FAILED" and "Diverged" in children["lr=100"].data.tags["failure"]
+    assert children["lr=0.01"].info.status == "FINISHED" and "test/loss" in children["lr=0.01"].data.metrics
+
+    code, output = multirun(tmp_path, *named, "optimizer.lr=0.01,0.02", "evaluate_test=false")
+    _, above, children = family(tmp_path)
+    assert code == 1 and children.keys() == {"lr=100", "lr=0.01", "lr=0.02"}  # what failed before is still there
+    assert "test/loss" not in children["lr=0.02"].data.metrics
+
+
+def test_without_mlflow_it_ranks_and_tests_the_winner_too(multirun, tmp_path):
+    code, output = multirun(tmp_path, *DIGITS, "tracking=none", "training.epochs=1", "model.filters=4", "seed=1,2,3")
+    assert code == 0, output
+    rows = ranking(tmp_path)
+    assert {row["name"] for row in rows} == {"seed=1", "seed=2", "seed=3"}
+    winner = rows[0]["name"]
+    assert f"python train.py data=digits threads=1 tracking=none training.epochs=1 model.filters=4 {winner}" in output
+    tested = [path for path in tmp_path.glob("outputs/runs/*/results.json") if "test/loss" in path.read_text()]
+    assert len(tested) == 1 and not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_mistake_in_any_point_shows_before_the_first_one_trains(multirun, tmp_path):
+    wrong = ["data=digits", "data.image_size=32,8", "model.kernel_size=3,4", "model.blocks=2,3"]
+    code, output = multirun(tmp_path, *wrong)
+    assert code == 2 and "too large for a picture of 8x8" in output and "Traceback" not in output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "output.txt"]
+
+
+def test_a_multirun_under_way_is_not_started_twice(start, multirun, tmp_path):
+    long = [*DIGITS, "training.epochs=1000", "early_stopping.patience=null", "seed=1,2"]
+    first = start(typed, tmp_path, "-m", *long)
+    while not list(tmp_path.glob("outputs/runs/*/checkpoint.pt")):
+        first.join(0.1)
+        assert first.exitcode is None
+    refused = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "-m", *long], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    os.kill(first.pid, signal.SIGINT)
+    first.join()
+    assert refused.returncode == 2 and "this multirun is already running (process" in refused.stderr
+    _, above, children = family(tmp_path)
+    assert first.exitcode == 130 and above.info.status == "KILLED"
+    assert {run.info.status for run in children.values()} == {"KILLED"}
+    assert "python train.py -m data=digits" in (tmp_path / "output.txt").read_text()
+
+
+def test_runs_that_start_together_name_their_data_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store.connect("sqlite:///mlflow.db")
+    together = threading.Barrier(8, timeout=60)
+    for seed in range(5):
+        config = compose_config([*DIGITS, f"seed={seed}"])
+        splits = data.load_splits(config.data, seed)
+
+        def begin(name, config=config, splits=splits):
+            together.wait()
+            return Tracker(config, [], name, splits)
+
+        with ThreadPoolExecutor(together.parties) as threads:
+            begun = list(threads.map(begin, "abcdefgh"))
+        for tracker in begun:
+            inputs = tracker.client.get_run(tracker.run_id).inputs.dataset_inputs
+            assert {given.tags[0].value for given in inputs} == {"training", "validation", "testing"}
+
+
+def test_several_at_a_time(tmp_path):
+    jobs = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    small = ["data=digits", "training.epochs=1", "model.filters=4", "seed=1,2"]
+    done = train_py("-m", *small, *jobs, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    client, above, children = family(tmp_path)
+    assert children.keys() == {"seed=1", "seed=2"} and above.info.status == "FINISHED"
+    for run in children.values():
+        page = client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))
+        with open(page) as file:  # noqa: PTH123
+            assert f"cpu, {max(1, joblib.cpu_count() // 2)} threads" in file.read()

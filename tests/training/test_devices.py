@@ -1,0 +1,36 @@
+"""How many threads a run takes by itself."""
+
+import os
+
+import pytest
+import torch
+
+from experiments.config.loading import compose_config
+from experiments.training import devices
+
+
+@pytest.fixture
+def one_processor():
+    """This process may use one only, while torch has three threads."""
+    allowed, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {min(allowed)})
+    torch.set_num_threads(3)
+    yield
+    os.sched_setaffinity(0, allowed)
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to processors")
+@pytest.mark.parametrize(
+    ("variable", "overrides", "expected"),
+    [(None, [], 1), ("OMP_NUM_THREADS", [], 3), ("MKL_NUM_THREADS", [], 3), (None, ["threads=2"], 2)],
+)
+def test_no_more_threads_than_processors_unless_that_is_asked_for(
+    variable, overrides, expected, one_processor, monkeypatch
+):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "3")
+    devices.choose_device(compose_config(["device=cpu", *overrides]))
+    assert torch.get_num_threads() == expected

@@ -1,0 +1,165 @@
+"""Which parameter is treated how, and Muon."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from experiments.config.loading import compose_config
+from experiments.training.optimizers import Group, Optimizer, make_optimizer, orthogonalized
+
+
+class Net(nn.Sequential):
+    """Two frozen filters, a convolution, a norm, and two dense layers."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        layers = (
+            nn.Conv2d(3, 2, 1),
+            nn.Conv2d(2, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.Flatten(),
+            nn.Linear(64, 8),
+            nn.Linear(8, 3),
+        )
+        super().__init__(*layers)
+        self[0].requires_grad_(False)
+
+
+def optimizer_of(model, *overrides):
+    return make_optimizer(model, compose_config(overrides).optimizer)
+
+
+def names(model, group):
+    return {name for name, parameter in model.named_parameters() if any(parameter is p for p in group.parameters)}
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_weight_decay_can_spare_biases_and_norms(name):
+    model = Net()
+    decay = (f"optimizer={name}", "optimizer.weight_decay=0.1", "optimizer.lr=0.2")
+    (everything,) = optimizer_of(model, *decay).groups
+    weights, rest = optimizer_of(model, *decay, "optimizer.weight_decay_on=weights").groups
+    assert names(model, weights) == {"1.weight", "4.weight", "5.weight"}
+    assert names(model, rest) == {"1.bias", "2.weight", "2.bias", "4.bias", "5.bias"}
+    assert names(model, everything) == names(model, weights) | names(model, rest)
+    assert (everything.weight_decay, weights.weight_decay, rest.weight_decay) == (0.1, 0.1, 0)
+    assert everything.rate == weights.rate == rest.rate == 0.2
+
+
+def test_muon_trains_what_lies_between_the_first_layer_and_the_last():
+    model = Net()
+    hidden, head, rest = optimizer_of(model, "optimizer=muon", "optimizer.lr=0.1", "optimizer.rest_lr=0.01").groups
+    assert names(model, hidden) == {"1.weight", "4.weight"}  # the first is frozen
+    assert names(model, head) == {"5.weight"}
+    assert names(model, rest) == {"1.bias", "2.weight", "2.bias", "4.bias", "5.bias"}
+    assert [group.rate for group in (hidden, head, rest)] == [0.1, 0.01, 0.01]
+    model[0].requires_grad_(True)
+    assert names(model, optimizer_of(model, "optimizer=muon").groups[0]) == {"1.weight", "4.weight"}
+    model[4].requires_grad_(False)
+    assert names(model, optimizer_of(model, "optimizer=muon").groups[0]) == {"1.weight"}
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(16, 40), (40, 16), (24, 24)])
+def test_the_singular_values_of_an_update_are_about_one(shape, precision):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    matrix = left @ torch.diag(torch.logspace(0, -1.6, min(shape))) @ right
+    found = orthogonalized(matrix.to(precision)).float()
+    values = torch.linalg.svdvals(found)
+    assert found.shape == shape and values.min() > 0.65 and values.max() < 1.25
+    assert torch.nn.functional.cosine_similarity(found, left @ right).min() > 0.9
+
+
+@pytest.mark.parametrize("unit_filters", [False, True])
+def test_a_step_of_muon(unit_filters):
+    """Of a convolution, against the definition; where there are more rows than columns the step is longer."""
+    weight = nn.Parameter(torch.randn(40, 4, 2, 2, generator=torch.Generator().manual_seed(1)))
+    settings = compose_config(
+        ["optimizer=muon", "optimizer.momentum=0.5", f"optimizer.unit_filters={unit_filters}"]
+    ).optimizer
+    optimizer = Optimizer([Group([weight], settings, 0.1, 0.2, torch.float32)])
+    momentum, expected = torch.zeros_like(weight), weight.detach().clone()
+    for seed in range(3):
+        weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
+        momentum = 0.5 * momentum + weight.grad
+        update = orthogonalized((weight.grad + 0.5 * momentum).view(40, 16)).view(weight.shape)
+        if unit_filters:
+            expected = expected / expected.flatten(1).norm(dim=1).square().mean().sqrt()
+        expected = expected * (1 - 0.1 * 0.2) - 0.1 * (40 / 16) ** 0.5 * update
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), expected)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kind", "settings"),
+    [
+        (["optimizer=adam"], torch.optim.Adam, {"eps": 1e-7}),
+        (["optimizer=adamw"], torch.optim.AdamW, {"weight_decay": 0.01}),
+        (["optimizer=sgd"], torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}),
+        (
+            ["optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false"],
+            torch.optim.SGD,
+            {"weight_decay": 5e-4},
+        ),
+    ],
+)
+def test_updates_are_those_of_torch_to_the_bit(overrides, kind, settings):
+    model = Net().to(memory_format=torch.channels_last)
+    twin = copy.deepcopy(model)
+    optimizer = optimizer_of(model, *overrides, "optimizer.lr=0.01")
+    theirs = kind([p for p in twin.parameters() if p.requires_grad], lr=0.01, fused=True, **settings)
+    for seed in range(4):
+        for network in (model, twin):
+            generator = torch.Generator().manual_seed(seed)
+            for name, parameter in network.named_parameters():
+                gradient = torch.randn(parameter.shape, generator=generator)
+                parameter.grad = None if name == "4.bias" and seed == 1 else gradient
+        optimizer.step()
+        theirs.step()
+    for mine, expected in zip(model.parameters(), twin.parameters()):
+        assert torch.equal(mine, expected)
+
+
+def test_the_rest_is_trained_by_torchs_adamw():
+    model = Net()
+    twin = copy.deepcopy(model)
+    optimizer = optimizer_of(model, "optimizer=muon", "optimizer.weight_decay=0.3")
+    spared = [p for p in twin.parameters() if p.requires_grad and p.ndim < 2]
+    theirs = torch.optim.AdamW(
+        [{"params": [twin[5].weight], "weight_decay": 0.3}, {"params": spared, "weight_decay": 0.0}],
+        lr=0.003, betas=(0.9, 0.95), eps=1e-8, fused=True,
+    )  # fmt: skip
+    for seed in range(3):
+        for network in (model, twin):
+            generator = torch.Generator().manual_seed(seed)
+            for parameter in network.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+        theirs.step()
+    assert torch.equal(model[5].weight, twin[5].weight) and torch.equal(model[2].weight, twin[2].weight)
+    assert not torch.equal(model[4].weight, twin[4].weight)
+
+
+def test_muon_saved_and_loaded_goes_on_to_the_same_bits(tmp_path):
+    def train(model, optimizer, seeds):
+        for seed in seeds:
+            pictures = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+            optimizer.zero_grad()
+            model(pictures).square().sum().backward()
+            optimizer.step()
+
+    model = Net()
+    optimizer = optimizer_of(model, "optimizer=muon")
+    train(model, optimizer, range(3))
+    torch.save([model.state_dict(), optimizer.state_dict()], tmp_path / "state")
+    train(model, optimizer, range(3, 6))
+
+    other = Net()
+    again = optimizer_of(other, "optimizer=muon")
+    for part, state in zip((other, again), torch.load(tmp_path / "state", weights_only=True)):
+        part.load_state_dict(state)
+    train(other, again, range(3, 6))
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(other.parameters(), model.parameters()))
