@@ -11,16 +11,18 @@ import sys
 from pathlib import Path
 
 from experiments.config.command_line import exit_codes
+from experiments.config.defaults import default
+from experiments.config.metrics import EVALUATED, OBJECTIVES
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("which", nargs="*", metavar="SWEEP or RUN", help="name or id, or the start of one")
-    objectives = ("val/accuracy", "val/loss", "parameters", "seconds", "test/accuracy", "test/loss", "test/macro_f1")
+    objectives = (*OBJECTIVES, *(f"test/{name}" for name in EVALUATED))
     add("--objective", action="append", choices=objectives, help="what to rank by; a second one draws the Pareto front")
     add("--save", metavar="FOLDER", type=Path, help="where to write the page (default: outputs/compare/NAME)")
-    add("--uri", default="sqlite:///mlflow.db", help="MLflow's store (default: sqlite:///mlflow.db)")
+    add("--uri", default=default("tracking.uri"), help="MLflow's store (default: %(default)s)")
     arguments = parser.parse_args()
 
     from experiments.comparison import (

@@ -19,9 +19,10 @@ from PIL import Image
 
 from experiments import experiment
 from experiments.analysis import figures, prediction
-from experiments.config import UserError, composition
+from experiments.config import UserError
 from experiments.config.command_line import Command
 from experiments.config.loading import check_overrides, compose_config
+from experiments.config.metrics import DEFAULT_FINAL
 from experiments.data import Splits, load_splits
 from experiments.models.classifier import list_layers
 from experiments.reports.drawing import Figure
@@ -54,7 +55,7 @@ def images(*overrides: str) -> Splits:
 
 
 def load(
-    which: str = "latest", experiment: str | None = None, metric: str = "best/val_loss", uri: str = composition.STORE
+    which: str = "latest", experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = finished.STORE
 ) -> Result:
     """A finished run: `latest`, `best` by `metric`, an id, or the start of one.
 

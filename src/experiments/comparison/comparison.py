@@ -12,8 +12,7 @@ from experiments.comparison import ranking, significance
 from experiments.comparison.points import Point, ranked
 from experiments.config import VIEWS
 from experiments.config.command_line import Command
-
-OF_MULTIRUNS = ("sweep.", "evaluate_test", "resume", "tracking.run_name")  # overrides that mean nothing for a run alone
+from experiments.config.keys import standalone_overrides
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,9 @@ class Comparison:
     @property
     def winner_command(self) -> str:
         """Trains it."""
-        return str((self.command or Command()).single(standalone_overrides(self.winner))) if self.winner else ""
+        return (
+            str((self.command or Command()).single(standalone_overrides(self.winner.overrides))) if self.winner else ""
+        )
 
     @property
     def tested(self) -> list[Point]:
@@ -88,8 +89,3 @@ class Comparison:
 
     def count(self, *statuses: str) -> int:
         return sum(point.status in statuses for point in self.points)
-
-
-def standalone_overrides(point: Point) -> list[str]:
-    """What to type for a point by itself."""
-    return [text for text in point.overrides if not text.lstrip("+~").startswith(OF_MULTIRUNS)]

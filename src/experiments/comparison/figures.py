@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from experiments.comparison.points import Point, higher_is_better, ranked
+from experiments.comparison.points import Point, ranked
 from experiments.comparison.values import brief, logarithmic, numbers, ordered
 from experiments.config.keys import key_labels
+from experiments.config.metrics import higher_is_better
 from experiments.reports.drawing import BLUE, GREY, ORANGE, Figure, printable
 
 COLORS = (BLUE, ORANGE, "#2a9d5c", "#a040a0", "#c02040")  # of the best five

@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.comparison.points import Point, ranked, swept_keys
 from experiments.comparison.values import logarithmic, numbers
+from experiments.config.keys import repeats, repetition
 
 POINTS, SETTINGS = 4, 2  # less tell nothing
 TREES = 32
@@ -25,8 +26,8 @@ def importance(points: Sequence[Point], objective: str) -> dict[str, float] | No
     valued = [(point, value) for point, value in finished if value is not None and math.isfinite(value)]
     rows = [point for point, _ in valued]
     columns = {key: [point.settings.get(key) for point in rows] for key in swept_keys(rows)}
-    if len(set(columns.get("seed", ()))) == len(rows):
-        columns.pop("seed", None)
+    if len({repetition(point.settings) for point in rows}) == len(rows):
+        columns = {key: column for key, column in columns.items() if not repeats(key)}
     values = [value for _, value in valued]
     if len(rows) < POINTS or len(columns) < SETTINGS or len(set(values)) == 1:
         return None
@@ -63,7 +64,7 @@ def _fanova(columns: Mapping[str, Sequence[str | None]], values: Sequence[float]
 
 def _axis(key: str, column: Sequence[str | None]) -> Sequence[Any]:
     """Numbers as such, or as logarithms where they span decades; a seed is a name, and so is all else."""
-    found = numbers(column) if key != "seed" else None
+    found = numbers(column) if not repeats(key) else None
     if found is None:
         return column
     return [math.log10(number) for number in found] if logarithmic(found) else found

@@ -10,9 +10,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from experiments.comparison.comparison import Comparison
-from experiments.comparison.points import EPOCH_METRICS, Point, Status, latest
+from experiments.comparison.points import HISTORY, Point, Status, latest
 from experiments.config import UserError
 from experiments.config.command_line import Command
+from experiments.config.defaults import default
 from experiments.runs import store
 from experiments.runs.store import PARENT
 
@@ -23,8 +24,8 @@ def to_point(client: MlflowClient, run: Run) -> Point:
     """A training run as a point; a query an epoch's metric."""
     tags = run.data.tags
     status = "pruned" if "pruned" in tags else STATUS.get(run.info.status, "running")
-    epochs = store.metric_history(client, run.info.run_id, EPOCH_METRICS)
-    history = {name: [epoch[name] for epoch in epochs if name in epoch] for name in EPOCH_METRICS}
+    epochs = store.metric_history(client, run.info.run_id, HISTORY)
+    history = {name: [epoch[name] for epoch in epochs if name in epoch] for name in HISTORY}
     metrics = dict(run.data.metrics)
     if epochs and "best/epoch" not in metrics:  # cut short: what can be said so far
         metrics["seconds"] = sum(history["epoch_seconds"])
@@ -63,7 +64,7 @@ def find_comparison(which: Sequence[str], uri: str, objectives: Sequence[str]) -
             raise UserError(f"{text}: no multirun and no run is called so, or has an id that starts so")
         chosen += [to_point(client, run) for run in fitting]
     points = list({point.run_id: point for point in chosen}.values())
-    return Comparison(" ".join(which), None, points, objectives or ("val/accuracy",))
+    return Comparison(" ".join(which), None, points, objectives or default("sweep.objectives"))
 
 
 def _called(run: Run, text: str) -> bool:
@@ -73,7 +74,7 @@ def _called(run: Run, text: str) -> bool:
 
 def _of_parent(client: MlflowClient, parent: Run, objectives: Sequence[str]) -> Comparison:
     tags = parent.data.tags
-    ranked_by = objectives or tags.get("objectives", "val/accuracy").split()
+    ranked_by = objectives or tags.get("objectives", " ".join(default("sweep.objectives"))).split()
     points = latest([to_point(client, run) for run in children(client, parent.info.experiment_id, parent.info.run_id)])
     return Comparison(
         parent.info.run_name, Command(tuple(shlex.split(tags.get("overrides", ""))), multirun=True), points, ranked_by

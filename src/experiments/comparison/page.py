@@ -15,7 +15,8 @@ from experiments.comparison.comparison import Comparison
 from experiments.comparison.importance import importance
 from experiments.comparison.points import Point, swept_keys
 from experiments.comparison.values import format_number
-from experiments.config.keys import key_labels
+from experiments.config.keys import key_labels, repeats
+from experiments.config.metrics import SELECTING, at_most
 from experiments.reports.drawing import Figure, svg
 from experiments.reports.html import render
 
@@ -68,8 +69,8 @@ def _figures(comparison: Comparison) -> dict[str, Figure]:
     """Those that make sense for what is compared, in the order of the page."""
     points, objective = comparison.points, comparison.objectives[0]
     valued = [point for point in points if point.status == "finished" and ranking.finite(point.value(objective))]
-    swept = [key for key in swept_keys(points) if key != "seed"]
-    metric = objective if any(objective in point.history for point in points) else "val/accuracy"
+    swept = [key for key in swept_keys(points) if not repeats(key)]
+    metric = objective if any(objective in point.history for point in points) else SELECTING[0]
     shares = importance(points, objective) or {}
     shown = [key for key in shares if key in swept][:AXES] if len(swept) > AXES and shares else swept[:AXES]
     several, two = len(valued) > 1, len(comparison.objectives) == 2
@@ -138,7 +139,7 @@ def _records(table: pd.DataFrame | None) -> list[dict[str, Any]]:
 def _cards(comparison: Comparison) -> list[tuple[str, str]]:
     objective, points = comparison.objectives[0], comparison.points
     value = comparison.winner.value(objective) if comparison.winner else None
-    reached = f"{100 * value:.1f} %" if value is not None and objective.endswith("accuracy") else format_number(value)
+    reached = f"{100 * value:.1f} %" if value is not None and at_most(objective) == 1 else format_number(value)
     others = [("pruned", comparison.count("pruned")), ("failed", comparison.count("failed"))]
     others.append(("stopped or still running", comparison.count("killed", "running")))
     rest = ", ".join(f"{count} {word}" for word, count in others if count)

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from experiments.config.keys import CHOICES, NO_DIFFERENCE, key_labels
+from experiments.config.keys import CHOICES, key_labels, role_of
+from experiments.config.metrics import MONITORS, higher_is_better
 
 Status = Literal["finished", "pruned", "failed", "killed", "running"]
-EPOCH_METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "epoch_seconds")
+HISTORY = (*MONITORS, "epoch_seconds")  # the metrics of epochs that are compared
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Point:
         run_id: MLflow's; empty where the run failed before it had one, or where nothing is tracked.
         name: short, made of what differs (`filters=64 seed=2`).
         settings: the flattened configuration as text, such as {"model.filters": "64", "seed": "2"}.
-        history: values an epoch, for each of `EPOCH_METRICS`; as many of each as epochs were run.
+        history: values an epoch, for each of `HISTORY`; as many of each as epochs were run.
         metrics: the final ones, such as best/epoch, best/val_accuracy, parameters, seconds; test/... where it was tested.
         reason: why it failed, or after which epoch it was pruned; else empty.
         overrides: what it was started with.
@@ -57,11 +58,6 @@ class Point:
         return self.metrics.get("seconds", math.fsum(self.history.get("epoch_seconds", ())))
 
 
-def higher_is_better(objective: str) -> bool:
-    """Accuracy and F1 are; losses, parameters and seconds are better low."""
-    return objective.rpartition("/")[2].removeprefix("val_") in ("accuracy", "macro_f1")
-
-
 def ranked(points: Iterable[Point], objective: str) -> list[Point]:
     """Finished points by their value, the best first; points of equal value by validation loss, then by name.
 
@@ -87,7 +83,7 @@ def _sort_key(value: float | None, objective: str) -> float:
 def varying_keys(points: Sequence[Point]) -> list[str]:
     """The settings in which points differ, in the order of the configuration; where things lie does not count."""
     keys = dict.fromkeys(key for point in points for key in point.settings)
-    return [key for key in keys if not key.startswith(NO_DIFFERENCE) and len({p.settings.get(key) for p in points}) > 1]
+    return [key for key in keys if role_of(key).distinguishes and len({p.settings.get(key) for p in points}) > 1]
 
 
 def latest(points: Sequence[Point]) -> list[Point]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.comparison.points import Point, higher_is_better, ranked, varying_keys
+from experiments.comparison.points import Point, ranked, varying_keys
+from experiments.config.metrics import higher_is_better
 
 
 def table(points: Sequence[Point], objectives: Sequence[str]) -> pd.DataFrame:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from experiments.comparison.points import Point, higher_is_better, ranked, swept_keys, varying_keys
-from experiments.config.keys import key_labels
+from experiments.comparison.points import Point, ranked, swept_keys, varying_keys
+from experiments.config.keys import key_labels, repeats, repetition
+from experiments.config.metrics import at_most, higher_is_better
 
 SIGNIFICANT, NOT_LARGER = "larger than the noise", "not larger than the noise"
 UNTESTABLE = "the same with every seed: nothing to test it against"
@@ -30,7 +31,7 @@ class Group:
 
     name: str
     settings: tuple[str | None, ...]
-    by_seed: dict[str, list[float]] = field(default_factory=dict)
+    by_seed: dict[tuple[str, ...], list[float]] = field(default_factory=dict)
 
     @property
     def values(self) -> np.ndarray:
@@ -44,8 +45,8 @@ class Group:
 
 def groups(points: Sequence[Point], objective: str) -> list[Group]:
     """The finished points by all varied settings except the seed, the best mean first."""
-    keys = [key for key in varying_keys(points) if key != "seed"]
-    short = key_labels([key for key in swept_keys(points) if key != "seed"])
+    keys = [key for key in varying_keys(points) if not repeats(key)]
+    short = key_labels([key for key in swept_keys(points) if not repeats(key)])
     found: dict[tuple[str | None, ...], Group] = {}
     for point in ranked(points, objective):
         value = point.value(objective)
@@ -54,7 +55,7 @@ def groups(points: Sequence[Point], objective: str) -> list[Group]:
         settings = tuple(point.settings.get(key) for key in keys)
         words = [f"{short[key]}={value}" for key, value in zip(keys, settings) if key in short and value is not None]
         group = found.setdefault(settings, Group(" ".join(words) or "all", settings))
-        group.by_seed.setdefault(point.settings.get("seed", ""), []).append(value)
+        group.by_seed.setdefault(repetition(point.settings), []).append(value)
     return sorted(found.values(), key=lambda group: group.mean, reverse=higher_is_better(objective))
 
 
@@ -74,9 +75,9 @@ def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
         n = len(group.values)
         sd = float(group.values.std(ddof=1)) if n > 1 else math.nan
         half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n) if n > 1 else math.nan
-        low, high = np.clip((group.mean - half, group.mean + half), 0, 1 if higher_is_better(objective) else None)
+        low, high = np.clip((group.mean - half, group.mean + half), 0, at_most(objective))
         rows.append([group.name, *group.settings, n, group.mean, sd, float(low), float(high)])
-    keys = [key for key in varying_keys(points) if key != "seed"]
+    keys = [key for key in varying_keys(points) if not repeats(key)]
     return pd.DataFrame(rows, columns=["group", *keys, "n", "mean", "sd", "low", "high"])
 
 

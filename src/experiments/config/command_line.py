@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from experiments.config.defaults import default
 from experiments.config.errors import UserError
+from experiments.config.metrics import DEFAULT_FINAL
 
 MASK = ":***@"
 
@@ -112,5 +114,5 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that name a finished run."""
     parser.add_argument("--run", default="latest", help="latest (default), best, a run's id, or the start of one")
     parser.add_argument("--experiment", help="MLflow experiment to look in, for example cifar10; all by default")
-    parser.add_argument("--metric", default="best/val_loss", help="what --run best goes by (default: best/val_loss)")
-    parser.add_argument("--uri", default="sqlite:///mlflow.db", help="MLflow's store (default: sqlite:///mlflow.db)")
+    parser.add_argument("--metric", default=DEFAULT_FINAL, help="what --run best goes by (default: %(default)s)")
+    parser.add_argument("--uri", default=default("tracking.uri"), help="MLflow's store (default: %(default)s)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -13,10 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import validation
+from experiments.config.defaults import CONF
 from experiments.config.errors import UserError
 from experiments.config.schema import Config
-
-CONF = Path(__file__).resolve().parents[3] / "conf"
 
 
 def parse_composed(composed: DictConfig, problems: Sequence[str] = ()) -> Config:
@@ -68,6 +66,3 @@ def _resolved(composed: DictConfig) -> dict[str, Any]:
         return OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise UserError(str(error)) from None
-
-
-STORE = "sqlite:///mlflow.db"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from experiments.config.data import TRAINING_IMAGES
+from experiments.config.metrics import SELECTING
 from experiments.config.networks import feature_size
 
 
@@ -49,8 +50,8 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield f"schedule.warmup={show_value(values[0])}: must be below training.epochs={values[1]}"
     if "sweep.objectives" in valid and len(set(valid["sweep.objectives"])) < max(1, len(valid["sweep.objectives"])):
         yield f"sweep.objectives={list(valid['sweep.objectives'])}: must be one or several, none twice"
-    if (values := get("sweep.objectives[0]")) and not values[0].startswith("val/"):
-        yield f"sweep.objectives[0]={values[0]}: the first must be val/accuracy or val/loss; the winner goes by it"
+    if (values := get("sweep.objectives[0]")) and values[0] not in SELECTING:
+        yield f"sweep.objectives[0]={values[0]}: the first must be one of {', '.join(SELECTING)}; it selects the winner"
     if (values := get("tracking.experiment")) and not values[0].strip():
         yield "tracking.experiment=: must be a name"
     if (values := get("tracking.uri")) and values[0] and not _STORE.match(values[0]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from experiments.config.constraints import Between, CountOrShare, Positive
+from experiments.config.constraints import Between, CountOrShare, Positive, Role
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class DataSettings:
     image_size: Annotated[int, Between(4, 1024)]  # pixels a side
     validation_size: CountOrShare
     split: Literal["random", "stratified", "first"]
-    mean: tuple[float, float, float]  # red, green, blue, of pixels scaled to 0..1
-    std: tuple[Positive, Positive, Positive]
+    mean: Annotated[tuple[float, float, float], Role.DECIDES]  # red, green, blue, of pixels scaled to 0..1
+    std: Annotated[tuple[Positive, Positive, Positive], Role.DECIDES]
     extra: tuple[ExtraImages, ...]
 
 
@@ -34,7 +34,7 @@ class CifarSettings(DataSettings):
     root: str
     urls: tuple[str, ...]
     sha256: str
-    cache: str
+    cache: Annotated[str, Role.PLACE]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class DigitsSettings(DataSettings):
 class ImageFolderSettings(DataSettings):
     root: str
     test_size: CountOrShare  # where there is no test/ folder
-    cache: str
+    cache: Annotated[str, Role.PLACE]
 
 
 SOURCES: dict[str, type[DataSettings]] = {

@@ -1,20 +1,102 @@
-"""Names of keys, runs and points."""
+"""What follows from the roles of keys: which settings identify a run and a multirun, which differ, and how they are named."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_type_hints
+
+from experiments.config.constraints import Role, without_role
+from experiments.config.schema import FAMILIES, Config
+
+CHOICES = ("name", "_target_")  # last parts of the keys that say which choice of a group was made
+LONGEST_NAME = 250
+# Of Hydra's own settings the sweeper decides which runs there are, but not by these:
+SWEEPER, NOT_OF_SWEEPER = (
+    ("hydra/sweeper", "hydra.sweeper."),
+    ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "hydra.sweeper.storage"),
+)
+
+
+@functools.cache
+def roles() -> Mapping[str, Role]:
+    """The role of every key, of whatever choice, and of every section: that of its first key that has the strongest one."""
+    found = dict(_roles(Config, "", Role.DECIDES))
+    for key, role in list(found.items()):
+        section = key.rpartition(".")[0]
+        if section and (section not in found or role is Role.DECIDES):
+            found[section] = role
+    return found
+
+
+def _roles(cls: type, prefix: str, of_section: Role) -> Iterator[tuple[str, Role]]:
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        plain, own = without_role(hint)
+        role = own or of_section
+        if isinstance(plain, type) and dataclasses.is_dataclass(plain):
+            for choice in FAMILIES.get(plain, {"": plain}).values():
+                yield from _roles(choice, f"{prefix}{name}.", role)
+        else:
+            yield prefix + name, role
+
+
+def role_of(key: str) -> Role:
+    """The role of a key or group, as it is typed; a custom network's or source's own key has that of its section."""
+    plain = key.lstrip("+~").partition("@")[0]
+    if plain.startswith("hydra"):
+        return Role.DECIDES if plain.startswith(SWEEPER) and not plain.startswith(NOT_OF_SWEEPER) else Role.PLACE
+    return roles().get(plain) or (Role.CONTENT if plain.startswith("data.") else Role.DECIDES)
+
+
+def repeats(key: str) -> bool:
+    """Runs that differ in nothing but such keys are repetitions of one setting."""
+    return role_of(key) is Role.REPEATS
+
+
+def repetition(settings: Mapping[str, str]) -> tuple[str, ...]:
+    """The values of those keys: which repetition of its setting a run is."""
+    return tuple(value for key, value in settings.items() if repeats(key))
+
+
+def key_of(override: str) -> str:
+    """The key of `key=value`."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def decisive_settings(config: Config) -> dict[str, Any]:
+    """The settings that are part of what a run is, by their dotted keys."""
+    return {key: value for key, value in flatten(config.to_dict()) if role_of(key).identifies_run}
+
+
+def multirun_name(overrides: Sequence[str]) -> str:
+    """What was typed of what identifies a multirun, in that order."""
+    return " ".join(text for text in overrides if role_of(key_of(text)).identifies_multirun) or "defaults"
+
+
+def multirun_id(config: Config, name: str) -> str:
+    """Identifies a multirun: 12 hexadecimal digits of its MLflow experiment and its name, in whatever order it was typed."""
+    words = [name] if config.sweep.name else sorted(name.split(" "))
+    return hashlib.sha256(json.dumps([config.tracking.experiment, words]).encode()).hexdigest()[:12]
+
+
+def standalone_overrides(overrides: Sequence[str]) -> list[str]:
+    """The overrides of a multirun's run that mean something for a single run; it stays in its MLflow experiment."""
+    meaningless = (Role.AFTER, Role.LABEL)
+    kept = ("tracking", "tracking.experiment")
+    return [text for text in overrides if key_of(text) in kept or role_of(key_of(text)) not in meaningless]
 
 
 def run_name(overrides: Sequence[str], fingerprint: str) -> str:
-    """What differs from the defaults, without the groups' names, and the start of the fingerprint."""
-    ignored = ("tracking", "data.root", "outputs", "resume", "device", "hydra", "evaluate_test", "sweep")
-    different = [
-        text.split(".", 1)[-1] if "." in text.split("=")[0] else text
-        for text in overrides
-        if not text.startswith(ignored)
-    ]
-    return " ".join([*different, fingerprint[:6]])[:250]
+    """What differs from the defaults, without the groups of the keys, and the start of the fingerprint."""
+    shown = []
+    for text in overrides:
+        key = key_of(text)
+        if role_of(key).identifies_multirun and not key.startswith("hydra"):
+            shown.append(text.split(".", 1)[-1] if "." in key else text)
+    return " ".join([*shown, fingerprint[:6]])[:LONGEST_NAME]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -26,20 +108,8 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-NO_DIFFERENCE = (
-    "tracking.",
-    "sweep.",
-    "outputs",
-    "resume",
-    "device",
-    "evaluate_test",
-    "data.cache",
-)  # no difference in what is run
-CHOICES = ("name", "_target_")  # how the key ends that says which of a group was chosen
-
-
 def key_labels(keys: Sequence[str]) -> dict[str, str]:
-    """Short names for settings: the last part, of a choice the part before; the whole key where two would be alike."""
+    """Short names for settings: the last part, of a choice the part before; the whole key where two would be the same."""
     short = {}
     for key in keys:
         group, _, last = key.rpartition(".")
@@ -52,10 +122,10 @@ def point_name(overrides: Sequence[str], varied: Sequence[str]) -> str:
     """The values of the varied keys, in short."""
     short = key_labels(varied)
     values = dict(text.lstrip("+").partition("=")[::2] for text in overrides)
-    return " ".join(f"{short[key]}={_shown(values[key])}" for key in varied if key in values) or " ".join(overrides)
+    return " ".join(f"{short[key]}={_brief(values[key])}" for key in varied if key in values) or " ".join(overrides)
 
 
-def _shown(value: str) -> str:
+def _brief(value: str) -> str:
     try:
         return value if len(value) < 8 else f"{float(value):.4g}"
     except ValueError:

@@ -1,20 +1,20 @@
-"""What a configuration may hold: types, ranges, and which class a choice stands for.
+"""The whole configuration: which keys there are, of which type and range, and what each is for (its role).
 
-YAML (`conf/`) owns every value; the classes here have no defaults. `parsing.parse` fills them. Imports nothing of ours and
-nothing slow, so that a mistake shows before torch is loaded.
+YAML (`conf/`) owns every value, so the classes have no defaults; `validation.parse` fills them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from experiments.config.constraints import Between, Positive
-from experiments.config.data import AugmentSettings, DataSettings
-from experiments.config.metrics import Metric, Objective
-from experiments.config.networks import ModelSettings
-from experiments.config.optimizers import OptimizerSettings, ScheduleSettings
+from experiments.config.constraints import Between, OneOf, Positive, Role
+from experiments.config.data import SOURCES, AugmentSettings, DataSettings
+from experiments.config.metrics import MONITORS, OBJECTIVES, higher_is_better
+from experiments.config.networks import MODELS, ModelSettings
+from experiments.config.optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class EarlyStoppingSettings:
-    monitor: Metric
+    monitor: Annotated[str, OneOf(MONITORS)]
     patience: Annotated[int, Between(0)] | None
     min_delta: Annotated[float, Between(0)]
     restore_best: bool
@@ -40,7 +40,7 @@ class EarlyStoppingSettings:
     @property
     def sign(self) -> int:
         """1 where higher is better, -1 where lower is."""
-        return 1 if self.monitor.endswith("accuracy") else -1
+        return 1 if higher_is_better(self.monitor) else -1
 
 
 VIEWS = {"none": 1, "flip": 2, "flip_shift": 6}  # of one picture, over which its prediction is the mean
@@ -58,31 +58,39 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    uri: str | None
-    artifacts: str
-    experiment: str
-    run_name: str | None
+    uri: Annotated[str | None, Role.PLACE]
+    artifacts: Annotated[str, Role.PLACE]
+    experiment: Annotated[str, Role.LABEL]
+    run_name: Annotated[str | None, Role.LABEL]
 
 
 @dataclass(frozen=True)
 class SweepSettings:
     """What concerns a multirun as a whole."""
 
-    name: str | None
-    join: bool
-    objectives: tuple[Objective, ...]
+    name: Annotated[str | None, Role.LABEL]
+    join: Annotated[bool, Role.AFTER]
+    objectives: Annotated[tuple[Annotated[str, OneOf(OBJECTIVES)], ...], Role.AFTER]
+
+
+FAMILIES: dict[type, Mapping[str, type]] = {  # of which class a section is depends on its `name` or `_target_`
+    DataSettings: SOURCES,
+    ModelSettings: MODELS,
+    OptimizerSettings: OPTIMIZERS,
+    ScheduleSettings: SCHEDULES,
+}
 
 
 @dataclass(frozen=True)
 class Config:
-    seed: Annotated[int, Between(0, 2**32 - 1)]
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    threads: Annotated[int, Between(1, 1024)] | None
+    seed: Annotated[int, Between(0, 2**32 - 1), Role.REPEATS]
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Role.HARDWARE]
+    threads: Annotated[Annotated[int, Between(1, 1024)] | None, Role.HARDWARE]
     precision: Literal["fp32", "tf32", "bf16"]
-    resume: bool
-    outputs: str
-    evaluate_test: bool | None
-    data: DataSettings
+    resume: Annotated[bool, Role.AFTER]
+    outputs: Annotated[str, Role.PLACE]
+    evaluate_test: Annotated[bool | None, Role.AFTER]
+    data: Annotated[DataSettings, Role.CONTENT]
     augment: AugmentSettings
     model: ModelSettings
     optimizer: OptimizerSettings
@@ -94,7 +102,7 @@ class Config:
     sweep: SweepSettings
 
     def to_dict(self) -> dict[str, Any]:
-        """The plain form that `parsing.parse` reads."""
+        """The plain form that `validation.parse` reads."""
         plain: dict[str, Any] = _plain(dataclasses.asdict(self))
         plain["model"] = {"_target_": self.model.target, **plain["model"]["parameters"]}
         return plain

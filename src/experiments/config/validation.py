@@ -11,12 +11,11 @@ import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from experiments.config.constraints import OneOf, without_role
 from experiments.config.cross_checks import cross_checks, show_value
-from experiments.config.data import SOURCES, DataSettings
 from experiments.config.errors import UserError
 from experiments.config.networks import MODELS, ModelSettings
-from experiments.config.optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings
-from experiments.config.schema import Config
+from experiments.config.schema import FAMILIES, Config
 
 
 def parse(composed: Mapping[str, Any]) -> Config:
@@ -57,6 +56,7 @@ class _Parser:
         return cls(**arguments) if complete else _INVALID
 
     def value(self, hint: Any, value: Any, key: str) -> Any:
+        hint, _ = without_role(hint)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             if not isinstance(value, Mapping):
                 return self.refuse(key, value, f"a group of keys, for example {key}={{...}}")
@@ -90,12 +90,7 @@ class _Parser:
             if target in MODELS and self.read(MODELS[target], parameters, f"{key}.") is _INVALID:
                 return _INVALID
             return ModelSettings(target, parameters)
-        families: dict[type, Mapping[str, type]] = {
-            DataSettings: SOURCES,
-            OptimizerSettings: OPTIMIZERS,
-            ScheduleSettings: SCHEDULES,
-        }
-        if choices := families.get(hint):
+        if choices := FAMILIES.get(hint):
             if value.get("name") not in choices:
                 return self.refuse(f"{key}.name", value.get("name"), f"one of {', '.join(choices)}")
             hint = choices[value["name"]]
@@ -133,7 +128,7 @@ def describe(hint: Any) -> str:
         return " or ".join(describe(option) for option in get_args(hint))
     if get_origin(hint) is Annotated:
         base, detail = get_args(hint)[:2]
-        return f"{describe(base)} {detail}"
+        return str(detail) if isinstance(detail, OneOf) else f"{describe(base)} {detail}"
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(str(option) for option in get_args(hint))
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from experiments.config import Config
+from experiments.config.metrics import METRICS
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
 from experiments.training.early_stopping import EarlyStopping
@@ -72,8 +73,7 @@ class State:
         best = self.history[self.stopping.best_epoch - 1]
         return {
             "best/epoch": self.stopping.best_epoch,
-            "best/val_loss": best["val/loss"],
-            "best/val_accuracy": best["val/accuracy"],
+            **{metric.best: best[metric.name] for metric in METRICS if metric.best},
             "parameters": sum(parameter.numel() for parameter in self.learner.model.parameters()),
             "seconds": sum(epoch["epoch_seconds"] for epoch in self.history),
         }

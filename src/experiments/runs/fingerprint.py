@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from experiments.config import Config
+from experiments.config.keys import decisive_settings
 from experiments.models import build
 
 PACKAGE = Path(__file__).parents[1]
@@ -20,14 +21,9 @@ DECISIVE = ("models", "training", "data/batches.py", "data/augmentation")  # a c
 def fingerprint(config: Config, device: str, data_digest: str) -> str:
     """64 hexadecimal digits that two runs share if, and only if, they must give the same numbers.
 
-    Left out is what cannot change the result: where things lie, where they are logged, what is done when training is
-    over, and all of the data's keys but the normalisation, because the digest stands for the images and their split.
+    The role of a key says whether it is part of it. The digest of the images stands for the keys that choose them.
     """
-    settings = config.to_dict()
-    for key in ("resume", "outputs", "evaluate_test", "tracking", "sweep"):
-        del settings[key]
-    settings["device"] = device
-    settings["data"] = {key: settings["data"][key] for key in ("mean", "std")}
+    settings = decisive_settings(config) | {"device": device}
     content = {"settings": settings, "data": data_digest, "sources": _sources(config.model.target)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

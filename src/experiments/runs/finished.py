@@ -20,12 +20,16 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from experiments.config import Config, UserError
-from experiments.config.composition import STORE, with_defaults
+from experiments.config.composition import with_defaults
+from experiments.config.defaults import default
+from experiments.config.metrics import DEFAULT_FINAL, higher_is_better
 from experiments.data import Images, Splits, load_splits
 from experiments.data.batches import Batches
 from experiments.models import build, classifier
 from experiments.runs import store
 from experiments.training import devices, evaluation
+
+STORE: str = default("tracking.uri")
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class FinishedRun:
         return load_splits(self.config.data, self.config.seed)
 
 
-def find_run(which: str, experiment: str | None = None, metric: str = "best/val_loss", uri: str = STORE) -> Run:
+def find_run(which: str, experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = STORE) -> Run:
     """The finished run that `which` means: `best` by `metric`, `latest`, an id, or the start of one.
 
     Raises:
@@ -94,9 +98,7 @@ def find_run(which: str, experiment: str | None = None, metric: str = "best/val_
         raise UserError(f"--experiment {experiment}: there is none of that name; there are {', '.join(known)}")
     places = [known[experiment]] if experiment else list(known.values())
     order = (
-        f"metrics.`{metric}` {'ASC' if metric.endswith(('/loss', '_loss')) else 'DESC'}"
-        if which == "best"
-        else "start_time DESC"
+        f"metrics.`{metric}` {'DESC' if higher_is_better(metric) else 'ASC'}" if which == "best" else "start_time DESC"
     )
     # Only training runs have a fingerprint: evaluations of them, and parents of multiruns, have no model.
     runs = client.search_runs(
@@ -122,7 +124,7 @@ def find_run(which: str, experiment: str | None = None, metric: str = "best/val_
 
 
 def load_run(
-    which: str = "latest", experiment: str | None = None, metric: str = "best/val_loss", uri: str = STORE
+    which: str = "latest", experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = STORE
 ) -> FinishedRun:
     """Bring back the run that `find` gives.
 

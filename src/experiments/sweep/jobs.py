@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.comparison.points import EPOCH_METRICS, Point, Status
+from experiments.comparison.points import HISTORY, Point, Status
 from experiments.config import Config
 from experiments.config.command_line import Command
 from experiments.config.composition import parse_composed
@@ -66,7 +66,7 @@ def run_trial(
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         return Point("", parent.point_name, "failed", settings, {}, {}, reason, command.overrides)
-    history = {key: [epoch[key] for epoch in result.history] for key in EPOCH_METRICS}
+    history = {key: [epoch[key] for epoch in result.history] for key in HISTORY}
     reason = f"after epoch {len(result.history)}" if result.pruned else ""
     status: Status = "pruned" if result.pruned else "finished"
     return Point(result.run_id, result.name, status, settings, history, result.metrics, reason, command.overrides)

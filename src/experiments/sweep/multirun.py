@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.comparison.points import Point, ranked
 from experiments.config import Config, UserError
 from experiments.config.command_line import MASK, Command
-from experiments.config.keys import point_name
+from experiments.config.keys import multirun_id, multirun_name, point_name, role_of, standalone_overrides
 from experiments.runs.lock import locked
 from experiments.sweep.jobs import RunPoint
 
@@ -26,20 +26,6 @@ if TYPE_CHECKING:
     from experiments.sweep.parent_run import Parent
 
 
-NOT_DECISIVE = (
-    "sweep.",
-    "evaluate_test",
-    "resume",
-    "tracking.",
-    "outputs",
-    "device",
-    "threads",
-    "data.root",
-    "data.cache",
-)
-OF_THE_WHOLE = ("sweep", "evaluate_test", "resume", "tracking", "outputs")
-HYDRA_DECISIVE = ("hydra/sweeper", "hydra.sweeper.")
-HYDRA_NOT_DECISIVE = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "hydra.sweeper.storage")
 ENDED = ("finished", "pruned", "failed")
 log = logging.getLogger(__name__)
 
@@ -61,17 +47,12 @@ class Multirun:
         self._hydra_config, self._context = hydra_config, context
         overrides = list(hydra_config.hydra.overrides.task)
         self.command = Command.from_hydra(hydra_config.hydra, [*hydra_overrides(hydra_config), *overrides], True)
-        sweeper = [text for text in hydra_overrides(hydra_config) if text.startswith(HYDRA_DECISIVE)]
-        decisive = [text for text in overrides if not text.lstrip("+~").startswith(NOT_DECISIVE)]
-        decisive += [text for text in sweeper if not text.startswith(HYDRA_NOT_DECISIVE)]
-        self.name = config.sweep.name or " ".join(decisive) or "defaults"
+        self.name = config.sweep.name or multirun_name(self.command.overrides)
         self._launched = 0
 
     @property
     def folder(self) -> Path:
-        from experiments.sweep.parent_run import identify
-
-        return Path(self.config.outputs) / "sweeps" / identify(self.config, self.name)
+        return Path(self.config.outputs) / "sweeps" / multirun_id(self.config, self.name)
 
     @contextlib.contextmanager
     def opened(self, alone: bool = True) -> Iterator[None]:
@@ -142,12 +123,12 @@ class Multirun:
 
     def conclude(self, outcomes: Sequence[Point]) -> None:
         """Test the winner, write the report, close the parent, and tell; exit code 1 where points failed."""
-        from experiments.comparison.comparison import Comparison, standalone_overrides
+        from experiments.comparison.comparison import Comparison
 
         points = self._points(outcomes)
         best = ranked(points, self.config.sweep.objectives[0])
         if best and self.config.evaluate_test is None and "test/loss" not in best[0].metrics:
-            overrides = [self._unmasked(text) for text in standalone_overrides(best[0])]
+            overrides = [self._unmasked(text) for text in standalone_overrides(best[0].overrides)]
             (tested,) = self.run([[*overrides, "evaluate_test=true", "resume=true"]])
             tested = dataclasses.replace(tested, name=best[0].name, settings=best[0].settings)
             points = [tested if point is best[0] else point for point in points]
@@ -195,7 +176,7 @@ def configured(overrides: Sequence[str], varied: Sequence[str], composed: DictCo
     """
     from experiments.config import loading
 
-    if whole := [key for key in varied if key.startswith(OF_THE_WHOLE)]:
+    if whole := [key for key in varied if role_of(key).of_whole_multirun and not key.startswith("hydra")]:
         raise UserError("\n".join(f"{key}: concerns the multirun as a whole, so it has one value" for key in whole))
     config = loading.compose_config(overrides)
     jobs = OmegaConf.select(composed, "hydra.launcher.n_jobs")

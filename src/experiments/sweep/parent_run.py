@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from experiments.comparison.comparison import Comparison
 from experiments.comparison.loading import STATUS, children, to_point
 from experiments.comparison.points import Point, latest
 from experiments.config import Config
+from experiments.config.keys import multirun_id
 from experiments.runs import provenance, store
 
 
@@ -30,7 +29,7 @@ class Parent:
         self.uri = config.tracking.uri.rstrip("/")
         self.client = store.connect(self.uri)
         self.experiment_id = store.experiment_id(self.client, config)
-        key = identify(config, name)
+        key = multirun_id(config, name)
         with filelock.FileLock(Path(config.outputs) / ".mlflow.lock"):  # processes that start together make it once
             found = self.client.search_runs([self.experiment_id], f"tags.sweep = '{key}'", max_results=1)
             if config.resume and found:
@@ -72,8 +71,3 @@ class Parent:
 
     def url(self) -> str:
         return store.how_to_open(self.uri, self.experiment_id, self.run_id)
-
-
-def identify(config: Config, name: str) -> str:
-    """What stands for a multirun of that name: 12 hexadecimal digits made of experiment and name."""
-    return hashlib.sha256(json.dumps([config.tracking.experiment, name]).encode()).hexdigest()[:12]

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.comparison.loading import STATUS
-from experiments.comparison.points import higher_is_better
+from experiments.config.metrics import final_name, higher_is_better
 from experiments.reports.terminal import new_console
 from experiments.sweep.parent_run import Parent
 
@@ -45,7 +45,7 @@ def show_progress(parent: Parent, total: int, objective: str) -> Iterator[None]:
 class _Watch:
     def __init__(self, parent: Parent, total: int, objective: str) -> None:
         self.parent, self.total = parent, total
-        self.metric = "best/" + objective.replace("val/", "val_") if objective.startswith("val/") else objective
+        self.metric = final_name(objective)
         self.latest = objective
         self.sign = 1 if higher_is_better(objective) else -1
         self.console = new_console()  # of its own: the other is silent while points run

@@ -21,8 +21,9 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from experiments.comparison.points import Point, higher_is_better
+from experiments.comparison.points import Point
 from experiments.config import UserError
+from experiments.config.metrics import higher_is_better
 from experiments.sweep.samplers import GRID, Spec, connect, make_pruner, make_sampler
 from experiments.sweep.space import Space, grid
 from experiments.sweep.workers import alive, any_alive

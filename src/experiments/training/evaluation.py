@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from experiments.config.metrics import EVALUATED
 from experiments.data import Images
 from experiments.data.batches import Batches
 
@@ -64,12 +65,7 @@ class Evaluation:
     def metrics(self, split: str, classes: Sequence[str]) -> dict[str, float]:
         """The final metrics about a split, by their names in MLflow; a class without examples has no F1."""
         f1 = {f"{split}/f1/{name}": float(f1) for name, f1, n in zip(classes, self.f1, self.support) if n}
-        return {
-            f"{split}/loss": self.loss,
-            f"{split}/accuracy": self.accuracy,
-            f"{split}/macro_f1": self.macro_f1,
-            **f1,
-        }
+        return {f"{split}/{name}": getattr(self, name) for name in EVALUATED} | f1
 
     def most_confused(self, count: int) -> list[tuple[int, int, int]]:
         """(true class, predicted class, examples) of the most frequent mistakes, at most `count`, none with 0."""

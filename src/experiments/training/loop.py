@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from experiments.config.metrics import EPOCH_METRICS
 from experiments.data.batches import Batches
 from experiments.training import schedules
 from experiments.training.evaluation import Evaluation, evaluate
@@ -47,14 +48,17 @@ class EpochResult:
 
     @property
     def metrics(self) -> dict[str, float]:
-        return {
+        """By their names in MLflow, in the order of the table of metrics."""
+        measured = {
             "train/loss": self.train_loss,
             "train/accuracy": self.train_accuracy,
-            "val/loss": self.validation.loss,
-            "val/accuracy": self.validation.accuracy,
             "learning_rate": self.learning_rate,
             "epoch_seconds": self.seconds,
             "images_per_second": self.images / self.seconds,
+        }
+        return {
+            name: measured[name] if name in measured else getattr(self.validation, name.removeprefix("val/"))
+            for name in EPOCH_METRICS
         }
 
 

@@ -1,0 +1,28 @@
+"""Default values, read from conf/ without Hydra, which takes too long for the options of a script."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+
+
+@functools.cache
+def default(key: str) -> Any:
+    """The value that conf/ gives a key where nothing else is chosen; not for values that refer to other keys."""
+    main = _read(CONF / "config.yaml")
+    group, *path = key.split(".")
+    chosen = {name: choice for entry in main["defaults"] if isinstance(entry, dict) for name, choice in entry.items()}
+    value = _read(CONF / group / f"{chosen[group]}.yaml") if group in chosen else main[group]
+    for part in path:
+        value = value[part]
+    return value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content

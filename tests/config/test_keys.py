@@ -1,0 +1,103 @@
+"""Roles of keys: what a run and a multirun are, which differences count, and how they are named."""
+
+import dataclasses
+
+import pytest
+
+from experiments.config import Config
+from experiments.config.constraints import Role
+from experiments.config.keys import (
+    decisive_settings,
+    multirun_id,
+    multirun_name,
+    role_of,
+    roles,
+    run_name,
+    standalone_overrides,
+)
+from experiments.config.loading import compose_config
+
+# (role, in the identity of a run, of a multirun, a difference between points, one value per multirun)
+TABLE = {
+    Role.DECIDES: (True, True, True, False),
+    Role.REPEATS: (True, True, True, False),
+    Role.CONTENT: (False, True, True, False),
+    Role.HARDWARE: (False, False, True, False),
+    Role.PLACE: (False, False, False, True),
+    Role.LABEL: (False, False, False, True),
+    Role.AFTER: (False, False, False, True),
+}
+KEYS = {
+    Role.DECIDES: "precision data.mean data.std augment.flip model._target_ model.filters model.widths optimizer.lr "
+    "optimizer.beta1 schedule.name training.epochs early_stopping.patience evaluation.tta",
+    Role.REPEATS: "seed",
+    Role.CONTENT: "data.name data.root data.urls data.image_size data.validation_size data.test_size data.split data.extra",
+    Role.HARDWARE: "device threads",
+    Role.PLACE: "outputs data.cache tracking.uri tracking.artifacts",
+    Role.LABEL: "tracking.experiment tracking.run_name sweep.name",
+    Role.AFTER: "resume evaluate_test sweep.join sweep.objectives",
+}
+
+
+@pytest.mark.parametrize("role", Role)
+def test_everything_follows_from_the_role(role):
+    found = (role.identifies_run, role.identifies_multirun, role.distinguishes, role.of_whole_multirun)
+    assert found == TABLE[role]
+
+
+@pytest.mark.parametrize(("role", "key"), [(role, key) for role, keys in KEYS.items() for key in keys.split()])
+def test_each_key_has_its_role(role, key):
+    assert role_of(key) is role_of(f"+{key}") is role
+
+
+def test_groups_have_the_role_of_their_keys():
+    assert role_of("tracking") is Role.PLACE
+    for group in ("data", "augment", "model", "optimizer", "schedule", "training", "experiment", "search"):
+        assert role_of(group).identifies_multirun
+    assert role_of("hydra/sweeper").identifies_multirun and role_of("hydra.sweeper.sampler.seed").identifies_multirun
+    assert not any(role_of(f"hydra.sweeper.{key}").identifies_multirun for key in ("n_trials", "n_jobs", "storage"))
+    assert not role_of("hydra/launcher").identifies_multirun
+
+
+def test_keys_of_custom_networks_and_sources():
+    assert role_of("model.width") is Role.DECIDES
+    assert role_of("data.separator") is Role.CONTENT
+
+
+def test_every_key_of_the_configuration_is_known():
+    for section in dataclasses.fields(Config):
+        assert any(key == section.name or key.startswith(f"{section.name}.") for key in roles())
+
+
+def test_a_run_is_what_decides_its_numbers():
+    settings = decisive_settings(compose_config(["data=digits"]))
+    assert {"seed", "model.filters", "data.mean"} <= settings.keys()
+    assert not {"threads", "data.split", "tracking.uri", "outputs", "resume", "sweep.name"} & settings.keys()
+
+
+def test_a_multirun_is_what_was_typed_in_any_order():
+    config = compose_config(["data=digits"])
+    here = multirun_name(["data=digits", "seed=1,2", "model.filters=8", "outputs=elsewhere", "threads=1"])
+    there = multirun_name(["model.filters=8", "+seed=1,2", "tracking.uri=sqlite:///a.db", "data=digits"])
+    assert here == "data=digits seed=1,2 model.filters=8"
+    assert multirun_id(config, here) == multirun_id(config, there.replace("+", ""))
+    other = multirun_name(["data=digits", "seed=1,2", "model.filters=8", "data.split=first"])
+    assert multirun_id(config, here) != multirun_id(config, other)
+
+
+def test_names_of_runs():
+    overrides = [
+        "data=image_folder",
+        "data.root=cats",
+        "optimizer.lr=0.1",
+        "threads=2",
+        "tracking.run_name=a",
+        "resume=false",
+    ]
+    assert run_name(overrides, "0123456789") == "data=image_folder root=cats lr=0.1 012345"
+
+
+def test_a_single_run_needs_neither_the_multirun_nor_what_comes_after():
+    overrides = ["seed=1", "sweep.name=a", "resume=false", "tracking.run_name=b", "evaluate_test=true"]
+    kept = ["outputs=o", "tracking=mlflow", "tracking.uri=sqlite:///a.db", "tracking.experiment=c"]
+    assert standalone_overrides([*overrides, *kept]) == ["seed=1", *kept]

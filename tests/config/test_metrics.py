@@ -1,0 +1,53 @@
+"""The table of metrics, and what is read from it."""
+
+import pytest
+
+from experiments.config import UserError, metrics
+from experiments.config.defaults import default
+from experiments.config.loading import compose_config
+
+
+def test_names_per_epoch():
+    assert set(metrics.EPOCH_METRICS) == {
+        "train/loss",
+        "train/accuracy",
+        "val/loss",
+        "val/accuracy",
+        "learning_rate",
+        "epoch_seconds",
+        "images_per_second",
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["val/accuracy", "best/val_accuracy", "test/macro_f1", "train/macro_f1", "test/f1/a b/c"]
+)
+def test_higher_is_better(name):
+    assert metrics.higher_is_better(name) and metrics.at_most(name) == 1
+
+
+@pytest.mark.parametrize("name", ["val/loss", "best/val_loss", "test/loss", "seconds", "parameters", "epoch_seconds"])
+def test_lower_is_better(name):
+    assert not metrics.higher_is_better(name) and metrics.at_most(name) is None
+
+
+def test_the_final_metric_of_an_epochs_metric():
+    assert metrics.final_name("val/accuracy") == "best/val_accuracy"
+    assert metrics.final_name("seconds") == "seconds"
+
+
+def test_what_may_be_watched_and_ranked_by_is_said():
+    with pytest.raises(UserError) as caught:
+        compose_config(["early_stopping.monitor=seconds", "sweep.objectives=[test/loss]"])
+    assert str(caught.value).splitlines() == [
+        "early_stopping.monitor=seconds: must be one of train/loss, train/accuracy, val/loss, val/accuracy",
+        "sweep.objectives[0]=test/loss: must be one of val/loss, val/accuracy, parameters, seconds",
+    ]
+
+
+def test_defaults_are_those_of_the_yaml_files():
+    config = compose_config([])
+    assert default("seed") == config.seed
+    assert default("tracking.uri") == config.tracking.uri
+    assert tuple(default("sweep.objectives")) == config.sweep.objectives
+    assert default("early_stopping.monitor") == config.early_stopping.monitor
