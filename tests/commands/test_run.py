@@ -88,7 +88,7 @@ def test_params_tags_and_data(logged):
     assert only.data.params["model.filters"] == "32" and only.data.params["early_stopping.monitor"] == "val/loss"
     assert only.data.tags["overrides"] == "data=digits threads=1 training.epochs=3"
     assert only.data.tags["test_set_evaluations"] == "1" and len(only.data.tags["fingerprint"]) == 64
-    assert only.info.run_name.startswith("data=digits threads=1 epochs=3")
+    assert only.info.run_name.startswith("data=digits epochs=3")
     inputs = {entry.tags[0].value: json.loads(entry.dataset.profile) for entry in only.inputs.dataset_inputs}
     splits = load_splits(compose_config(list(DIGITS)).data, 888)
     assert inputs["training"] == {"images": 1200, "sha256": splits.train.digest, "classes": 10}

@@ -228,7 +228,7 @@ def test_several_objectives_have_a_front(multirun, tmp_path):
         (["seed=1,2", "sweep.objectives=[]"], "must be one or several, none twice"),
         (["model.dropout=interval(0,0.5)"], "search it: hydra/sweeper=optuna"),
         (["seed=1,2", "sweep.join=true"], "only a search can be joined"),
-        (["seed=1,2", "sweep.objectives=[seconds]"], "the first must be val/accuracy or val/loss"),
+        (["seed=1,2", "sweep.objectives=[seconds]"], "the first must be one of val/loss, val/accuracy"),
     ],
 )
 def test_a_mistake_ends_it_before_anything_trains(arguments, message, multirun, tmp_path):
