@@ -1,0 +1,83 @@
+"""Runs of version 0.1, from before its modules moved and some keys were renamed, are used as new ones are.
+
+The store holds `python train.py data=digits threads=1 training.epochs=1 model.filters=2 model.dense_width=8`, and the multirun
+`-m ... model=fastnet 'model.widths=[4,8]' optimizer=muon optimizer.unit_filters=true optimizer.rest_lr=0.004
+optimizer.weight_decay_on=all 'training.sides=[24]' training.epochs=2 seed=1,2`, made in /project.
+"""
+
+import sqlite3
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from experiments.analysis.evaluate_run import evaluate_run
+from experiments.comparison.loading import find_comparison
+from experiments.runs.finished import load_run
+
+CNN, FASTNET = "2687b547", "0bd35f92"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with the store; MLflow keeps absolute paths, so they are made those of this folder."""
+    folder = tmp_path_factory.mktemp("project")
+    with tarfile.open(Path(__file__).parents[1] / "runs" / "store_of_version_0.1.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        for table, column in (
+            ("runs", "artifact_uri"),
+            ("experiments", "artifact_location"),
+            ("logged_models", "artifact_location"),
+        ):
+            database.execute(f"update {table} set {column} = replace({column}, '/project/', '{folder}/')")
+    database.close()
+    return folder
+
+
+def script(name, *arguments, cwd):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / name), *arguments], cwd=cwd, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("run_id", [CNN, FASTNET])
+def test_they_evaluate_to_the_numbers_that_were_logged(project, run_id):
+    run = load_run(run_id, uri=f"sqlite:///{project}/mlflow.db")
+    split = "test" if "test/accuracy" in run.metrics else "validation"
+    found = evaluate_run(run, None, [], split).metrics
+    before = {"loss": run.metrics.get("test/loss"), "accuracy": run.metrics.get("test/accuracy")}
+    if split == "validation":
+        before = {"loss": run.metrics["best/val_loss"], "accuracy": run.metrics["best/val_accuracy"]}
+    assert found[f"{split}/accuracy"] == pytest.approx(before["accuracy"], abs=1e-12)
+    assert found[f"{split}/loss"] == pytest.approx(before["loss"], rel=1e-5)  # other thread counts sum in another order
+
+
+def test_old_names_of_keys_are_read(project):
+    config = load_run(FASTNET, uri=f"sqlite:///{project}/mlflow.db").config
+    assert config.training.image_sizes == (24,)
+    assert config.optimizer.normalize_filters and config.optimizer.adam_lr == 0.004
+    assert config.optimizer.weight_decay_exclude == "none"
+
+
+def test_the_multirun_compares_as_before(project):
+    found = find_comparison([], f"sqlite:///{project}/mlflow.db", [])
+    assert found.winner.name == "seed=2" and f"{found.winner.value('val/accuracy'):.4f}" == "0.5033"
+    assert [point.status for point in found.points] == ["finished", "finished"]
+    output = script("compare.py", cwd=project)
+    assert "0.5033" in output and "0.3733" in output
+
+
+def test_they_predict_and_explain(project):
+    from PIL import Image
+
+    Image.effect_noise((40, 40), 80).convert("RGB").save(project / "noise.png")
+    for run_id in (CNN, FASTNET):
+        assert run_id in script("predict.py", "noise.png", "--run", run_id, cwd=project)
+        script("explain.py", "noise.png", "--run", run_id, cwd=project)
+    assert list(project.glob("outputs/**/*.png"))
