@@ -6,7 +6,6 @@ python scripts/make_pictures.py
 """
 
 import argparse
-import io
 import shutil
 import subprocess
 import tempfile
@@ -18,8 +17,7 @@ from experiments.config import UserError
 from experiments.config.command_line import exit_codes
 
 DOCS = Path(__file__).parents[1] / "docs"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-LARGEST = 200_000  # bytes of a PNG
+SIZE, LARGEST = (1080, 1840), 200_000  # pixels of a page, from its top; bytes of a PNG
 
 
 def main() -> None:
@@ -27,42 +25,33 @@ def main() -> None:
     parser.add_argument("--run", type=Path, metavar="FILE", help="report.html of a run (default: the newest)")
     parser.add_argument("--multirun", type=Path, metavar="FILE", help="report.html of a multirun (default: the newest)")
     arguments = parser.parse_args()
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        raise UserError(f"a browser takes the pictures: install one of {', '.join(BROWSERS)}")
-    run = arguments.run or newest("runs/*/artifacts/report.html", "python train.py")
-    multirun = arguments.multirun or newest("sweeps/*/report/report.html", "python train.py -m seed=1,2,3")
-    for page, name, height in ((run, "report", 1560), (multirun, "multirun", 1500)):
-        save(screenshot(browser, page, height), DOCS / f"{name}.png")
+    pages = arguments.run or newest("runs/*/artifacts"), arguments.multirun or newest("sweeps/*/report")
+    for page, name in zip(pages, ("report", "multirun")):
+        screenshot(page, DOCS / f"{name}.png")
 
 
-def newest(pattern: str, command: str) -> Path:
-    """The page below outputs/ that was written last; `command` makes one."""
-    pages = sorted(Path("outputs").glob(pattern), key=lambda page: page.stat().st_mtime)
-    if not pages:
-        raise UserError(f"outputs/{pattern}: there is no such file; {command} makes one")
+def newest(folder: str) -> Path:
+    if not (pages := sorted(Path("outputs").glob(f"{folder}/report.html"), key=lambda page: page.stat().st_mtime)):
+        raise UserError(f"outputs/{folder}/report.html: there is no such file; python scripts/make_pictures.py --help")
     return pages[-1]
 
 
-def screenshot(browser: str, page: Path, height: int) -> Image.Image:
-    """The upper `height` pixels of a page that is 1080 pixels wide."""
+def screenshot(page: Path, file: Path) -> None:
+    """Write a PNG of the upper part of a page, with as many colours as its size allows."""
+    if not (browser := shutil.which("chromium") or shutil.which("google-chrome")):
+        raise UserError("scripts/make_pictures.py needs Chromium: apt-get install chromium")
     if not page.is_file():
         raise UserError(f"{page}: there is no such file")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "page.png"
-        options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size=1080,{height}"]
-        command = [browser, *options, f"--screenshot={file}", page.resolve().as_uri()]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
-        return Image.open(io.BytesIO(file.read_bytes())).convert("RGB").crop((0, 0, 1080, height))
-
-
-def save(picture: Image.Image, file: Path) -> None:
-    """Write a PNG with as many colours as its size allows."""
+        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size={},{}".format(*SIZE)]
+        options += [f"--screenshot={folder}/page.png", page.resolve().as_uri()]
+        subprocess.run([browser, *options], check=True, capture_output=True, timeout=120)
+        picture = Image.open(f"{folder}/page.png").convert("RGB")
     for colors in (256, 128, 64, 32, 16):
         picture.quantize(colors, dither=Image.Dither.NONE).save(file, optimize=True)
-        if file.stat().st_size < LARGEST:
+        if (size := file.stat().st_size) < LARGEST:
             break
-    print(f"{file}  {file.stat().st_size:,} bytes, {colors} colours")
+    print(f"{file}  {size:,} bytes, {colors} colours")
 
 
 if __name__ == "__main__":
