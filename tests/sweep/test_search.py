@@ -1,4 +1,4 @@
-"""A search: no trial twice, no more than asked for, and the same trials whether it was cut or not."""
+"""A search: no trial twice, as many as asked for, and the same trials whether it was interrupted or not."""
 
 import math
 import os
@@ -7,6 +7,9 @@ import signal
 from collections import Counter
 
 import pytest
+from optuna.distributions import CategoricalDistribution as Categorical
+from optuna.distributions import FloatDistribution as Float
+from optuna.distributions import IntDistribution as Integer
 from optuna.storages import RDBStorage
 
 from conftest import DIGITS, family, typed
@@ -19,9 +22,9 @@ from experiments.sweep.study import Study
 from experiments.sweep.workers import worker_heartbeat
 
 SPACE = ["a=interval(0.0,1.0)", "b=range(1,9)", "c=tag(log,interval(1e-4,1.0))"]
-SEARCH = [*DIGITS, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "hydra/sweeper/pruner=median"]
+SPACE_OF_NETWORKS = ["hydra/sweeper=optuna", "model.filters=range(4,9)", "optimizer.lr=tag(log,interval(1e-5,1e-1))"]
+SEARCH = [*DIGITS, *SPACE_OF_NETWORKS, "hydra.sweeper.n_trials=6", "hydra/sweeper/pruner=median"]
 SEARCH += ["hydra.sweeper.pruner.n_startup_trials=2", "training.epochs=3", "early_stopping.patience=null"]
-SEARCH += ["model.filters=range(4,9)", "optimizer.lr=tag(log,interval(1e-5,1e-1))"]
 
 
 def spec(folder, sampler="TPESampler", pruner="NopPruner", n_trials=12, ranges=SPACE, **settings):
@@ -33,7 +36,7 @@ def spec(folder, sampler="TPESampler", pruner="NopPruner", n_trials=12, ranges=S
 
 
 def run_search(spec, chance=0.0):
-    """What a search comes to: (each point's parameters, state and value; trials in all), where the worker dies by `chance`."""
+    """(parameters, state and value per point; number of trials) of a search whose worker dies with this chance per epoch."""
     moments = random.Random(1)
     while True:
         study = Study(spec)
@@ -80,7 +83,7 @@ def trials_in(path):
         ("RandomSampler", "MedianPruner", {"n_startup_trials": 2}),
     ],
 )
-def test_a_search_that_was_cut_goes_on_to_the_same_trials(sampler, pruner, settings, tmp_path):
+def test_an_interrupted_search_continues_with_the_same_trials(sampler, pruner, settings, tmp_path):
     for name in ("uncut", "cut"):
         (tmp_path / name).mkdir()
     uncut, count = run_search(spec(tmp_path / "uncut", sampler, pruner, **settings))
@@ -111,7 +114,7 @@ def test_a_point_that_kills_its_worker_again_and_again_is_given_up(tmp_path):
     assert study.died == [claimed[0].params] and not study.has_running
 
 
-def test_a_search_keeps_to_its_space_and_objectives(tmp_path):
+def test_a_search_keeps_its_space_and_objectives(tmp_path):
     run_search(spec(tmp_path, n_trials=2))
     with pytest.raises(UserError, match="b: different from the stored search of this name"):
         Study(spec(tmp_path, ranges=[SPACE[0], "b=range(1,20)", SPACE[2]]))
@@ -128,16 +131,43 @@ def test_a_grid_tries_every_combination_once(tmp_path):
         combinations(parse_space(SPACE)[0])
 
 
+@pytest.mark.parametrize(
+    ("text", "distribution"),
+    [
+        ("1,2", Categorical((1, 2))),
+        ("x,'y z',true,1.5", Categorical(("x", "'y z'", True, 1.5))),
+        ("[1,2],[3]", Categorical(("[1,2]", "[3]"))),
+        ("range(1,9)", Integer(1, 8)),
+        ("range(9,1,-2)", Integer(3, 9, step=2)),
+        ("range(0.1,0.95,0.1)", Float(0.1, 0.9, step=0.1)),
+        ("range(1,0,-0.3)", Float(0.1, 1.0, step=0.3)),
+        ("int(range(1,3,0.5))", Categorical((1, 1, 2, 2))),
+        ("interval(0,1)", Float(0, 1)),
+        ("int(interval(1,9))", Integer(1, 9)),
+        ("tag(log,int(interval(1,9)))", Integer(1, 9, log=True)),
+        ("tag(log,interval(1e-4,1))", Float(1e-4, 1, log=True)),
+    ],
+)
+def test_a_range_becomes_a_distribution(text, distribution):
+    assert parse_space([f"a={text}", "b=3"]) == ({"a": distribution}, ["b=3"])
+
+
+@pytest.mark.parametrize("text", ["range(4,1)", "range(1,1)", "range(1,4,0)", "range(1.0,4,0)", "interval(4,1)"])
+def test_an_empty_range_is_a_mistake(text):
+    with pytest.raises(UserError, match="is not a search range"):
+        parse_space([f"a={text}"])
+
+
 def claim_all(folder):
-    """The body of a worker: takes trials until there is none."""
+    """The body of a worker: claims trials until there is none."""
     study = Study(spec(folder, "RandomSampler", n_trials=60))
     with worker_heartbeat(folder) as worker, open(folder / f"{os.getpid()}.txt", "w") as file:  # noqa: PTH123
         while claimed := study.claim(worker):
             file.write(f"{claimed.point}\n")
-            study.finish(claimed, train_point(study, claimed, lambda: False))
+            study.finish(claimed, Point("", "", "finished", {}, {"val/accuracy": [0.5]}, {"best/epoch": 1}))
 
 
-def test_two_processes_take_no_trial_twice(start, tmp_path):
+def test_two_processes_claim_no_trial_twice(start, tmp_path):
     Study(spec(tmp_path, n_trials=60)).fill_queue(others=False)
     workers = [start(claim_all, tmp_path) for _ in range(2)]
     for worker in workers:
@@ -156,7 +186,7 @@ def found(multirun, tmp_path_factory):
     return folder, output
 
 
-def test_what_is_pruned_says_so_and_is_told_to_optuna(found):
+def test_a_pruned_trial_is_marked_in_mlflow_and_in_optuna(found):
     _, above, below = family(found[0])
     trials = trials_in(found[0] / "outputs/optuna.db")
     states = Counter(trial.state.name for trial in trials)
@@ -191,7 +221,7 @@ def test_a_search_killed_in_training_continues_its_runs(found, start, multirun, 
 
 
 def test_two_terminals_share_a_search(start, tmp_path):
-    shared = [*DIGITS, "-m", "search=cnn", "hydra.sweeper.n_trials=5", "training.epochs=1", "sweep.join=true"]
+    shared = [*DIGITS, "-m", *SPACE_OF_NETWORKS, "hydra.sweeper.n_trials=5", "training.epochs=1", "sweep.join=true"]
     both = [start(typed, tmp_path, *shared) for _ in range(2)]
     for process in both:
         process.join()
@@ -229,13 +259,16 @@ def test_several_objectives_have_a_front(multirun, tmp_path):
         (["seed=1,2", "sweep.name=a,b"], "sweep.name: concerns the multirun as a whole"),
         (["hydra/sweeper=optuna", "optimizer.lr=tag(lgo,interval(0.1,0.2))"], "there is no tag lgo; there is log"),
         (["seed=1,2", "seed=3,4"], "seed: is given twice: seed=3,4"),
+        (["optimizer=glob(x*)"], "optimizer=glob(x*): matches no file of conf/optimizer/"),
+        (["model=glob(*)", "model.blocks=2"], "model.blocks: there is no such key"),
+        (["model=glob(*)", "model.blocks=choice(1,2)", "hydra/sweeper=optuna"], "model.blocks: there is no such key"),
         (["seed=1,2", "sweep.objectives=[]"], "must be one or several, none twice"),
         (["model.dropout=interval(0,0.5)"], "is continuous; use hydra/sweeper=optuna"),
         (["seed=1,2", "sweep.join=true"], "only a search can be joined"),
         (["seed=1,2", "sweep.objectives=[seconds]"], "the first must be val/accuracy or val/loss"),
     ],
 )
-def test_a_mistake_ends_it_before_anything_trains(arguments, message, multirun, tmp_path):
+def test_a_mistake_is_reported_before_anything_trains(arguments, message, multirun, tmp_path):
     code, output = multirun(tmp_path, "data=digits", *arguments)
     assert code == 2 and message in output and "Traceback" not in output
     assert not list(tmp_path.glob("outputs/runs"))
