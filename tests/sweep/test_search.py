@@ -1,4 +1,4 @@
-"""A search: no trial twice, no more than asked for, and the same trials whether it was cut or not."""
+"""A search: no trial twice, as many as asked for, and the same trials whether it was interrupted or not."""
 
 import math
 import os
@@ -7,6 +7,9 @@ import signal
 from collections import Counter
 
 import pytest
+from optuna.distributions import CategoricalDistribution as Categorical
+from optuna.distributions import FloatDistribution as Float
+from optuna.distributions import IntDistribution as Integer
 from optuna.storages import RDBStorage
 
 from conftest import DIGITS, family, typed
@@ -14,34 +17,36 @@ from experiments.comparison.points import Point
 from experiments.config import UserError
 from experiments.config.composition import CONF
 from experiments.sweep.samplers import Spec
-from experiments.sweep.space import grid, space
+from experiments.sweep.space import combinations, parse_space
 from experiments.sweep.study import Study
 from experiments.sweep.workers import worker_heartbeat
 
 SPACE = ["a=interval(0.0,1.0)", "b=range(1,9)", "c=tag(log,interval(1e-4,1.0))"]
-SEARCH = [*DIGITS, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "hydra/sweeper/pruner=median"]
+SPACE_OF_NETWORKS = ["hydra/sweeper=optuna", "model.filters=range(4,9)", "optimizer.lr=tag(log,interval(1e-5,1e-1))"]
+SEARCH = [*DIGITS, *SPACE_OF_NETWORKS, "hydra.sweeper.n_trials=6", "hydra/sweeper/pruner=median"]
 SEARCH += ["hydra.sweeper.pruner.n_startup_trials=2", "training.epochs=3", "early_stopping.patience=null"]
-SEARCH += ["model.filters=range(4,9)", "optimizer.lr=tag(log,interval(1e-5,1e-1))"]
 
 
 def spec(folder, sampler="TPESampler", pruner="NopPruner", n_trials=12, ranges=SPACE, **settings):
     seeded = {"_target_": f"optuna.samplers.{sampler}", "seed": 3}
     pruning = {"_target_": f"optuna.pruners.{pruner}", **settings}
-    return Spec("s", f"sqlite:///{folder}/o.db", seeded, pruning, space(ranges)[0], n_trials, ("val/accuracy",), folder)
+    return Spec(
+        "s", f"sqlite:///{folder}/o.db", seeded, pruning, parse_space(ranges)[0], n_trials, ("val/accuracy",), folder
+    )
 
 
-def searched(spec, chance=0.0):
-    """What a search comes to: (each point's parameters, state and value; trials in all), where the worker dies by `chance`."""
+def run_search(spec, chance=0.0):
+    """(parameters, state and value per point; number of trials) of a search whose worker dies with this chance per epoch."""
     moments = random.Random(1)
     while True:
         study = Study(spec)
-        study.prepare(others=False)
+        study.fill_queue(others=False)
         with worker_heartbeat(spec.folder) as worker:
-            while taken := study.take(worker):
-                point = trained(study, taken, lambda: moments.random() < chance)
+            while claimed := study.claim(worker):
+                point = train_point(study, claimed, lambda: moments.random() < chance)
                 if point is None:
                     break
-                study.tell(taken, point)
+                study.finish(claimed, point)
             else:
                 break
     trials = trials_in(f"{spec.folder}/o.db")
@@ -49,15 +54,17 @@ def searched(spec, chance=0.0):
     return latest, len(trials)
 
 
-def trained(study, taken, dies):
+def train_point(study, claimed, dies):
     """A point of four epochs that needs no network; None where the worker died."""
-    height = 1 - (taken.params["a"] - 0.3) ** 2 - abs(math.log10(taken.params["c"]) + 2) / 10 - taken.params["b"] / 50
+    height = (
+        1 - (claimed.params["a"] - 0.3) ** 2 - abs(math.log10(claimed.params["c"]) + 2) / 10 - claimed.params["b"] / 50
+    )
     history = []
     for epoch in range(1, 5):
         if dies():
             return None
         history.append(height - 1 / (epoch + 1))
-        if study.report(taken, epoch, history[-1]):
+        if study.report(claimed, epoch, history[-1]):
             return Point("", "", "pruned", {}, {}, {})
     return Point("", "", "finished", {}, {"val/accuracy": history}, {"best/epoch": 4})
 
@@ -76,71 +83,98 @@ def trials_in(path):
         ("RandomSampler", "MedianPruner", {"n_startup_trials": 2}),
     ],
 )
-def test_a_search_that_was_cut_goes_on_to_the_same_trials(sampler, pruner, settings, tmp_path):
+def test_an_interrupted_search_continues_with_the_same_trials(sampler, pruner, settings, tmp_path):
     for name in ("uncut", "cut"):
         (tmp_path / name).mkdir()
-    uncut, count = searched(spec(tmp_path / "uncut", sampler, pruner, **settings))
-    cut, tries = searched(spec(tmp_path / "cut", sampler, pruner, **settings), chance=0.1)
+    uncut, count = run_search(spec(tmp_path / "uncut", sampler, pruner, **settings))
+    cut, tries = run_search(spec(tmp_path / "cut", sampler, pruner, **settings), chance=0.1)
     assert cut == uncut and len(uncut) == count == 12 < tries
     states = Counter(trial.state.name for trial in trials_in(tmp_path / "cut/o.db"))
     assert states["FAIL"] == tries - 12 and states["PRUNED"] > 0 and states["RUNNING"] == states["WAITING"] == 0
 
 
 def test_the_number_of_trials_is_the_total_also_when_it_grows(tmp_path):
-    first, _ = searched(spec(tmp_path, n_trials=5))
-    more, count = searched(spec(tmp_path, n_trials=8))
+    first, _ = run_search(spec(tmp_path, n_trials=5))
+    more, count = run_search(spec(tmp_path, n_trials=8))
     assert count == 8 and {number: more[number] for number in range(5)} == first
-    assert searched(spec(tmp_path, n_trials=6)) == (more, 8)
+    assert run_search(spec(tmp_path, n_trials=6)) == (more, 8)
 
 
 def test_a_point_that_kills_its_worker_again_and_again_is_given_up(tmp_path):
     study = Study(spec(tmp_path, n_trials=2))
-    study.prepare(others=False)
-    taken = []
+    study.fill_queue(others=False)
+    claimed = []
     while study.waiting:
         with worker_heartbeat(tmp_path) as worker:
-            taken.append(study.take(worker))
-            if taken[-1].point == 1:
-                study.tell(taken[-1], trained(study, taken[-1], lambda: False))
-        study.bury(others=False)
-    assert [one.point for one in taken] == [0, 0, 0, 1]
-    assert study.died == [taken[0].params] and not study.under_way
+            claimed.append(study.claim(worker))
+            if claimed[-1].point == 1:
+                study.finish(claimed[-1], train_point(study, claimed[-1], lambda: False))
+        study.fail_stale(others=False)
+    assert [one.point for one in claimed] == [0, 0, 0, 1]
+    assert study.died == [claimed[0].params] and not study.has_running
 
 
-def test_a_search_keeps_to_its_space_and_objectives(tmp_path):
-    searched(spec(tmp_path, n_trials=2))
-    with pytest.raises(UserError, match="b: the search of this name had something else there"):
+def test_a_search_keeps_its_space_and_objectives(tmp_path):
+    run_search(spec(tmp_path, n_trials=2))
+    with pytest.raises(UserError, match="b: different from the stored search of this name"):
         Study(spec(tmp_path, ranges=[SPACE[0], "b=range(1,20)", SPACE[2]]))
 
 
 def test_a_grid_tries_every_combination_once(tmp_path):
     ranges = ["a=0.1,0.5", "b=range(1,4)", "c=0.01,0.1"]
-    found, count = searched(spec(tmp_path, "GridSampler", n_trials=100, ranges=ranges))
+    found, count = run_search(spec(tmp_path, "GridSampler", n_trials=100, ranges=ranges))
     assert count == 12 and len({tuple(params.items()) for params, _, _ in found.values()}) == 12
-    assert grid(space(["a=range(0,1,0.25)", "b=x,y"])[0]) == [
+    assert combinations(parse_space(["a=range(0,1,0.25)", "b=x,y"])[0]) == [
         {"a": a, "b": b} for a in (0, 0.25, 0.5, 0.75) for b in "xy"
     ]
-    with pytest.raises(UserError, match="a: has no end of values"):
-        grid(space(SPACE)[0])
+    with pytest.raises(UserError, match="a: is continuous"):
+        combinations(parse_space(SPACE)[0])
 
 
-def takes(folder):
-    """The body of a worker: takes trials until there is none."""
+@pytest.mark.parametrize(
+    ("text", "distribution"),
+    [
+        ("1,2", Categorical((1, 2))),
+        ("x,'y z',true,1.5", Categorical(("x", "'y z'", True, 1.5))),
+        ("[1,2],[3]", Categorical(("[1,2]", "[3]"))),
+        ("range(1,9)", Integer(1, 8)),
+        ("range(9,1,-2)", Integer(3, 9, step=2)),
+        ("range(0.1,0.95,0.1)", Float(0.1, 0.9, step=0.1)),
+        ("range(1,0,-0.3)", Float(0.1, 1.0, step=0.3)),
+        ("int(range(1,3,0.5))", Categorical((1, 1, 2, 2))),
+        ("interval(0,1)", Float(0, 1)),
+        ("int(interval(1,9))", Integer(1, 9)),
+        ("tag(log,int(interval(1,9)))", Integer(1, 9, log=True)),
+        ("tag(log,interval(1e-4,1))", Float(1e-4, 1, log=True)),
+    ],
+)
+def test_a_range_becomes_a_distribution(text, distribution):
+    assert parse_space([f"a={text}", "b=3"]) == ({"a": distribution}, ["b=3"])
+
+
+@pytest.mark.parametrize("text", ["range(4,1)", "range(1,1)", "range(1,4,0)", "range(1.0,4,0)", "interval(4,1)"])
+def test_an_empty_range_is_a_mistake(text):
+    with pytest.raises(UserError, match="is not a search range"):
+        parse_space([f"a={text}"])
+
+
+def claim_all(folder):
+    """The body of a worker: claims trials until there is none."""
     study = Study(spec(folder, "RandomSampler", n_trials=60))
     with worker_heartbeat(folder) as worker, open(folder / f"{os.getpid()}.txt", "w") as file:  # noqa: PTH123
-        while taken := study.take(worker):
-            file.write(f"{taken.point}\n")
-            study.tell(taken, trained(study, taken, lambda: False))
+        while claimed := study.claim(worker):
+            file.write(f"{claimed.point}\n")
+            study.finish(claimed, Point("", "", "finished", {}, {"val/accuracy": [0.5]}, {"best/epoch": 1}))
 
 
-def test_two_processes_take_no_trial_twice(start, tmp_path):
-    Study(spec(tmp_path, n_trials=60)).prepare(others=False)
-    workers = [start(takes, tmp_path) for _ in range(2)]
+def test_two_processes_claim_no_trial_twice(start, tmp_path):
+    Study(spec(tmp_path, n_trials=60)).fill_queue(others=False)
+    workers = [start(claim_all, tmp_path) for _ in range(2)]
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
-    taken = [path.read_text().split() for path in tmp_path.glob("[0-9]*.txt")]
-    assert all(taken) and sorted(int(point) for points in taken for point in points) == list(range(60))
+    claimed = [path.read_text().split() for path in tmp_path.glob("[0-9]*.txt")]
+    assert all(claimed) and sorted(int(point) for points in claimed for point in points) == list(range(60))
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +186,7 @@ def found(multirun, tmp_path_factory):
     return folder, output
 
 
-def test_what_is_pruned_says_so_and_is_told_to_optuna(found):
+def test_a_pruned_trial_is_marked_in_mlflow_and_in_optuna(found):
     _, above, below = family(found[0])
     trials = trials_in(found[0] / "outputs/optuna.db")
     states = Counter(trial.state.name for trial in trials)
@@ -187,7 +221,7 @@ def test_a_search_killed_in_training_continues_its_runs(found, start, multirun, 
 
 
 def test_two_terminals_share_a_search(start, tmp_path):
-    shared = [*DIGITS, "-m", "search=cnn", "hydra.sweeper.n_trials=5", "training.epochs=1", "sweep.join=true"]
+    shared = [*DIGITS, "-m", *SPACE_OF_NETWORKS, "hydra.sweeper.n_trials=5", "training.epochs=1", "sweep.join=true"]
     both = [start(typed, tmp_path, *shared) for _ in range(2)]
     for process in both:
         process.join()
@@ -212,26 +246,29 @@ def test_several_objectives_have_a_front(multirun, tmp_path):
         (["hydra/sweeper=optuna"], "there is nothing to search"),
         (["search=cnn", "model.kernel_size=choice(3,40)"], "model.kernel_size=40: too large"),
         (["search=cnn", "tracking=none"], "a search keeps its points in MLflow"),
-        (["search=cnn", "hydra/sweeper/sampler=grid"], "has no end of values"),
+        (["search=cnn", "hydra/sweeper/sampler=grid"], "is continuous"),
         (
             ["search=cnn", "hydra.sweeper.storage=postgresql+nothing://x/y"],
             "hydra.sweeper.storage=postgresql+nothing://x/y",
         ),
-        (["search=cnn", "sweep.objectives=[val/loss,seconds]", "hydra/sweeper/pruner=median"], "take pruner=none"),
+        (["search=cnn", "sweep.objectives=[val/loss,seconds]", "hydra/sweeper/pruner=median"], "use pruner=none"),
         (["search=cnn", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be a whole number of at least 1"),
-        (["search=cnn", "model.filters=range(16,4)"], "model.filters=range(16,4): is no range to search"),
+        (["search=cnn", "model.filters=range(16,4)"], "model.filters=range(16,4): is not a search range"),
         (["search=cnn", "+hydra.sweeper.sampler.foo=3"], "unexpected keyword argument 'foo'"),
         (["seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be"),
         (["seed=1,2", "sweep.name=a,b"], "sweep.name: concerns the multirun as a whole"),
         (["hydra/sweeper=optuna", "optimizer.lr=tag(lgo,interval(0.1,0.2))"], "there is no tag lgo; there is log"),
         (["seed=1,2", "seed=3,4"], "seed: is given twice: seed=3,4"),
+        (["optimizer=glob(x*)"], "optimizer=glob(x*): matches no file of conf/optimizer/"),
+        (["model=glob(*)", "model.blocks=2"], "model.blocks: there is no such key"),
+        (["model=glob(*)", "model.blocks=choice(1,2)", "hydra/sweeper=optuna"], "model.blocks: there is no such key"),
         (["seed=1,2", "sweep.objectives=[]"], "must be one or several, none twice"),
-        (["model.dropout=interval(0,0.5)"], "search it: hydra/sweeper=optuna"),
+        (["model.dropout=interval(0,0.5)"], "is continuous; use hydra/sweeper=optuna"),
         (["seed=1,2", "sweep.join=true"], "only a search can be joined"),
         (["seed=1,2", "sweep.objectives=[seconds]"], "the first must be one of val/loss, val/accuracy"),
     ],
 )
-def test_a_mistake_ends_it_before_anything_trains(arguments, message, multirun, tmp_path):
+def test_a_mistake_is_reported_before_anything_trains(arguments, message, multirun, tmp_path):
     code, output = multirun(tmp_path, "data=digits", *arguments)
     assert code == 2 and message in output and "Traceback" not in output
     assert not list(tmp_path.glob("outputs/runs"))
@@ -254,5 +291,7 @@ def test_every_sampler_and_pruner_can_be_chosen(kind, tmp_path):
         ranges = ["a=0.1,0.5", "b=range(1,4)", "c=0.01,0.1"]
         sampler = chosen if kind == "sampler" else {"_target_": "optuna.samplers.RandomSampler", "seed": 3}
         pruner = chosen if kind == "pruner" else {"_target_": "optuna.pruners.NopPruner"}
-        choice = Spec("s", f"sqlite:///{folder}/o.db", sampler, pruner, space(ranges)[0], 4, ("val/accuracy",), folder)
-        assert len(searched(choice)[0]) == 4
+        choice = Spec(
+            "s", f"sqlite:///{folder}/o.db", sampler, pruner, parse_space(ranges)[0], 4, ("val/accuracy",), folder
+        )
+        assert len(run_search(choice)[0]) == 4

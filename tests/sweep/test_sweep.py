@@ -1,8 +1,9 @@
-"""A multirun as its user types it: every combination once, killed or not, ranked, and its winner tested once."""
+"""A multirun from the command line: every combination once, killed or not, ranked, and its winner tested once."""
 
 import csv
 import os
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import joblib
 import pytest
 
-from conftest import DIGITS, ROOT, family, train_py, typed
+from conftest import DIGITS, ROOT, family, typed
 from experiments import data
 from experiments.comparison import loading
 from experiments.config import UserError
@@ -41,7 +42,7 @@ def ranking(folder):
 
 
 def outcome(folder):
-    """All that must not depend on whether it was cut: of every child its metrics of each epoch and its final ones."""
+    """Everything that must not depend on interruptions: the metrics per epoch and the final metrics of every child."""
     client, above, children = family(folder)
     timed = ("epoch_seconds", "images_per_second", "seconds")
     values = {
@@ -97,7 +98,7 @@ def test_only_the_winner_touches_the_test_set_and_once(swept):
             assert ("The test set was not looked at" in file.read()) == (name != winner)
 
 
-def test_it_prints_a_line_a_point_the_ranking_and_what_to_type(swept):
+def test_it_prints_a_line_per_point_the_ranking_and_what_to_type(swept):
     output = swept[1]
     assert all(f"{count}/4  " in output for count in range(1, 5)) and output.count("val/accuracy 0.") == 4
     winner = ranking(swept[0])[0]["name"]
@@ -114,7 +115,7 @@ def test_the_same_command_again_trains_nothing(swept, multirun):
     assert outcome(swept[0]) == before
 
 
-def test_killed_again_and_again_it_comes_to_the_same(swept, start, multirun, tmp_path):
+def test_killed_several_times_it_has_the_same_results(swept, start, multirun, tmp_path):
     moments = random.Random(888)
     for _ in range(KILLS):
         process = start(typed, tmp_path, "-m", *GRID)
@@ -127,19 +128,30 @@ def test_killed_again_and_again_it_comes_to_the_same(swept, start, multirun, tmp
     assert outcome(tmp_path) == outcome(swept[0])
 
 
-def test_compare_brings_it_back(swept):
-    def compare(*arguments):
-        command = [sys.executable, str(ROOT / "scripts/compare.py"), *arguments]
-        return subprocess.run(command, cwd=swept[0], capture_output=True, text=True, timeout=120)
+def compare(folder, *arguments):
+    """The body of a process: `python scripts/compare.py ...` in `folder`; its output is in compared.txt."""
+    os.chdir(folder)
+    with open("compared.txt", "w") as file:  # noqa: PTH123
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = [str(ROOT / "scripts/compare.py"), *arguments]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def test_compare_shows_it_again(swept, start):
+    def compared(*arguments):
+        process = start(compare, swept[0], *arguments)
+        process.join()
+        return process.exitcode, (swept[0] / "compared.txt").read_text()
 
     _, above, _ = family(swept[0])
-    shown = compare(above.info.run_id[:6], "--save", "page")
-    assert shown.returncode == 0, shown.stderr
+    code, output = compared(above.info.run_id[:6], "--save", "page")
+    assert code == 0, output
     table = [line for line in swept[1].splitlines() if line.startswith(tuple("1234"))]
-    assert all(line in shown.stdout for line in table if "/4" not in line)
+    assert all(line in output for line in table if "/4" not in line)
     assert (swept[0] / "page/report.html").stat().st_size > 10_000
-    unknown = compare("nothing", "--save", "page2")
-    assert unknown.returncode == 2 and "nothing: no multirun and no run" in unknown.stderr
+    code, output = compared("nothing", "--save", "page2")
+    assert code == 2 and "nothing: no multirun and no run" in output
     assert not (swept[0] / "page2").exists()
 
 
@@ -153,7 +165,7 @@ def test_single_runs_are_compared_too(swept, monkeypatch):
         loading.find_comparison([], "sqlite:///elsewhere.db", [])
 
 
-def test_points_are_added_to_a_multirun_with_a_name_and_one_that_fails_stops_no_other(multirun, tmp_path):
+def test_points_are_added_to_a_named_multirun_and_a_failed_point_stops_no_other(multirun, tmp_path):
     named = [*DIGITS, "sweep.name=rates", "training.epochs=1", "model.filters=4", "optimizer=sgd"]
     code, output = multirun(tmp_path, *named, "optimizer.lr=100,0.01")
     assert code == 1 and "1 failed:" in output and "lr=100: Diverged" in output and "Traceback" not in output
@@ -167,15 +179,40 @@ def test_points_are_added_to_a_multirun_with_a_name_and_one_that_fails_stops_no_
     assert "test/loss" not in children["lr=0.02"].data.metrics
 
 
-def test_without_mlflow_it_ranks_and_tests_the_winner_too(multirun, tmp_path):
-    code, output = multirun(tmp_path, *DIGITS, "tracking=none", "training.epochs=1", "model.filters=4", "seed=1,2,3")
-    assert code == 0, output
+def imported(done):
+    """The modules that a process started with `python -X importtime` has imported."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines}
+
+
+def test_without_mlflow_it_ranks_and_tests_the_winner_and_does_not_import_it(tmp_path):
+    small = [*DIGITS, "tracking=none", "training.epochs=1", "model.filters=4"]
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        str(ROOT / "train.py"),
+        "-m",
+        *small,
+        "optimizer=glob(ad*)",
+        "seed=1,2",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     rows = ranking(tmp_path)
-    assert {row["name"] for row in rows} == {"seed=1", "seed=2", "seed=3"}
-    winner = rows[0]["name"]
-    assert f"python train.py data=digits threads=1 tracking=none training.epochs=1 model.filters=4 {winner}" in output
+    names = {f"optimizer={name} seed={seed}" for name in ("adam", "adamw") for seed in (1, 2)}
+    assert {row["name"] for row in rows} == names
+    assert f"python train.py {' '.join(small)} {rows[0]['name']}" in done.stdout
     tested = [path for path in tmp_path.glob("outputs/runs/*/results.json") if "test/loss" in path.read_text()]
     assert len(tested) == 1 and not (tmp_path / "mlflow.db").exists()
+    assert "torch" in imported(done) and not {"mlflow", "optuna"} & imported(done)
+
+
+@pytest.mark.parametrize("mistake", ["seed=3,4", "hydra/sweeper=optuna", "sweep.name=a,b", "model=glob(x*)"])
+def test_a_mistake_is_reported_without_importing_what_is_slow(mistake, tmp_path):
+    command = [sys.executable, "-X", "importtime", str(ROOT / "train.py"), "-m", "data=digits", "seed=1", mistake]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and not {"torch", "mlflow", "matplotlib", "sklearn"} & imported(done)
 
 
 def test_a_mistake_in_any_point_shows_before_the_first_one_trains(multirun, tmp_path):
@@ -185,7 +222,7 @@ def test_a_mistake_in_any_point_shows_before_the_first_one_trains(multirun, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "output.txt"]
 
 
-def test_a_multirun_under_way_is_not_started_twice(start, multirun, tmp_path):
+def test_a_running_multirun_is_not_started_twice(start, multirun, tmp_path):
     long = [*DIGITS, "training.epochs=1000", "early_stopping.patience=null", "seed=1,2"]
     first = start(typed, tmp_path, "-m", *long)
     while not list(tmp_path.glob("outputs/runs/*/checkpoint.pt")):
@@ -222,12 +259,18 @@ def test_runs_that_start_together_name_their_data_once(tmp_path, monkeypatch):
             assert {given.tags[0].value for given in inputs} == {"training", "validation", "testing"}
 
 
-def test_several_at_a_time(tmp_path):
+def typed_with_all_threads(folder, *arguments):
+    """The body of a process: `python train.py ...` where the environment does not limit the number of threads."""
+    del os.environ["OMP_NUM_THREADS"]
+    typed(folder, *arguments)
+
+
+def test_several_at_a_time(start, tmp_path):
     jobs = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     small = ["data=digits", "training.epochs=1", "model.filters=4", "seed=1,2"]
-    done = train_py("-m", *small, *jobs, cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = start(typed_with_all_threads, tmp_path, "-m", *small, *jobs)
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "output.txt").read_text()
     client, above, children = family(tmp_path)
     assert children.keys() == {"seed=1", "seed=2"} and above.info.status == "FINISHED"
     for run in children.values():

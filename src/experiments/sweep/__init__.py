@@ -1,1 +1,1 @@
-"""Multiruns under way: sweepers, search, study, jobs, parent run, progress."""
+"""Multiruns: sweepers, grids and searches, their jobs, the parent run in MLflow, progress."""

@@ -1,12 +1,15 @@
-"""What a launcher calls for every point: here, in a process beside, or on another machine."""
+"""The jobs of a launcher: they run in this process, in another one, or on another machine.
+
+Imports nothing slow (torch, MLflow), so that mistakes in a multirun are reported at once.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -16,31 +19,37 @@ from experiments.config import Config
 from experiments.config.command_line import Command
 from experiments.config.composition import parse_composed
 from experiments.config.keys import flatten, point_name
-from experiments.runs.provenance import ParentRun
+
+if TYPE_CHECKING:
+    from experiments.runs.provenance import ParentRun
+
+TERMINATED = "its process terminated unexpectedly: killed, or out of memory"
 
 
 @dataclass(frozen=True)
-class RunPoint:
-    """Trains one point and tells what came of it; it travels to the process that does so.
+class GridJob:
+    """Trains one run of a grid and returns it as a point; sent to the process that trains.
 
     Attributes:
-        parent: MLflow's run of the multirun; None where nothing is tracked.
-        varied: the keys whose values make the names of the points.
+        parent: id of the multirun's run in MLflow; None without MLflow.
+        varied: the keys that the names of the runs consist of.
     """
 
     parent: str | None
     varied: tuple[str, ...]
 
     def __call__(self, composed: DictConfig) -> Point:
+        from experiments.runs.provenance import ParentRun  # imports torch
+
         command = enter_job()
         name = point_name(command.overrides, self.varied)
-        return run_trial(parse_composed(composed), command, ParentRun(self.parent, name))
+        return run_point(parse_composed(composed), command, ParentRun(self.parent, name))
 
 
 def enter_job() -> Command:
-    """The command of the job that this process works on; changes to the folder where the multirun was typed.
+    """Change to the folder where the multirun was started, and return the command of the current job.
 
-    Ray's workers start elsewhere, and relative paths have to mean the same there.
+    Ray's workers start in another folder, and relative paths must mean the same there.
     """
     job = HydraConfig.get()
     if Path(job.runtime.cwd).is_dir():
@@ -48,21 +57,20 @@ def enter_job() -> Command:
     return Command.from_hydra(job, job.overrides.task)
 
 
-def run_trial(
+def run_point(
     config: Config,
     command: Command,
     parent: ParentRun,
-    should_prune: Callable[[int, Mapping[str, float]], bool] | None = None,
+    should_prune: Callable[[int, Mapping[str, float]], bool] = lambda epoch, metrics: False,
 ) -> Point:
-    """Run a point; an error becomes its reason, so that it does not stop the others."""
+    """Train one point. An error becomes its reason of failure, so that the other points go on."""
     from experiments.experiment import run
     from experiments.reports.terminal import silenced
 
     settings = {key: str(value) for key, value in flatten(config.to_dict())}
-    options: dict[str, Any] = {"should_prune": should_prune} if should_prune else {}
     try:
         with silenced(parent.run_id is not None):
-            result = run(config, command, parent, **options)
+            result = run(config, command, parent, should_prune)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         return Point("", parent.point_name, "failed", settings, {}, {}, reason, command.overrides)
@@ -70,3 +78,8 @@ def run_trial(
     reason = f"after epoch {len(result.history)}" if result.pruned else ""
     status: Status = "pruned" if result.pruned else "finished"
     return Point(result.run_id, result.name, status, settings, history, result.metrics, reason, command.overrides)
+
+
+def failed_point(overrides: Sequence[str], varied: Sequence[str], reason: str) -> Point:
+    """A point that failed before it had a run."""
+    return Point("", point_name(overrides, varied), "failed", {}, {}, {}, reason, overrides)

@@ -1,4 +1,7 @@
-"""A multirun under way: launched, watched, and concluded. What its points are, the sweepers say."""
+"""A multirun: its jobs are launched, its progress is shown, its results are compared. The sweepers define its points.
+
+Imports nothing slow at the top, so that mistakes are reported at once: torch, MLflow, matplotlib come with the first job.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.comparison.points import Point, ranked
-from experiments.config import Config, UserError
+from experiments.config import Config, UserError, loading
 from experiments.config.command_line import MASK, Command
-from experiments.config.keys import multirun_id, multirun_name, point_name, role_of, standalone_overrides
-from experiments.runs.lock import locked
-from experiments.sweep.jobs import RunPoint
+from experiments.config.keys import multirun_id, multirun_name, role_of, standalone_overrides
+from experiments.runs import lock
+from experiments.sweep.jobs import TERMINATED, GridJob, failed_point
 
 if TYPE_CHECKING:
     from experiments.comparison.comparison import Comparison
@@ -31,13 +34,13 @@ log = logging.getLogger(__name__)
 
 
 class Multirun:
-    """What the sweepers share.
+    """Everything that grids and searches have in common.
 
     Attributes:
-        config: that of the first point; what concerns all is taken from it.
-        name: its own, or made of the overrides.
-        folder: where its report, and the locks of those at work, lie.
-        parent: its run in MLflow; None where nothing is tracked. It is there inside `opened`.
+        config: the configuration of the first point; settings that concern all points are read from it.
+        name: from sweep.name, or made from the overrides.
+        folder: holds the report and the locks of the processes that take part.
+        parent: the run of the multirun in MLflow, inside `parent_run`; None without MLflow.
     """
 
     def __init__(self, config: Config, hydra_config: DictConfig, context: HydraContext, varied: Sequence[str]) -> None:
@@ -55,95 +58,97 @@ class Multirun:
         return Path(self.config.outputs) / "sweeps" / multirun_id(self.config, self.name)
 
     @contextlib.contextmanager
-    def opened(self, alone: bool = True) -> Iterator[None]:
-        """Its parent run; where the work ends before its time, that is marked as KILLED or FAILED.
+    def parent_run(self, owner: bool = True) -> Iterator[None]:
+        """The parent run in MLflow; it is marked as KILLED or FAILED where the block does not reach its end.
 
         Args:
-            alone: no other process has it under way.
+            owner: no other process is responsible for the parent run.
         """
-        from experiments.sweep.parent_run import Parent
-
         if self.config.tracking.uri is None:
             yield
             return
-        self.parent = Parent(self.config, self.name, self.command.overrides)
+        from experiments.sweep.parent_run import Parent  # imports MLflow
+
+        self.parent = Parent(self.config, self.name, self.folder.name, self.command.overrides)
         try:
             yield
         except BaseException as error:
-            if alone and not isinstance(error, SystemExit):
+            if owner and not isinstance(error, SystemExit):
                 self.parent.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """For this process alone.
+    def locked(self) -> contextlib.AbstractContextManager[Path]:
+        """Lock the multirun for this process.
 
         Raises:
-            UserError: where another has it under way.
+            UserError: another process has the lock.
         """
-        with locked(self.folder, self.command, "multirun", "wait for it; a search can be joined with sweep.join=true"):
-            yield
+        advice = "wait for it; a search can be joined with sweep.join=true"
+        return lock.locked(self.folder, self.command, "multirun", advice)
 
-    def watched(self, total: int) -> contextlib.AbstractContextManager[None]:
-        """Shows how `total` points come along; without MLflow each tells of itself."""
+    def progress(self, total: int) -> contextlib.AbstractContextManager[None]:
+        """Show the progress of `total` points; without MLflow each point prints its own."""
         if self.parent is None:
             return contextlib.nullcontext()
-        from experiments.sweep.progress import show_progress
+        from experiments.sweep.progress import show_progress  # imports torch
 
         return show_progress(self.parent, total, self.config.sweep.objectives[0])
 
     def run(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
-        """Train the points that have these overrides; the results in the same order.
+        """Train the points that have these overrides; returns the results in the same order.
 
-        A launcher whose process dies loses all its jobs: they are launched again, where that fails one by one.
+        A launcher loses all its jobs when one of their processes dies: they are launched a second time, then one by one.
         """
-        task = RunPoint(self.parent.run_id if self.parent else None, self.varied)
+        job = GridJob(self.parent.run_id if self.parent else None, self.varied)
         for _ in range(2):
             try:
-                return self.launch(jobs, task)
+                return self.launch(jobs, job)
             except Exception as error:
-                log.warning("a process of the launcher ended without a word (%s); its points are launched again", error)
+                log.warning("launcher: %s (%s); its points are launched again", TERMINATED, error)
         results: list[Point] = []
-        for job in jobs:
+        for overrides in jobs:
             try:
-                results += self.launch([job], task)
+                results += self.launch([overrides], job)
             except Exception as error:
-                lost = f"its process ended without a word, killed or out of memory ({type(error).__name__})"
-                results.append(Point("", point_name(job, self.varied), "failed", {}, {}, {}, lost, job))
+                results.append(failed_point(overrides, self.varied, f"{TERMINATED} ({type(error).__name__})"))
         return results
 
-    def launch(self, jobs: Sequence[Sequence[str]], task: Any) -> list[Any]:
-        """What `task` returns for each job, from Hydra's launcher; raises what it raises where one of its processes dies."""
+    def launch(self, jobs: Sequence[Sequence[str]], job: Any) -> list[Any]:
+        """Call `job` for each list of overrides, by Hydra's launcher; returns what the calls return.
+
+        Raises:
+            Exception: whatever the launcher raises where one of its processes dies.
+        """
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self._context, task_function=task, config=self._hydra_config
+            hydra_context=self._context, task_function=job, config=self._hydra_config
         )
-        returns = launcher.launch([list(job) for job in jobs], initial_job_idx=self._launched)
+        returns = launcher.launch([list(overrides) for overrides in jobs], initial_job_idx=self._launched)
         self._launched += len(jobs)
         return [done.return_value for done in returns]
 
-    def conclude(self, outcomes: Sequence[Point]) -> None:
-        """Test the winner, write the report, close the parent, and tell; exit code 1 where points failed."""
-        from experiments.comparison.comparison import Comparison
+    def finalize(self, outcomes: Sequence[Point]) -> None:
+        """Test the winner, store and print the comparison; exit with code 1 where points failed."""
+        from experiments.comparison.comparison import Comparison  # imports pandas
 
         points = self._points(outcomes)
         best = ranked(points, self.config.sweep.objectives[0])
         if best and self.config.evaluate_test is None and "test/loss" not in best[0].metrics:
-            overrides = [self._unmasked(text) for text in standalone_overrides(best[0].overrides)]
+            overrides = [self._with_password(text) for text in standalone_overrides(best[0].overrides)]
             (tested,) = self.run([[*overrides, "evaluate_test=true", "resume=true"]])
             tested = dataclasses.replace(tested, name=best[0].name, settings=best[0].settings)
             points = [tested if point is best[0] else point for point in points]
         comparison = Comparison(self.name, self.command, points, self.config.sweep.objectives)
-        self._keep(comparison)
+        self._store(comparison)
         if comparison.count("failed"):
             sys.exit(1)
 
-    def _unmasked(self, text: str) -> str:
-        """An override with its password, which MLflow does not keep."""
-        given = (other for other in self.command.overrides if other.partition("=")[0] == text.partition("=")[0])
-        return next(given, text) if MASK in text else text
+    def _with_password(self, text: str) -> str:
+        """An override as it was typed: MLflow has it without the password."""
+        typed = (other for other in self.command.overrides if other.partition("=")[0] == text.partition("=")[0])
+        return next(typed, text) if MASK in text else text
 
     def _points(self, outcomes: Sequence[Point]) -> list[Point]:
-        """All points that the parent has, and those that failed before MLflow knew them."""
+        """All points in MLflow, and those that failed before MLflow had a run of them."""
         if self.parent is None:
             return list(outcomes)
         failed = {point.name: point for point in outcomes if point.status == "failed"}
@@ -151,37 +156,36 @@ class Multirun:
         names = {point.name for point in known}
         return known + [point for point in failed.values() if point.name not in names]
 
-    def _keep(self, comparison: Comparison) -> None:
-        from experiments.comparison import terminal
-        from experiments.comparison.page import write
+    def _store(self, comparison: Comparison) -> None:
+        """Write the report, close the parent run, print the ranking."""
+        from experiments.comparison import terminal  # imports torch
+        from experiments.comparison.page import write  # imports matplotlib
 
         write(self.folder / "report", comparison)
         where = str(self.folder / "report/report.html")
         if self.parent:
-            self.parent.conclude(comparison, self.folder / "report")
+            self.parent.finalize(comparison, self.folder / "report")
             where += f", or {self.parent.url()}"
         terminal.show_comparison(comparison, where)
 
 
 def hydra_overrides(hydra_config: DictConfig) -> list[str]:
-    """Those that were typed of Hydra's own settings."""
+    """The typed overrides of Hydra's own settings."""
     return [text for text in hydra_config.hydra.overrides.hydra if not text.startswith("hydra.mode=")]
 
 
-def configured(overrides: Sequence[str], varied: Sequence[str], composed: DictConfig) -> Config:
-    """The configuration of a first point, with the mistakes that only concern multiruns told.
+def compose_first(overrides: Sequence[str], varied: Sequence[str], composed: DictConfig) -> Config:
+    """The configuration of the first point, after the checks that only concern multiruns.
 
     Raises:
         UserError: listing every mistake.
     """
-    from experiments.config import loading
-
     if whole := [key for key in varied if role_of(key).of_whole_multirun and not key.startswith("hydra")]:
         raise UserError("\n".join(f"{key}: concerns the multirun as a whole, so it has one value" for key in whole))
     config = loading.compose_config(overrides)
     jobs = OmegaConf.select(composed, "hydra.launcher.n_jobs")
     if jobs is not None and (not isinstance(jobs, int) or jobs == 0):
-        raise UserError(f"hydra.launcher.n_jobs={jobs}: must be a whole number; -1 takes all cores")
+        raise UserError(f"hydra.launcher.n_jobs={jobs}: must be a whole number; -1 uses all cores")
     if config.sweep.join and "Search" not in composed.hydra.sweeper._target_:
         raise UserError("sweep.join=true: only a search can be joined (hydra/sweeper=optuna)")
     return config

@@ -1,9 +1,10 @@
-"""The parent run of a multirun in MLflow: found or started, its points read, its results kept."""
+"""The parent run of a multirun in MLflow: found or created, its children read, its results stored."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
@@ -11,26 +12,56 @@ from mlflow.entities import Metric, Run, RunTag
 
 from experiments.comparison.comparison import Comparison
 from experiments.comparison.loading import STATUS, children, to_point
-from experiments.comparison.points import Point, latest
+from experiments.comparison.points import Point, Status, latest
 from experiments.config import Config
-from experiments.config.keys import multirun_id
 from experiments.runs import provenance, store
 
 
-class Parent:
-    """One multirun in MLflow; the same name in the same experiment finds it again.
+@dataclass(frozen=True)
+class Child:
+    """A run of the multirun, as MLflow has it at this moment.
 
     Attributes:
-        run_id: MLflow's.
+        metrics: the last value of each metric.
+        started, ended: seconds since 1970; `ended` is None while it is running, and after it was killed.
+        reason: why it failed, or after which epoch it was pruned; else empty.
     """
 
-    def __init__(self, config: Config, name: str, overrides: Sequence[str]) -> None:
+    run_id: str
+    name: str
+    status: Status
+    metrics: Mapping[str, float]
+    started: float
+    ended: float | None
+    reason: str
+
+    @classmethod
+    def from_mlflow(cls, run: Run) -> Child:
+        info, tags = run.info, run.data.tags
+        status = STATUS.get(info.status, "running")
+        if status == "killed" and "pruned" in tags:
+            status = "pruned"
+        reason = tags.get({"pruned": "pruned", "failed": "failure"}.get(status, ""), "")
+        ended = info.end_time / 1000 if info.end_time and status not in ("running", "killed") else None
+        return cls(info.run_id, info.run_name, status, run.data.metrics, info.start_time / 1000, ended, reason)
+
+
+class Parent:
+    """The run of one multirun in MLflow; the same key in the same MLflow experiment finds it again.
+
+    Args:
+        key: identifies the multirun.
+
+    Attributes:
+        run_id: in MLflow.
+    """
+
+    def __init__(self, config: Config, name: str, key: str, overrides: Sequence[str]) -> None:
         assert config.tracking.uri is not None
         self.uri = config.tracking.uri.rstrip("/")
         self.client = store.connect(self.uri)
         self.experiment_id = store.experiment_id(self.client, config)
-        key = multirun_id(config, name)
-        with filelock.FileLock(Path(config.outputs) / ".mlflow.lock"):  # processes that start together make it once
+        with filelock.FileLock(Path(config.outputs) / ".mlflow.lock"):  # processes that start together create one run
             found = self.client.search_runs([self.experiment_id], f"tags.sweep = '{key}'", max_results=1)
             if config.resume and found:
                 self.run_id: str = found[0].info.run_id
@@ -39,15 +70,19 @@ class Parent:
                 tags = {"sweep": key, "test_set_evaluations": "0", **provenance.provenance_tags(overrides)}
                 self.run_id = self.client.create_run(self.experiment_id, run_name=name[:250], tags=tags).info.run_id
 
-    def children(self) -> list[Run]:
-        """The points as MLflow's runs, in the order in which they were started."""
-        return children(self.client, self.experiment_id, self.run_id)
+    def children(self) -> list[Child]:
+        """The runs of the multirun, in the order in which they were started."""
+        return [Child.from_mlflow(run) for run in self._runs()]
 
     def points(self) -> list[Point]:
-        return latest([to_point(self.client, run) for run in self.children()])
+        """The same runs with their settings and histories, ready to be compared."""
+        return latest([to_point(self.client, run) for run in self._runs()])
 
-    def conclude(self, comparison: Comparison, folder: Path) -> None:
-        """Keep what the multirun came to, and the report in `folder`; FAILED where a point did, else FINISHED."""
+    def _runs(self) -> list[Run]:
+        return children(self.client, self.experiment_id, self.run_id)
+
+    def finalize(self, comparison: Comparison, folder: Path) -> None:
+        """Store the results and the report in `folder`; the status is FAILED where a point failed, else FINISHED."""
         winner, now = comparison.winner, int(time.time() * 1000)
         tags = {"test_set_evaluations": str(len(comparison.tested)), "objectives": " ".join(comparison.objectives)}
         values = []
@@ -57,17 +92,15 @@ class Parent:
             values = [Metric(name, value, now, 0) for name, value in kept.items()]
         self.client.log_artifacts(self.run_id, str(folder))
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
-        self.close("FAILED" if comparison.count("failed") else "FINISHED")
-
-    def close(self, status: str) -> None:
-        self.client.set_terminated(self.run_id, status)
+        self.client.set_terminated(self.run_id, "FAILED" if comparison.count("failed") else "FINISHED")
 
     def stop(self, status: str) -> None:
-        """Close it before its time; of points that were under way in other processes, none is left as running."""
-        for run in self.children():
-            if run.info.status not in STATUS:
-                self.client.set_terminated(run.info.run_id, "KILLED")
-        self.close(status)
+        """Set the status of a multirun that ends early; its runs in other processes are marked as KILLED."""
+        for child in self.children():
+            if child.status == "running":
+                self.client.set_terminated(child.run_id, "KILLED")
+        self.client.set_terminated(self.run_id, status)
 
     def url(self) -> str:
+        """How to open the run in MLflow: an address or a command."""
         return store.how_to_open(self.uri, self.experiment_id, self.run_id)

@@ -1,6 +1,6 @@
-"""What is seen while a multirun is under way: a line for every point that ends, and below, on a terminal, what runs.
+"""The progress of a multirun: a line for each point that ends and, on a terminal, the running points below.
 
-It looks at MLflow, because that is where every launcher's points are, on whatever machine they run.
+The points are read from MLflow, which has those of every launcher, on whatever machine they run.
 """
 
 from __future__ import annotations
@@ -9,113 +9,117 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from experiments.comparison.loading import STATUS
 from experiments.config.metrics import final_name, higher_is_better
 from experiments.reports.terminal import new_console
-from experiments.sweep.parent_run import Parent
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from experiments.sweep.parent_run import Child, Parent
 
-INTERVAL = 1.0  # seconds between two looks, at least; a look takes less than a twentieth of the time
+INTERVAL = 1.0  # seconds between two queries, at least; querying takes less than a twentieth of the time
 
 
 @contextlib.contextmanager
 def show_progress(parent: Parent, total: int, objective: str) -> Iterator[None]:
-    """Shows how the points of `parent` come along, `total` of them in all, until the block ends."""
-    watch = _Watch(parent, total, objective)
-    ending = threading.Event()
-    thread = threading.Thread(target=watch.run, args=(ending,), daemon=True)
+    """Show the progress of the children of `parent`, `total` in the end, while the block runs."""
+    console = new_console()  # a second console: the first one is silenced while points run
+    display = ProgressDisplay(console, total, objective)
+    stop = threading.Event()
+    thread = threading.Thread(target=_watch, args=(parent, display, stop), daemon=True)
     thread.start()
     try:
         yield
     finally:
-        ending.set()
+        stop.set()
         thread.join(timeout=10)
 
 
-class _Watch:
-    def __init__(self, parent: Parent, total: int, objective: str) -> None:
-        self.parent, self.total = parent, total
-        self.metric = final_name(objective)
-        self.latest = objective
-        self.sign = 1 if higher_is_better(objective) else -1
-        self.console = new_console()  # of its own: the other is silent while points run
-        self.started = time.monotonic()
-        self.told: dict[str, int] = {}  # run -> when it ended
-        self.done: set[str] = set()
-        self.before = 0  # points that were done when the watch began
-
-    def run(self, ending: threading.Event) -> None:
-        live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
-        with live or contextlib.nullcontext():
-            pause, first = 0.0, True
-            while True:
-                last = ending.wait(pause)
-                looked = time.monotonic()
-                try:
-                    children = self.parent.children()
-                except Exception:  # a server that is being restarted: the points wait for it, and so does this
-                    if last:
-                        return
-                    pause = 10.0
-                    continue
-                self._tell(children, first)
-                if live and not last:
-                    live.update(self._under_way(children), refresh=True)
-                if last:
-                    return
-                first = False
-                pause = max(INTERVAL, 20 * (time.monotonic() - looked))
-
-    def _tell(self, children: list[Run], first: bool) -> None:
-        """A line for each point that has come to an end since the last look."""
-        for run in children:
-            status, pruned = STATUS.get(run.info.status, "running"), "pruned" in run.data.tags
-            ended = pruned or status in ("finished", "failed")
-            if not ended or self.told.get(run.info.run_id) == run.info.end_time:
+def _watch(parent: Parent, display: ProgressDisplay, stop: threading.Event) -> None:
+    terminal = display.console.is_terminal
+    with (
+        Live(console=display.console, auto_refresh=False, transient=True)
+        if terminal
+        else contextlib.nullcontext() as live
+    ):
+        pause, stopped = 0.0, False
+        while not stopped:
+            stopped = stop.wait(pause)
+            asked = time.monotonic()
+            try:
+                children = parent.children()
+            except Exception:  # a server that is being restarted: the points wait for it, so this does too
+                pause = 10.0
                 continue
-            self.told[run.info.run_id] = run.info.end_time
-            if not first or status != "failed":  # what failed before runs again
-                self.done.add(run.info.run_id)
-            if not first:
-                self._line(run, status)
-        if first and self.done:
-            self.before = len(self.done)
-            self.console.print(f"{self.before} of {self.total} points were run before")
+            display.print_ended(children)
+            if live and not stopped:
+                live.update(display.running(children), refresh=True)
+            pause = max(INTERVAL, 20 * (time.monotonic() - asked))
 
-    def _line(self, run: Run, status: str) -> None:
-        metrics, tags = run.data.metrics, run.data.tags
-        seconds = f"{metrics['seconds']:.0f} s" if "seconds" in metrics else ""
-        value = f"{self.latest} {metrics[self.metric]:.4f}" if self.metric in metrics else ""
-        how = f"pruned {tags['pruned']}" if "pruned" in tags else tags.get("failure", "") if status == "failed" else ""
-        epoch = f"epoch {metrics['best/epoch']:.0f}" if "best/epoch" in metrics else ""
-        mark = "failed" if status == "failed" else f"{len(self.done)}/{self.total}"
-        self.console.print(
-            Text("  ".join(part for part in (mark, run.info.run_name, value, epoch, seconds, how) if part))
+
+class ProgressDisplay:
+    """What is printed about the children of a multirun."""
+
+    def __init__(self, console: Console, total: int, objective: str) -> None:
+        self.console, self.total, self.objective = console, total, objective
+        self.best_metric = final_name(objective)
+        self._ended: dict[str, float] = {}  # run id -> time
+        self._done: set[str] = set()
+        columns = (
+            TextColumn("[bold]{task.completed} of {task.total} points  {task.description}  time left"),
+            TimeRemainingColumn(),
         )
+        self._progress = Progress(*columns, console=console, speed_estimate_period=math.inf)
+        self._task = self._progress.add_task("", total=total)
+        self._first = True
 
-    def _under_way(self, children: list[Run]) -> Group:
+    def print_ended(self, children: Sequence[Child]) -> None:
+        """Print a line for each point that has ended since the last call; the first call only counts them."""
+        before = len(self._done)
+        for child in children:
+            if child.ended is None or self._ended.get(child.run_id) == child.ended:
+                continue
+            self._ended[child.run_id] = child.ended
+            if self._first and child.status == "failed":  # it will run again
+                continue
+            self._done.add(child.run_id)
+            if not self._first:
+                self._print(child)
+        if self._first and self._done:
+            self.console.print(f"{len(self._done)} of {self.total} points were run before")
+        if self._first or len(self._done) > before:  # the estimate starts with the first call
+            self._progress.advance(self._task, len(self._done) - before)
+        self._first = False
+
+    def _print(self, child: Child) -> None:
+        metrics = child.metrics
+        parts = (
+            "failed" if child.status == "failed" else f"{len(self._done)}/{self.total}",
+            child.name,
+            f"{self.objective} {metrics[self.best_metric]:.4f}" if self.best_metric in metrics else "",
+            f"epoch {metrics['best/epoch']:.0f}" if "best/epoch" in metrics else "",
+            f"{metrics['seconds']:.0f} s" if "seconds" in metrics else "",
+            f"pruned {child.reason}" if child.status == "pruned" else child.reason,
+        )
+        self.console.print(Text("  ".join(part for part in parts if part)))
+
+    def running(self, children: Sequence[Child]) -> Group:
+        """A table of the running points, and how many are done, the best value, the estimated time left."""
         table = Table(box=None, padding=(0, 3, 0, 0), show_header=False)
-        now = time.time()
-        for run in children:
-            if STATUS.get(run.info.status) is None:
-                value = run.data.metrics.get(self.latest, math.nan)
-                shown = f"{self.latest} {value:.4f}" if math.isfinite(value) else "starts"
-                table.add_row(run.info.run_name, shown, f"{now - run.info.start_time / 1000:.0f} s")
-        ended = len(self.done)
-        reached = [run.data.metrics[self.metric] for run in children if self.metric in run.data.metrics]
-        best = f"best so far {max(reached, key=lambda value: self.sign * value):.4f}" if reached else ""
-        left = (time.monotonic() - self.started) / max(ended - self.before, 1) * (self.total - ended)
-        duration = f"{left / 60:.0f} min" if left > 120 else f"{left:.0f} s"
-        time_left = f"about {duration} left" if ended > self.before and left > 0 else ""
-        parts = (f"{ended} of {self.total} points", best, time_left)
-        return Group(table, Text("  ".join(part for part in parts if part), style="bold"))
+        for child in children:
+            if child.status == "running":
+                value = child.metrics.get(self.objective, math.nan)
+                shown = f"{self.objective} {value:.4f}" if math.isfinite(value) else "starts"
+                table.add_row(child.name, shown, f"{time.time() - child.started:.0f} s")
+        reached = [child.metrics[self.best_metric] for child in children if self.best_metric in child.metrics]
+        if reached:
+            best = max(reached) if higher_is_better(self.objective) else min(reached)
+            self._progress.update(self._task, description=f"best so far {best:.4f}")
+        return Group(table, self._progress)

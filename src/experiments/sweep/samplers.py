@@ -1,4 +1,4 @@
-"""What a search is made of: its space, Optuna's sampler and pruner, its database."""
+"""The parts of a search: its space, Optuna's sampler and pruner, the database."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from optuna.storages import RDBStorage
 
 from experiments.config import UserError
 from experiments.config.command_line import mask_passwords
-from experiments.runs import store
-from experiments.sweep.space import Space, grid
+from experiments.sweep.space import Space, combinations
 
 GRID = "optuna.samplers.GridSampler"
 
 
 @dataclass(frozen=True)
 class Spec:
-    """All that a worker needs to take part; it travels to where the worker runs.
+    """Everything that a worker needs to take part in a search; sent to the process of the worker.
 
     Attributes:
+        name: of the study in the database.
         storage: address of the database.
         sampler, pruner: Optuna's class as `_target_`, and its arguments.
-        folder: where workers of the same machine show that they are alive.
+        folder: holds the lock files of the workers on the same machine.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Spec:
     folder: Path
 
 
-def check(spec: Spec) -> None:
-    """Make what `spec` names, without any trial.
+def check_spec(spec: Spec) -> None:
+    """Make the sampler and the pruner once, before any trial.
 
     Raises:
-        UserError: where Optuna cannot, or a grid has no end.
+        UserError: Optuna cannot make them, or a grid contains a continuous range.
     """
     try:
         make_sampler(spec, 0), make_pruner(spec)
@@ -51,7 +51,7 @@ def check(spec: Spec) -> None:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(f"hydra/sweeper: Optuna cannot make this sampler or pruner ({reason})") from None
     if spec.sampler["_target_"] == GRID:
-        grid(spec.space)
+        combinations(spec.space)
 
 
 def make_pruner(spec: Spec) -> optuna.pruners.BasePruner:
@@ -60,7 +60,7 @@ def make_pruner(spec: Spec) -> optuna.pruners.BasePruner:
 
 
 def make_sampler(spec: Spec, point: int) -> optuna.samplers.BaseSampler:
-    """A new one for each trial, so that its random numbers do not depend on how many were drawn before."""
+    """A new sampler for each point, so that its random numbers do not depend on how many were drawn before."""
     settings = dict(spec.sampler)
     if settings["_target_"] == GRID:
         settings = {"_target_": "optuna.samplers.RandomSampler", "seed": settings.get("seed")}
@@ -71,15 +71,21 @@ def make_sampler(spec: Spec, point: int) -> optuna.samplers.BaseSampler:
     return sampler
 
 
-def connect(address: str) -> RDBStorage:
+def open_storage(address: str) -> RDBStorage:
+    """Connect to the database; a SQLite file is created where there is none.
+
+    Raises:
+        UserError: the database cannot be used.
+    """
     local = address.startswith("sqlite:///")
     if local:
-        address = store.resolve(address)
-        Path(address.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(address.removeprefix("sqlite:///")).expanduser().resolve()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        address = f"sqlite:///{file}"
     options: dict[str, Any] = {"connect_args": {"timeout": 120}} if local else {"pool_pre_ping": True}
     try:
         return RDBStorage(address, engine_kwargs=options)
-    except Exception as error:  # SQLAlchemy's, a driver's that is not installed
+    except Exception as error:  # SQLAlchemy's, or that of a driver that is not installed
         reason = str(error).splitlines()[0]
         raise UserError(
             f"hydra.sweeper.storage={mask_passwords(address)}: cannot be used ({mask_passwords(reason)})"

@@ -1,6 +1,6 @@
-"""A search: workers that take trials from a study, train them, and tell what came of them.
+"""A search: workers claim trials from a study, train them, and store their outcomes.
 
-A job of the launcher is a worker, not a trial: so none waits for a batch to end, and a second process can help.
+A job of the launcher is a worker, not a trial: no worker waits for the end of a batch, and a second process can help.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ import filelock
 from omegaconf import DictConfig
 
 from experiments.comparison.points import Point
-from experiments.config import UserError
+from experiments.config import Config, UserError
 from experiments.config.command_line import Command
 from experiments.config.keys import point_name
 from experiments.config.loading import compose_config
-from experiments.reports import terminal
-from experiments.runs.provenance import ParentRun
-from experiments.sweep.jobs import enter_job, run_trial
+from experiments.sweep.jobs import TERMINATED, enter_job, failed_point, run_point
 from experiments.sweep.multirun import Multirun
-from experiments.sweep.samplers import Spec, check
+from experiments.sweep.samplers import Spec, check_spec
 from experiments.sweep.space import Space
-from experiments.sweep.study import DIED, ClaimedTrial, Study
+from experiments.sweep.study import ClaimedTrial, Study
 from experiments.sweep.workers import worker_heartbeat
 
 log = logging.getLogger(__name__)
@@ -34,7 +32,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Worker:
-    """Trains trial after trial until none is left; gives those that failed."""
+    """Trains one trial after another until none is left; returns those that failed.
+
+    Attributes:
+        parent: id of the multirun's run in MLflow.
+    """
 
     spec: Spec
     parent: str
@@ -44,101 +46,121 @@ class Worker:
         study = Study(self.spec)
         failed = []
         with worker_heartbeat(self.spec.folder) as worker:
-            while (taken := study.take(worker)) is not None:
-                point = self._train(study, taken, command)
-                study.tell(taken, point)
+            while (claimed := study.claim(worker)) is not None:
+                point = self._train(study, claimed, command)
+                study.finish(claimed, point)
                 if point.status == "failed":
                     failed.append(point)
         return failed
 
-    def _train(self, study: Study, taken: ClaimedTrial, command: Command) -> Point:
-        overrides = [*command.overrides, *(f"{key}={value}" for key, value in taken.params.items())]
-        name = point_name(overrides, list(self.spec.space))
+    def _train(self, study: Study, claimed: ClaimedTrial, command: Command) -> Point:
+        from experiments.runs.provenance import ParentRun  # imports torch
+
+        overrides, varied = _with_params(command.overrides, claimed.params), list(self.spec.space)
         try:
             config = compose_config(overrides)
         except UserError as error:
-            return Point("", name, "failed", {}, {}, {}, str(error), overrides)
+            return failed_point(overrides, varied, str(error))
 
         def should_prune(epoch: int, metrics: Mapping[str, float]) -> bool:
             value = metrics[self.spec.objectives[0]]
-            return len(self.spec.objectives) == 1 and study.report(taken, epoch, value)
+            return len(self.spec.objectives) == 1 and study.report(claimed, epoch, value)
 
-        return run_trial(config, command.single(overrides), ParentRun(self.parent, name), should_prune)
+        parent = ParentRun(self.parent, point_name(overrides, varied))
+        return run_point(config, command.single(overrides), parent, should_prune)
 
 
 def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Sequence[str], workers: int) -> None:
-    """Search until `n_trials` have come to their end, alone or together with other processes, and conclude.
+    """Search until `n_trials` have ended, alone or together with other processes, and finalize the multirun.
 
     Args:
         settings: of the sweeper.
+        fixed: the overrides that all trials have.
 
     Raises:
-        UserError: where the settings contradict each other, or another process has the search under way.
+        UserError: the settings contradict each other, or another process is running the search.
     """
     config = multirun.config
-    if config.tracking.uri is None:
-        raise UserError("tracking=none: a search keeps its points in MLflow, so it needs tracking=mlflow")
-    if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
-        raise UserError("hydra/sweeper/pruner: with several objectives no trial can be pruned; take pruner=none")
-    for key, wanted in {"n_trials": (int,), "n_jobs": (int, type(None))}.items():
-        if type(settings[key]) not in wanted or (settings[key] is not None and settings[key] < 1):
-            raise UserError(f"hydra.sweeper.{key}={settings[key]}: must be a whole number of at least 1")
+    _check_settings(config, settings)
+    sampler, pruner, folder = settings["sampler"], settings["pruner"], multirun.folder
     spec = Spec(
-        multirun.folder.name,
+        folder.name,
         settings["storage"],
-        settings["sampler"],
-        settings["pruner"],
+        sampler,
+        pruner,
         space,
         settings["n_trials"],
         config.sweep.objectives,
-        multirun.folder.resolve(),
+        folder.resolve(),
     )
-    check(spec)
-    with contextlib.ExitStack() as held:
-        alone = _own(multirun, held)
-        if not alone and not config.sweep.join:
-            held.enter_context(multirun.held())  # says who has it
-        with filelock.FileLock(multirun.folder / "setup.lock"):
-            study = Study(spec, anew=alone and not config.resume)
-            study.prepare(others=config.sweep.join)
-        with multirun.opened(alone):
-            with multirun.watched(spec.n_trials):
+    check_spec(spec)
+    with contextlib.ExitStack() as lock:
+        owner = _become_owner(multirun, lock)
+        with filelock.FileLock(folder / "setup.lock"):
+            study = Study(spec, anew=owner and not config.resume)
+            study.fill_queue(others=config.sweep.join)
+        with multirun.parent_run(owner):
+            with multirun.progress(spec.n_trials):
                 failed = _work(multirun, study, fixed, workers)
-            alone = alone or _own(multirun, held)
-            if not alone:
-                terminal.console.print("nothing is left to take; the process that began the search concludes it")
+            if not (owner or _become_owner(multirun, lock)):
+                from experiments.reports import terminal  # imports torch
+
+                terminal.console.print("no trials are left; the process that started the search will finish it")
                 return
-            while study.under_way or study.waiting:  # those of a process that helps, or whose worker died
-                study.bury(others=config.sweep.join)
-                if study.waiting:
-                    failed += _work(multirun, study, fixed, 1)  # alone, so that one that dies takes no other with it
-                time.sleep(1)
-            multirun.conclude([*failed, *(_lost(params, fixed) for params in study.died)])
+            failed += _wait_for_others(multirun, study, fixed)
+            failed += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
+            multirun.finalize(failed)
 
 
-def _own(multirun: Multirun, held: contextlib.ExitStack) -> bool:
-    """Whether this process has the multirun for its own from now on."""
+def _check_settings(config: Config, settings: Mapping[str, Any]) -> None:
+    if config.tracking.uri is None:
+        raise UserError("tracking=none: a search keeps its points in MLflow, so it needs tracking=mlflow")
+    if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
+        raise UserError("hydra/sweeper/pruner: with several objectives no trial can be pruned; use pruner=none")
+    for key, kinds in {"n_trials": (int,), "n_jobs": (int, type(None))}.items():
+        if type(settings[key]) not in kinds or (settings[key] is not None and settings[key] < 1):
+            raise UserError(f"hydra.sweeper.{key}={settings[key]}: must be a whole number of at least 1")
+
+
+def _become_owner(multirun: Multirun, lock: contextlib.ExitStack) -> bool:
+    """Lock the multirun for this process; False where another process has the lock and this one helps.
+
+    Raises:
+        UserError: another process has the lock, and sweep.join is false.
+    """
     try:
-        held.enter_context(multirun.held())
+        lock.enter_context(multirun.locked())
     except UserError:
+        if not multirun.config.sweep.join:
+            raise
         return False
     return True
 
 
 def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) -> list[Point]:
-    """Let workers take trials until none waits; the failed ones."""
+    """Launch workers, which claim trials until none waits; the trials that failed."""
     count = min(workers, len(study.waiting))
     if not count:
         return []
     assert multirun.parent
     try:
-        done = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id))
+        failed = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id))
     except Exception as error:
-        log.warning("a worker ended without a word (%s)", error)
+        log.warning("worker: %s (%s)", TERMINATED, error)
         return []
-    return [point for failed in done for point in failed]
+    return [point for points in failed for point in points]
 
 
-def _lost(params: Mapping[str, Any], fixed: Sequence[str]) -> Point:
-    overrides = [*fixed, *(f"{key}={value}" for key, value in params.items())]
-    return Point("", point_name(overrides, list(params)), "failed", {}, {}, {}, DIED, overrides)
+def _wait_for_others(multirun: Multirun, study: Study, fixed: Sequence[str]) -> list[Point]:
+    """Wait for the trials of helping processes, and train those whose workers died; the ones that failed."""
+    failed: list[Point] = []
+    while study.has_running or study.waiting:
+        study.fail_stale(others=multirun.config.sweep.join)
+        if study.waiting:
+            failed += _work(multirun, study, fixed, 1)  # one worker: if its process dies, no other one dies with it
+        time.sleep(1)
+    return failed
+
+
+def _with_params(overrides: Sequence[str], params: Mapping[str, Any]) -> list[str]:
+    return [*overrides, *(f"{key}={value}" for key, value in params.items())]

@@ -1,13 +1,17 @@
-"""The space of a search, from Hydra's words for it: choice(...), range(...), interval(...), tag(log, interval(...))."""
+"""The space of a search, from Hydra's sweep syntax: choice(...), range(...), interval(...), tag(log, interval(...))."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
+from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from experiments.config import UserError
@@ -15,46 +19,74 @@ from experiments.config import UserError
 Space = Mapping[str, BaseDistribution]
 
 
-def space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]:
-    """(what is searched, the overrides that are fixed).
+def parse_space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], list[str]]:
+    """(distributions of the keys that are searched, the other overrides).
 
     Raises:
-        UserError: where nothing is searched, or a range holds nothing.
+        UserError: nothing is searched, or a range is empty.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    fixed = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
-    swept = [str(override.input_line) for override in parsed if override.is_sweep_override()]
-    if not swept:
-        raise UserError("there is nothing to search: give a range, such as 'optimizer.lr=tag(log,interval(1e-4,1e-2))'")
-    found = {}
-    for override in parsed:
+    space, fixed = {}, []
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        text = str(override.input_line)
+        if not override.is_sweep_override():
+            fixed.append(text)
+            continue
         tags: set[str] = getattr(override.value(), "tags", set())
-        if strange := tags - {"log"}:
-            raise UserError(f"{override.input_line}: there is no tag {', '.join(strange)}; there is log")
-    for text in swept:
+        if unknown := tags - {"log"}:
+            raise UserError(f"{text}: there is no tag {', '.join(unknown)}; there is log")
         try:
-            found.update(create_params_from_overrides([text])[0])
-        except (ValueError, ArithmeticError) as error:
-            raise UserError(f"{text}: is no range to search ({error})") from None
-    return found, fixed
+            space[override.get_key_element()] = _distribution(override)
+        except (ValueError, ArithmeticError, HydraException) as error:
+            raise UserError(f"{text}: is not a search range ({error})") from None
+    if not space:
+        raise UserError("there is nothing to search: give a range, such as 'optimizer.lr=tag(log,interval(1e-4,1e-2))'")
+    return space, fixed
 
 
-def first(distributions: Space) -> list[str]:
-    """Some point of the space."""
+def _distribution(override: Override) -> BaseDistribution:
+    sweep = override.value()
+    if isinstance(sweep, IntervalSweep):
+        assert sweep.start is not None and sweep.end is not None
+        whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
+        kind: Any = IntDistribution if whole else FloatDistribution
+        distribution: BaseDistribution = kind(sweep.start, sweep.end, log="log" in sweep.tags)
+        return distribution
+    if isinstance(sweep, RangeSweep) and not sweep.shuffle and not sweep.transformers:
+        return _stepped(sweep)
+    return CategoricalDistribution(list(override.sweep_iterator(transformer=Transformer.encode)))  # type: ignore[arg-type]
+
+
+def _stepped(sweep: RangeSweep) -> BaseDistribution:
+    """Hydra excludes the end of a range, Optuna includes it."""
+    if sweep.step == 0:
+        raise ValueError("its step is 0")
+    values = sweep.range()
+    start, stop, step = (Decimal(str(number)) for number in (values.start, values.stop, values.step))
+    count = ceil((Fraction(stop) - Fraction(start)) / Fraction(step))
+    if count <= 0:
+        raise ValueError("it has no values")
+    low, high = sorted((start, start + (count - 1) * step))
+    if isinstance(values, range):
+        return IntDistribution(int(low), int(high), step=abs(int(step)))
+    return FloatDistribution(float(low), float(high), step=float(abs(step)))
+
+
+def lowest(space: Space) -> list[str]:
+    """One point of the space, as overrides: the first choice or the lower end of each key."""
     return [
         f"{key}={found.choices[0] if isinstance(found, CategoricalDistribution) else found.low}"  # type: ignore[attr-defined]
-        for key, found in distributions.items()
+        for key, found in space.items()
     ]
 
 
-def grid(distributions: Space) -> list[dict[str, Any]]:
-    """Every combination.
+def combinations(space: Space) -> list[dict[str, Any]]:
+    """Every combination of the values.
 
     Raises:
-        UserError: for a range without steps.
+        UserError: a range has no steps.
     """
     values: list[Sequence[Any]] = []
-    for key, found in distributions.items():
+    for key, found in space.items():
         if isinstance(found, CategoricalDistribution):
             values.append(found.choices)
         elif isinstance(found, IntDistribution) and not found.log:
@@ -63,5 +95,5 @@ def grid(distributions: Space) -> list[dict[str, Any]]:
             steps = round((found.high - found.low) / found.step)
             values.append([found.low + found.step * step for step in range(steps + 1)])
         else:
-            raise UserError(f"{key}: has no end of values, so no grid holds them all; give choice(...) or range(...)")
-    return [dict(zip(distributions, combination)) for combination in itertools.product(*values)]
+            raise UserError(f"{key}: is continuous, so a grid cannot hold its values; use choice(...) or range(...)")
+    return [dict(zip(space, combination)) for combination in itertools.product(*values)]

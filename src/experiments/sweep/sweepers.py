@@ -1,7 +1,7 @@
-"""What `python train.py -m` runs: Hydra's sweepers, made so that a multirun can be continued.
+"""The sweepers that `python train.py -m` runs; unlike Hydra's own, they can continue a multirun.
 
-hydra/sweeper=basic     every combination of the values
-hydra/sweeper=optuna    a search: Optuna asks for one trial after the other
+hydra/sweeper=basic     a grid: every combination of the values
+hydra/sweeper=optuna    a search: Optuna suggests one trial after another
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -20,13 +21,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import UserError, loading
 from experiments.config.command_line import Command, exit_codes
+from experiments.sweep.multirun import Multirun, compose_first
 
 
 class MultirunSweeper(Sweeper):
-    """What both have in common; `params` are overrides that a preset gives, {key: values}."""
+    """What both sweepers have in common; `params` are the overrides of a preset in conf/search/, {key: values}."""
 
     def __init__(self, params: Mapping[str, str] | None = None, **settings: Any) -> None:
-        self.params = params or {}  # the settings are read where the configuration is composed with all overrides
+        self.params = params or {}  # the other settings are read from the configuration composed with all overrides
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.composed = hydra_context, config
@@ -37,75 +39,88 @@ class MultirunSweeper(Sweeper):
         with exit_codes(
             Command.from_hydra(hydra_config, [text for text in typed if text != "hydra.mode=MULTIRUN"], True)
         ):
-            overrides = _given(self.params, arguments)
-            if self.params:  # else train.py has checked them
+            overrides = _expand_globs(_add_params(self.params, arguments), self.context.config_loader)
+            if overrides != arguments:  # train.py has checked the arguments
                 loading.check_overrides(overrides)
             self.run(overrides)
 
     @abstractmethod
     def run(self, overrides: list[str]) -> None:
-        """Train all points of these overrides, ranges among them."""
+        """Train all points of these overrides, some of which are ranges or lists of values."""
 
 
 class GridSweeper(MultirunSweeper):
     """Every combination of the values."""
 
     def run(self, overrides: list[str]) -> None:
-        from experiments.sweep.multirun import Multirun, configured  # imports torch, which takes seconds
-
-        choices = _choices(overrides)
+        choices = _list_choices(overrides)
         jobs = [list(job) for job in itertools.product(*choices.values())]
         varied = [key for key, values in choices.items() if len(values) > 1]
-        config = configured(jobs[0], varied, self.composed)
-        if names := _different_experiments(jobs, varied):
-            jobs = [[*job, f"tracking.experiment={names}"] for job in jobs]
-            config = configured(jobs[0], varied, self.composed)
+        config = compose_first(jobs[0], varied, self.composed)
+        if name := _joint_experiment(jobs, varied):
+            jobs = [[*job, f"tracking.experiment={name}"] for job in jobs]
+            config = compose_first(jobs[0], varied, self.composed)
         multirun = Multirun(config, self.composed, self.context, varied)
-        with multirun.held(), multirun.opened():
-            with multirun.watched(len(jobs)):
+        with multirun.locked(), multirun.parent_run():
+            with multirun.progress(len(jobs)):
                 outcomes = multirun.run(jobs)
-            multirun.conclude(outcomes)
+            multirun.finalize(outcomes)
 
 
 class SearchSweeper(MultirunSweeper):
-    """Optuna asks, any launcher trains; several workers, and several processes, share one study.
+    """Optuna suggests, any launcher trains; several workers and several processes share one study.
 
-    conf/hydra/sweeper/optuna.yaml has its settings.
+    Its settings are in conf/hydra/sweeper/optuna.yaml.
     """
 
     def run(self, overrides: list[str]) -> None:
-        from experiments.sweep import search, space
-        from experiments.sweep.multirun import Multirun, configured
+        from experiments.sweep import search, space  # import Optuna
 
-        distributions, fixed = space.space(overrides)
-        config = configured([*fixed, *space.first(distributions)], list(distributions), self.composed)
+        distributions, fixed = space.parse_space(overrides)
+        config = compose_first([*fixed, *space.lowest(distributions)], list(distributions), self.composed)
         composed = self.context.config_loader.load_sweep_config(self.composed, fixed)
         multirun = Multirun(config, self.composed, self.context, list(distributions))
         settings: Any = OmegaConf.to_container(composed.hydra.sweeper, resolve=True)
-        search.run(multirun, settings, distributions, fixed, _workers(settings, composed))
+        search.run(multirun, settings, distributions, fixed, _count_workers(settings, composed))
 
 
 def register_sweepers() -> None:
-    """Let Hydra know the sweepers that conf/hydra/sweeper names."""
+    """Register the sweepers that conf/hydra/sweeper/ names with Hydra."""
     for sweeper in (GridSweeper, SearchSweeper):
         Plugins.instance().register(sweeper)
 
 
-def _given(params: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
-    """The overrides of a preset, and those of the command line, which come after and win."""
+def _add_params(params: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
+    """The overrides of a preset, then those of the command line, which replace them."""
     typed = {text.partition("=")[0].lstrip("+~") for text in arguments}
     return [*(f"{key}={value}" for key, value in params.items() if key not in typed), *arguments]
 
 
-def _choices(overrides: Sequence[str]) -> dict[str, list[str]]:
+def _expand_globs(overrides: Sequence[str], loader: ConfigLoader) -> list[str]:
+    """Replace `group=glob(pattern)` by the files of the group that match.
+
+    Raises:
+        UserError: no file matches.
+    """
+    expanded = []
+    for override in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
+        text = str(override.input_line)
+        if isinstance(override.value(), Glob):
+            if not (names := list(override.sweep_string_iterator())):
+                raise UserError(f"{text}: matches no file of conf/{override.key_or_group}/")
+            text = f"{override.get_key_element()}={','.join(names)}"
+        expanded.append(text)
+    return expanded
+
+
+def _list_choices(overrides: Sequence[str]) -> dict[str, list[str]]:
     """{key: the overrides to choose from}.
 
     Raises:
-        UserError: for a continuous range, of which a grid cannot try every value.
+        UserError: a range is continuous, so a grid cannot try all its values, or a key is given twice.
     """
     choices = {}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
-        assert isinstance(override, Override)
         key = override.get_key_element()
         if key in choices:
             raise UserError(f"{key}: is given twice: {override.input_line}")
@@ -114,23 +129,23 @@ def _choices(overrides: Sequence[str]) -> dict[str, list[str]]:
         elif override.is_discrete_sweep():
             choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
-            raise UserError(f"{override.input_line}: has no end of values; search it: hydra/sweeper=optuna")
+            raise UserError(f"{override.input_line}: is continuous; use hydra/sweeper=optuna")
     return choices
 
 
-def _different_experiments(jobs: list[list[str]], varied: Sequence[str]) -> str | None:
-    """A name for points that would lie in several of MLflow's experiments: it nests runs within one only."""
+def _joint_experiment(jobs: list[list[str]], varied: Sequence[str]) -> str | None:
+    """A name for the MLflow experiment of runs that belong to several: MLflow nests runs within one experiment only."""
     if not {"data", "data.name", "experiment"} & set(varied):
         return None
     names = sorted({loading.compose_config(job).tracking.experiment for job in jobs})
     return None if len(names) == 1 else "-".join(names)
 
 
-def _workers(settings: Mapping[str, Any], composed: DictConfig) -> int:
+def _count_workers(settings: Mapping[str, Any], composed: DictConfig) -> int:
     """How many trials run at the same time."""
     jobs = settings["n_jobs"] or OmegaConf.select(composed, "hydra.launcher.n_jobs") or 1
     if isinstance(jobs, int) and jobs < 0:
-        import joblib
+        import joblib  # 0.2 s
 
         return joblib.effective_n_jobs(jobs)
     return jobs

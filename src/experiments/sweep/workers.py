@@ -1,4 +1,4 @@
-"""Who is at work on a search: a locked file each, which the system lets go of however a process ends."""
+"""The workers of a search. Each one locks a file; the system releases the lock when its process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ import filelock
 
 @contextlib.contextmanager
 def worker_heartbeat(folder: Path) -> Iterator[str]:
-    """The name of a worker, who is seen to be alive as long as its process is."""
+    """The name of a new worker, `host/file`; the file in `folder` is locked as long as the worker runs."""
     folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / f"{uuid.uuid4().hex[:12]}.worker"
-    with filelock.FileLock(mark):
+    file = folder / f"{uuid.uuid4().hex[:12]}.worker"
+    with filelock.FileLock(file):
         try:
-            yield f"{socket.gethostname()}/{mark.name}"
+            yield f"{socket.gethostname()}/{file.name}"
         finally:
-            mark.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
 
-def alive(mark: Path) -> bool:
-    """Whether the worker of this mark is at work on this machine."""
-    if not mark.exists():
+def is_alive(file: Path) -> bool:
+    """Whether the worker that locked `file` still runs on this machine; removes the file of one that does not."""
+    if not file.exists():
         return False
     try:
-        with filelock.FileLock(mark, timeout=0):
-            mark.unlink(missing_ok=True)
+        with filelock.FileLock(file, timeout=0):
+            file.unlink(missing_ok=True)
             return False
     except filelock.Timeout:
         return True
 
 
 def any_alive(folder: Path) -> bool:
-    """Whether any is."""
-    return any(alive(mark) for mark in folder.glob("*.worker"))
+    """Whether any worker runs on this machine."""
+    return any(is_alive(file) for file in folder.glob("*.worker"))

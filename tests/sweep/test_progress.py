@@ -1,0 +1,38 @@
+"""What is shown while a multirun runs."""
+
+import io
+import time
+
+from rich.console import Console
+
+from experiments.sweep.parent_run import Child
+from experiments.sweep.progress import ProgressDisplay
+
+FINISHED = {"best/val_accuracy": 0.9, "best/epoch": 2, "seconds": 3.2}
+
+
+def child(name, status="running", ended=None, reason="", **metrics):
+    return Child(name, name, status, metrics, time.time() - 10, ended, reason)
+
+
+def test_a_line_per_point_that_ends_and_the_running_points_below():
+    console = Console(file=io.StringIO(), width=100)
+    display = ProgressDisplay(console, 6, "val/accuracy")
+    before = [child("a", "finished", 1, **FINISHED), child("b", "failed", 2, "Diverged: ..."), child("c", "killed")]
+    display.print_ended(before)
+    assert console.file.getvalue() == "1 of 6 points were run before\n"
+    console.file.truncate(0)
+
+    time.sleep(0.05)
+    now = [before[0], child("b", "failed", 3, "Diverged: ..."), child("c", "pruned", 4, "after epoch 1")]
+    now += [child("d", **{"val/accuracy": 0.5}), child("e")]
+    display.print_ended(now)
+    display.print_ended(now)
+    lines = console.file.getvalue().strip("\0").splitlines()
+    assert lines == ["failed  b  Diverged: ...", "3/6  c  pruned after epoch 1"]
+    console.file.truncate(0)
+
+    console.print(display.running([*now, child("f", "finished", 5, **FINISHED | {"best/val_accuracy": 0.95})]))
+    *rows, summary = console.file.getvalue().strip("\0").splitlines()
+    assert [row.split() for row in rows] == [["d", "val/accuracy", "0.5000", "10", "s"], ["e", "starts", "10", "s"]]
+    assert summary.startswith("3 of 6 points  best so far 0.9500  time left 0:00:0")
