@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT
 from experiments.config import ModelSettings
 from experiments.config.loading import check_overrides
-from experiments.models.build import build
+from experiments.models.build import build_classifier
 
 README = (ROOT / "README.md").read_text()
 INSTALLS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("pip install")]
@@ -55,5 +55,7 @@ def test_the_network_of_ones_own_is_built(here):
     source, configuration = re.search(r"```python\n(from torch.*?)```.*?```yaml\n(.*?)```", README, re.DOTALL).groups()
     (here / "my_networks.py").write_text(source)
     parameters = yaml.safe_load(configuration)
-    model = build(ModelSettings(parameters.pop("_target_"), parameters), 5, (3, 32, 32), (0, 0, 0), (1, 1, 1))
+    model = build_classifier(
+        ModelSettings(parameters.pop("_target_"), parameters), 5, (3, 32, 32), (0, 0, 0), (1, 1, 1)
+    )
     assert sum(parameter.numel() for parameter in model.parameters()) == 16 * 27 + 16 + 256 * 5 + 5

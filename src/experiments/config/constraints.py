@@ -23,5 +23,18 @@ class Between:
         return f"above {self.low:,} and at most {self.high:,}" if self.above else f"from {self.low:,} to {self.high:,}"
 
 
+@dataclass(frozen=True)
+class OneOf:
+    """One of these texts."""
+
+    choices: tuple[str, ...]
+
+    def __contains__(self, value: str) -> bool:
+        return value in self.choices
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.choices)}"
+
+
 Positive = Annotated[float, Between(0, above=True)]
 CountOrShare = Annotated[int, Between(1)] | Annotated[float, Between(0, 0.9, above=True)]

@@ -10,11 +10,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from experiments.config.constraints import Between, Positive
+from experiments.config.constraints import Between, OneOf, Positive
 from experiments.config.data import AugmentSettings, DataSettings
 from experiments.config.metrics import Metric, Objective
 from experiments.config.networks import ModelSettings
 from experiments.config.optimizers import OptimizerSettings, ScheduleSettings
+from experiments.config.views import VIEWS
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,14 @@ class EarlyStoppingSettings:
         return 1 if self.monitor.endswith("accuracy") else -1
 
 
-VIEWS = {"none": 1, "flip": 2, "flip_shift": 6}  # of one picture, over which its prediction is the mean
-
-
 @dataclass(frozen=True)
 class EvaluationSettings:
-    tta: Literal["none", "flip", "flip_shift"]
+    tta: Annotated[str, OneOf(tuple(VIEWS))]
 
     @property
     def note(self) -> str:
-        """What has to stand beside every number that was measured so; nothing of plain predictions."""
-        return f"mean over {VIEWS[self.tta]} views" if VIEWS[self.tta] > 1 else ""
+        """How predictions were made, shown beside every number that depends on it; empty without augmentation."""
+        return f"mean over {len(VIEWS[self.tta])} views" if len(VIEWS[self.tta]) > 1 else ""
 
 
 @dataclass(frozen=True)

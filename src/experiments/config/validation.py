@@ -11,6 +11,7 @@ import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from experiments.config.constraints import OneOf
 from experiments.config.cross_checks import cross_checks, show_value
 from experiments.config.data import SOURCES, DataSettings
 from experiments.config.errors import UserError
@@ -133,7 +134,7 @@ def describe(hint: Any) -> str:
         return " or ".join(describe(option) for option in get_args(hint))
     if get_origin(hint) is Annotated:
         base, detail = get_args(hint)[:2]
-        return f"{describe(base)} {detail}"
+        return str(detail) if isinstance(detail, OneOf) else f"{describe(base)} {detail}"
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(str(option) for option in get_args(hint))
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
