@@ -1,4 +1,4 @@
-"""Which learning rate to try: the loss at rates that rise step by step, as a curve, and the command with the rate to take.
+"""Find a learning rate: draw the loss at rising learning rates, and print the command with the suggested one.
 
 python scripts/find_lr.py data=digits optimizer=sgd
 """
@@ -14,32 +14,30 @@ from experiments.config.loading import compose_config
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
-    parser.add_argument("--from", dest="first", type=float, default=1e-6, metavar="RATE", help="default: %(default)s")
-    parser.add_argument("--to", dest="last", type=float, default=10.0, metavar="RATE", help="default: %(default)s")
+    parser.add_argument("--from", dest="first", type=float, default=1e-6, metavar="LR", help="default: %(default)s")
+    parser.add_argument("--to", dest="last", type=float, default=10.0, metavar="LR", help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=200, metavar="N", help="batches (default: %(default)s)")
     arguments = parser.parse_intermixed_args()
     if not 0 < arguments.first < arguments.last:
-        parser.error(f"--from {arguments.first:g} --to {arguments.last:g}: must be above 0, and rise")
+        parser.error(f"--from {arguments.first:g} --to {arguments.last:g}: must be above 0, and --to above --from")
     if arguments.steps < 20:
         parser.error(f"--steps {arguments.steps}: must be at least 20")
     config = compose_config(arguments.overrides)
 
-    from experiments.analysis import (
-        figures,
-        lr_finder,  # torch and matplotlib take seconds: not for --help
-    )
+    # late, because torch and matplotlib take seconds to import
+    from experiments.analysis import figures, lr_finder
 
     found = lr_finder.range_test(config, arguments.first, arguments.last, arguments.steps)
     parts = (config.data.name, config.model.target.rpartition(".")[2], config.optimizer.name)
     path = Path(config.outputs) / "find_lr" / f"{'_'.join(parts)}_{config.training.batch_size}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    figures.learning_rates(found.rates, found.losses, found.smoothed, found.suggestion).savefig(path, dpi=110)
+    figures.learning_rates(found.learning_rates, found.losses, found.smoothed, found.suggestion).savefig(path, dpi=110)
     print(path)
-    rates = {"optimizer.lr": found.suggestion}
-    if hasattr(config.optimizer, "rest_lr"):  # Muon's: it rose in proportion
-        rates["optimizer.rest_lr"] = config.optimizer.rest_lr / config.optimizer.lr * found.suggestion
-    kept = [text for text in arguments.overrides if text.lstrip("+").partition("=")[0] not in rates]
-    print(shlex.join(["python", "train.py", *kept, *(f"{key}={rate:.2g}" for key, rate in rates.items())]))
+    suggested = {"optimizer.lr": found.suggestion}
+    if hasattr(config.optimizer, "rest_lr"):  # of Muon: it rose in proportion
+        suggested["optimizer.rest_lr"] = config.optimizer.rest_lr / config.optimizer.lr * found.suggestion
+    kept = [text for text in arguments.overrides if text.lstrip("+").partition("=")[0] not in suggested]
+    print(shlex.join(["python", "train.py", *kept, *(f"{key}={lr:.2g}" for key, lr in suggested.items())]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a finished run says about your pictures.
+"""Predict the classes of pictures with a finished run.
 
 python scripts/predict.py tiger.jpg holiday/ --run best
 """
@@ -16,33 +16,36 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="+", help="files, folders, or - for a picture on standard input")
     add_run_arguments(parser)
-    parser.add_argument("--top", type=int, default=3, help="so many classes a picture (default: 3)")
-    parser.add_argument("--save", metavar="FOLDER", type=Path, help="write an annotated picture for each there")
+    parser.add_argument("--top", type=int, default=3, help="classes per picture (default: 3)")
+    parser.add_argument("--save", metavar="FOLDER", type=Path, help="write a figure per picture there")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of {file, class, probability, top}")
     form.add_argument("--csv", action="store_true", help="print file,class,probability,top")
-    form.add_argument("--request", action="store_true", help="print what `mlflow models serve` takes at /invocations")
+    form.add_argument(
+        "--request", action="store_true", help="print a request for /invocations of `mlflow models serve`"
+    )
     arguments = parser.parse_args()
     if arguments.top < 1:
         parser.error(f"--top {arguments.top}: must be at least 1")
 
-    from experiments.analysis import prediction
-    from experiments.reports import terminal  # torch and mlflow take seconds: not for --help
+    # late, because torch and mlflow take seconds to import
+    from experiments.analysis import pictures, prediction
+    from experiments.reports import terminal
     from experiments.runs import finished
 
-    files, errors = prediction.find_pictures(arguments.pictures)
-    trained = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
+    files, errors = pictures.find_pictures(arguments.pictures)
+    run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
     sources = [sys.stdin.buffer if file == "-" else file for file in files]
-    found, requests, taken = [], [], set()
-    for answer in prediction.predict(trained, sources):
-        if isinstance(answer, ValueError):
-            errors.append(answer)
+    found, requests = [], []
+    for result in prediction.predict(run, sources):
+        if isinstance(result, ValueError):
+            errors.append(result)
             continue
-        found.append(answer.to_dict(arguments.top))
+        found.append(result.to_dict(arguments.top))
         if arguments.request:
-            requests.append(answer.pixels.tolist())
+            requests.append(result.pixels.tolist())
         if arguments.save:
-            print(prediction.save(answer, arguments.save, arguments.top, taken), file=sys.stderr)
+            print(prediction.save(result, arguments.save, arguments.top), file=sys.stderr)
     print(*errors, sep="\n", end="\n" if errors else "", file=sys.stderr)
     if arguments.request:
         print(json.dumps({"inputs": requests}))
@@ -51,10 +54,13 @@ def main() -> int:
     else:
         rows = [(row["file"], [(entry["class"], entry["probability"]) for entry in row["top"]]) for row in found]
         if arguments.csv:
-            lines = ([file, *top[0], " ".join(f"{name}={share:.4f}" for name, share in top)] for file, top in rows)
+            lines = (
+                [file, *top[0], " ".join(f"{name}={probability:.4f}" for name, probability in top)]
+                for file, top in rows
+            )
             csv.writer(sys.stdout, lineterminator="\n").writerows([("file", "class", "probability", "top"), *lines])
         else:
-            terminal.show_predictions(trained.name, trained.run_id, rows)
+            terminal.show_predictions(run.name, run.run_id, rows)
     return 2 if errors else 0
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from conftest import ROOT
 from experiments.analysis import explanation, heatmaps
 from experiments.analysis.attribution import gradcam, integrated_gradients, occlusion
+from experiments.analysis.methods import METHODS
 from experiments.config import UserError
 from experiments.models.classifier import Classifier, Normalize
 from experiments.runs.finished import load_run
@@ -115,22 +116,32 @@ def test_occlusion_is_covering_part_after_part(size, window, stride):
     assert heatmap.min() < 0 < heatmap.max()
 
 
-@pytest.mark.parametrize("method", [gradcam, integrated_gradients, occlusion])
-def test_the_predicted_class_is_explained(method):
-    model = tiny()
-    predicted = int(logits(model, picture()[None]).argmax())
-    heatmaps = [method(model, picture(), target) for target in (None, predicted, 1 - predicted % 2)]
-    assert np.array_equal(heatmaps[0], heatmaps[1]) and not np.array_equal(heatmaps[0], heatmaps[2])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_predicted_class_is_explained(method, trained, test_images):
+    pixels = test_images.pixels[0]
+    subject = explanation.Subject("a", "a", pixels.transpose(1, 2, 0), pixels)
+    predicted = int(logits(trained.model, pixels[None]).argmax())
+    found = [
+        next(explanation.explain(trained, [subject], method, target)) for target in (None, predicted, 9 - predicted)
+    ]
+    assert found[0].explained == found[0].predicted == trained.classes[predicted]
+    assert np.array_equal(found[0].heatmap, found[1].heatmap)
+    assert not np.array_equal(found[0].heatmap, found[2].heatmap)
 
 
 @pytest.mark.parametrize("method", [gradcam, integrated_gradients, occlusion])
 def test_a_first_layer_may_work_in_place(method):
     in_place, apart = (classifier(nn.ReLU(inplace=flag), *tiny().network) for flag in (True, False))
-    assert np.array_equal(method(in_place, picture()), method(apart, picture()))
+    assert np.array_equal(method(in_place, picture(), 1), method(apart, picture(), 1))
 
 
-@pytest.mark.parametrize("failing", [None, 1, 2, 3], ids=lambda count: f"forward {count} fails")
-@pytest.mark.parametrize("method", [gradcam, integrated_gradients, occlusion])
+FORWARDS = {gradcam: 2, integrated_gradients: 3, occlusion: 3}  # that every heatmap needs at least
+
+
+@pytest.mark.parametrize(
+    ("method", "failing"),
+    [(method, failing) for method, count in FORWARDS.items() for failing in (None, *range(1, count + 1))],
+)
 def test_the_network_is_left_as_it_was(method, failing):
     layers = nn.BatchNorm2d(5), nn.ReLU(inplace=True), nn.BatchNorm2d(5), nn.Flatten(), nn.Dropout(), nn.Linear(80, 4)
     model = classifier(nn.Conv2d(3, 5, 3), *layers)
@@ -141,19 +152,19 @@ def test_the_network_is_left_as_it_was(method, failing):
     state = {name: value.clone() for name, value in model.state_dict().items()}
     calls = []
 
-    def own_hook(*_):
+    def failing_hook(*_):
         calls.append(1)
         if len(calls) == failing:
             raise RuntimeError("no more memory")
 
-    model.network[-1].register_forward_hook(own_hook)
+    model.network[-1].register_forward_hook(failing_hook)
     if failing:
         with pytest.raises(RuntimeError, match="no more memory"):
-            method(model, picture())
+            method(model, picture(), 1)
     else:
         with torch.inference_mode():
-            method(model, picture())
-    assert len(calls) == failing or (failing is None and len(calls) >= 3)
+            method(model, picture(), 1)
+    assert len(calls) == failing or (failing is None and len(calls) >= FORWARDS[method])
     assert [module.training for module in model.modules()] == modes
     assert [parameter.requires_grad for parameter in model.parameters()] == needed
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -174,9 +185,9 @@ class Residual(nn.Module):
         self.shortcut = nn.Conv2d(3, 8, 1)
         self.dense = nn.Linear(8, 4)
 
-    def forward(self, pictures):
-        pictures = self.shortcut(pictures) + self.second(self.first(pictures).relu_())
-        return self.dense(self.squeeze(pictures.relu_().mean(dim=(2, 3), keepdim=True)).flatten(1))
+    def forward(self, images):
+        features = self.shortcut(images) + self.second(self.first(images).relu_())
+        return self.dense(self.squeeze(features.relu_().mean(dim=(2, 3), keepdim=True)).flatten(1))
 
 
 def test_the_convolution_that_runs_last_is_taken():
@@ -187,7 +198,7 @@ def test_the_convolution_that_runs_last_is_taken():
 
 
 @pytest.mark.parametrize("layer", ["network.7", "network.0.dense", "network.0.frist", ""])
-def test_a_wrong_layer_is_told_the_convolutions(layer):
+def test_an_unknown_layer_is_an_error_that_names_the_convolutions(layer):
     convolutions = r"shortcut \(8x6x6\), network\.0\.first \(8x6x6\), network\.0\.second \(8x6x6\), .*squeeze"
     with pytest.raises(UserError, match=rf"--layer {layer}: .* the convolutions are network\.0\.{convolutions}"):
         gradcam(classifier(Residual()), picture(), 0, layer)
@@ -196,22 +207,25 @@ def test_a_wrong_layer_is_told_the_convolutions(layer):
 def test_without_a_convolution_another_method_is_needed():
     model = classifier(nn.Flatten(), nn.Linear(3 * 36, 4))
     with pytest.raises(UserError, match="the network has none; take another --method"):
-        gradcam(model, picture())
+        gradcam(model, picture(), 0)
 
 
 def test_the_worst_mistakes(trained, test_images):
     probabilities = trained.probabilities(test_images.pixels)
     wrong = [row for row, label in enumerate(test_images.labels) if probabilities[row].argmax() != label]
-    surest = sorted(wrong, key=lambda row: -probabilities[row].max())
+    by_confidence = sorted(wrong, key=lambda row: -probabilities[row].max())
     every = explanation.mistakes(trained, 10_000)
-    assert [subject.name for subject in every] == [f"test image {row}" for row in surest]
+    assert [subject.name for subject in every] == [f"test image {row}" for row in by_confidence]
     (worst,) = explanation.explain(trained, explanation.mistakes(trained, 1), "occlusion")
-    assert worst.subject.truth == test_images.classes[test_images.labels[surest[0]]] != worst.predicted
-    assert worst.probability == worst.explained_probability == probabilities[surest[0]].max()
-    assert np.array_equal(worst.heatmap, occlusion(trained.model, test_images.pixels[surest[0]]))
+    assert worst.subject.truth == test_images.classes[test_images.labels[by_confidence[0]]] != worst.predicted
+    assert worst.probability == worst.explained_probability == probabilities[by_confidence[0]].max()
+    assert np.array_equal(
+        worst.heatmap,
+        occlusion(trained.model, test_images.pixels[by_confidence[0]], trained.classes.index(worst.predicted)),
+    )
 
 
-def test_a_wrong_class_is_told_the_nearest():
+def test_an_unknown_class_is_an_error_that_names_the_nearest():
     classes = ("airplane", "Automobile", "bird")
     assert explanation.class_index("bird", classes) == 2
     with pytest.raises(UserError, match=r"--class autmobile: .* did you mean Automobile\? There are airplane, Auto"):

@@ -1,4 +1,4 @@
-"""The learning rate that a range test finds, and the command that tells it."""
+"""The learning rate that a range test finds, and the command that prints it."""
 
 import re
 import runpy
@@ -22,10 +22,10 @@ from experiments.training.learner import Learner, initial_model
 CPU = torch.device("cpu")
 
 
-def test_a_rate_that_was_found_learns_better_than_one_that_is_far_from_it():
+def test_the_suggested_learning_rate_is_better_than_others_far_from_it():
     found = lr_finder.range_test(compose_config(DIGITS), 1e-6, 10, 200)
-    assert len(found.rates) == len(found.losses) == len(found.smoothed) < 200
-    assert found.smoothed[0] == found.losses[0] and (np.diff(found.rates) > 0).all()
+    assert len(found.learning_rates) == len(found.losses) == len(found.smoothed) < 200
+    assert found.smoothed[0] == found.losses[0] and (np.diff(found.learning_rates) > 0).all()
     accuracies = []
     for times in (1, 0.01, 100):
         settings = compose_config([*DIGITS, f"optimizer.lr={found.suggestion * times}"])
@@ -38,7 +38,7 @@ def test_a_rate_that_was_found_learns_better_than_one_that_is_far_from_it():
     assert accuracies[0] > max(accuracies[1:]) + 0.1
 
 
-def test_rates_that_are_all_too_large_are_said():
+def test_learning_rates_that_are_all_too_large_are_an_error():
     settings = compose_config([*DIGITS, "optimizer=sgd"])
     with pytest.raises(UserError, match="no learning rate from 50 to 100 made the loss smaller"):
         lr_finder.range_test(settings, 50, 100, 20)

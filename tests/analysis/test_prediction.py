@@ -1,4 +1,4 @@
-"""A picture gets the answer that it got in the test set, however it is asked for."""
+"""A picture gets the prediction that it got in the test set, on every way to predict."""
 
 import json
 import shutil
@@ -12,7 +12,8 @@ from PIL import Image
 from conftest import ROOT
 from experiments import notebook
 from experiments.analysis.evaluate_run import evaluate_run
-from experiments.analysis.prediction import find_pictures, predict, save
+from experiments.analysis.pictures import find_pictures
+from experiments.analysis.prediction import predict, save
 from experiments.config import UserError
 from experiments.runs.finished import find_run, load_run
 
@@ -102,12 +103,13 @@ def test_annotated_pictures_do_not_overwrite_each_other(trained, test_images, tm
     for name in ("a b.png", "a_b.png", "sub/a_b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(test_images.pixels[0].transpose(1, 2, 0)).save(tmp_path / name)
-    taken: set = set()
     for answer in predict(trained, ["a b.png", "a_b.png", "sub/a_b.png", "sub/../a_b.png"]):
-        save(answer, tmp_path / "out", 3, taken)
+        save(answer, tmp_path / "out", 3)
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    save(answer, tmp_path / "out", 3)  # replaces its own
     assert len(list((tmp_path / "out").iterdir())) == 4
     with pytest.raises(UserError, match="nothing can be written there"):
-        save(answer, tmp_path / "a_b.png", 3, taken)
+        save(answer, tmp_path / "a_b.png", 3)
 
 
 def test_originals_do_not_fill_the_memory(trained, tmp_path):

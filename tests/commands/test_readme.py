@@ -15,7 +15,7 @@ from conftest import ROOT
 from experiments.config import ModelSettings
 from experiments.config.loading import check_overrides, compose_config
 from experiments.data import load_splits
-from experiments.models.build import build
+from experiments.models.build import build_classifier
 
 DOCUMENTS = {
     path.relative_to(ROOT).as_posix(): path.read_text()
@@ -166,7 +166,9 @@ def custom(document, here):
 def test_the_custom_network_is_built(here):
     words, parameters = custom("docs/networks.md", here)
     check_overrides(words, multirun=False)
-    model = build(ModelSettings(parameters.pop("_target_"), parameters), 5, (3, 32, 32), (0, 0, 0), (1, 1, 1))
+    model = build_classifier(
+        ModelSettings(parameters.pop("_target_"), parameters), 5, (3, 32, 32), (0, 0, 0), (1, 1, 1)
+    )
     assert sum(parameter.numel() for parameter in model.parameters()) == 16 * 27 + 16 + 256 * 5 + 5
 
 

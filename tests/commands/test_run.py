@@ -125,7 +125,7 @@ def test_the_logged_model_answers_as_the_run_did(finished, logged):
     exported, served = mlflow.pytorch.load_model(uri), mlflow.pyfunc.load_model(uri)
     (saved,) = finished[0].glob("outputs/runs/*/checkpoint.pt")
     settings, classes = compose_config(list(DIGITS)), list("0123456789")
-    model = build(settings.model, len(classes), (3, 32, 32), settings.data.mean, settings.data.std).eval()
+    model = build(settings, len(classes)).eval()
     model.load_state_dict(torch.load(saved, weights_only=True)["best"])
     assert served.metadata.metadata["classes"] == classes
     test = load_splits(settings.data, 888).test

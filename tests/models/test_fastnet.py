@@ -15,7 +15,7 @@ PICTURES[:, 1:] = PICTURES[:, 1:] // 4 + PICTURES[:, :1] // 2  # channels that h
 def build(*overrides):
     torch.manual_seed(0)
     config = compose_config(["data=digits", "model=fastnet", "model.widths=[8,16]", *overrides])
-    return build_model(config.model, 10, (3, 32, 32), config.data.mean, config.data.std)
+    return build_model(config, 10)
 
 
 @pytest.mark.parametrize("overrides", [(), ("model.patch=3", "model.stride=2")])

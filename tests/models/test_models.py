@@ -8,10 +8,11 @@ import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
-from experiments.config import AdamSettings, ModelSettings, UserError
+from experiments.config import ModelSettings, UserError
 from experiments.config.loading import compose_config
+from experiments.config.optimizers import AdamSettings
 from experiments.models import pooling
-from experiments.models.build import build as build_model
+from experiments.models.build import build_classifier
 from experiments.runs import export
 from experiments.training.optimizers import make_optimizer
 
@@ -19,7 +20,7 @@ MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
 
 
 def build(*overrides, classes=10, shape=(3, 32, 32), mean=(0, 0, 0), std=(1, 1, 1)):
-    return build_model(compose_config(list(overrides)).model, classes, shape, mean, std)
+    return build_classifier(compose_config(list(overrides)).model, classes, shape, mean, std)
 
 
 def parameters(model):
@@ -84,7 +85,7 @@ def test_pooling_in_one_pass_gives_the_same_bits(shape, dtype, relu):
     values = values.to(dtype).contiguous(memory_format=torch.channels_last)
     fused, apart = (values.clone().requires_grad_() for _ in range(2))
     assert pooling.fits_kernel(fused)
-    once = pooling.pooled(fused, relu)
+    once = pooling.max_pool2x2(fused, relu)
     expected = torch.max_pool2d(apart, 2)
     expected = torch.relu(expected) if relu else expected
     gradients = torch.randn(expected.shape).to(dtype)
@@ -207,7 +208,7 @@ class Peeking(Net):
 
 def test_a_tutorials_network_is_built_and_can_be_logged(here):
     (here / "tutorial.py").write_text(TUTORIAL)
-    model = build_model(ModelSettings("tutorial.Net", {}), 5, (3, 16, 16), MEAN, STD)
+    model = build_classifier(ModelSettings("tutorial.Net", {}), 5, (3, 16, 16), MEAN, STD)
     export.check_export(model, "tutorial.Net", (3, 16, 16))
     assert model.training and model(torch.zeros((7, 3, 16, 16), dtype=torch.uint8)).shape == (7, 5)
 
@@ -215,7 +216,7 @@ def test_a_tutorials_network_is_built_and_can_be_logged(here):
 @pytest.mark.parametrize("name", ["OneByOne", "Peeking"])
 def test_a_network_that_cannot_be_logged_is_said_before_training(name, here):
     (here / "tutorial.py").write_text(TUTORIAL)
-    model = build_model(ModelSettings(f"tutorial.{name}", {}), 5, (3, 16, 16), MEAN, STD)
+    model = build_classifier(ModelSettings(f"tutorial.{name}", {}), 5, (3, 16, 16), MEAN, STD)
     with pytest.raises(UserError, match=rf"tutorial\.{name}: cannot be exported: .*use tensor operations"):
         export.check_export(model, f"tutorial.{name}", (3, 16, 16))
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.config.composition import with_defaults
 from experiments.config.loading import compose_config
-from experiments.training.optimizers import Group, Optimizer, make_optimizer, orthogonalized
+from experiments.training.optimizers import Group, Optimizer, make_optimizer, orthogonalize
 
 
 class Net(nn.Sequential):
@@ -45,7 +46,7 @@ def test_weight_decay_can_spare_biases_and_norms(name):
     assert names(model, rest) == {"1.bias", "2.weight", "2.bias", "4.bias", "5.bias"}
     assert names(model, everything) == names(model, weights) | names(model, rest)
     assert (everything.weight_decay, weights.weight_decay, rest.weight_decay) == (0.1, 0.1, 0)
-    assert everything.rate == weights.rate == rest.rate == 0.2
+    assert everything.lr == weights.lr == rest.lr == 0.2
 
 
 def test_muon_trains_what_lies_between_the_first_layer_and_the_last():
@@ -54,7 +55,7 @@ def test_muon_trains_what_lies_between_the_first_layer_and_the_last():
     assert names(model, hidden) == {"1.weight", "4.weight"}  # the first is frozen
     assert names(model, head) == {"5.weight"}
     assert names(model, rest) == {"1.bias", "2.weight", "2.bias", "4.bias", "5.bias"}
-    assert [group.rate for group in (hidden, head, rest)] == [0.1, 0.01, 0.01]
+    assert [group.lr for group in (hidden, head, rest)] == [0.1, 0.01, 0.01]
     model[0].requires_grad_(True)
     assert names(model, optimizer_of(model, "optimizer=muon").groups[0]) == {"1.weight", "4.weight"}
     model[4].requires_grad_(False)
@@ -67,7 +68,7 @@ def test_the_singular_values_of_an_update_are_about_one(shape, precision):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     matrix = left @ torch.diag(torch.logspace(0, -1.6, min(shape))) @ right
-    found = orthogonalized(matrix.to(precision)).float()
+    found = orthogonalize(matrix.to(precision)).float()
     values = torch.linalg.svdvals(found)
     assert found.shape == shape and values.min() > 0.65 and values.max() < 1.25
     assert torch.nn.functional.cosine_similarity(found, left @ right).min() > 0.9
@@ -85,7 +86,7 @@ def test_a_step_of_muon(unit_filters):
     for seed in range(3):
         weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
         momentum = 0.5 * momentum + weight.grad
-        update = orthogonalized((weight.grad + 0.5 * momentum).view(40, 16)).view(weight.shape)
+        update = orthogonalize((weight.grad + 0.5 * momentum).view(40, 16)).view(weight.shape)
         if unit_filters:
             expected = expected / expected.flatten(1).norm(dim=1).square().mean().sqrt()
         expected = expected * (1 - 0.1 * 0.2) - 0.1 * (40 / 16) ** 0.5 * update
@@ -123,14 +124,20 @@ def test_updates_are_those_of_torch_to_the_bit(overrides, kind, settings):
         assert torch.equal(mine, expected)
 
 
-def test_the_rest_is_trained_by_torchs_adamw():
+MUONS_ADAM = {"adam_beta1": 0.8, "adam_beta2": 0.99, "adam_epsilon": 1e-4}
+
+
+@pytest.mark.parametrize("values", [{}, MUONS_ADAM], ids=["default", "other"])
+def test_the_rest_is_trained_by_torchs_adamw(values):
     model = Net()
     twin = copy.deepcopy(model)
-    optimizer = optimizer_of(model, "optimizer=muon", "optimizer.weight_decay=0.3")
+    overrides = [f"optimizer.{key}={value}" for key, value in values.items()]
+    optimizer = optimizer_of(model, "optimizer=muon", "optimizer.weight_decay=0.3", *overrides)
+    beta1, beta2, epsilon = values.values() or (0.9, 0.95, 1e-8)
     spared = [p for p in twin.parameters() if p.requires_grad and p.ndim < 2]
     theirs = torch.optim.AdamW(
         [{"params": [twin[5].weight], "weight_decay": 0.3}, {"params": spared, "weight_decay": 0.0}],
-        lr=0.003, betas=(0.9, 0.95), eps=1e-8, fused=True,
+        lr=0.003, betas=(beta1, beta2), eps=epsilon, fused=True,
     )  # fmt: skip
     for seed in range(3):
         for network in (model, twin):
@@ -141,6 +148,14 @@ def test_the_rest_is_trained_by_torchs_adamw():
         theirs.step()
     assert torch.equal(model[5].weight, twin[5].weight) and torch.equal(model[2].weight, twin[2].weight)
     assert not torch.equal(model[4].weight, twin[4].weight)
+
+
+def test_a_run_of_muon_that_was_saved_without_the_keys_of_its_adam_has_their_defaults():
+    config = compose_config(["optimizer=muon"])
+    saved = config.to_dict()
+    for key in MUONS_ADAM:
+        del saved["optimizer"][key]
+    assert with_defaults(saved) == config
 
 
 def test_muon_saved_and_loaded_goes_on_to_the_same_bits(tmp_path):

@@ -36,7 +36,7 @@ def digits(*overrides):
 
 def fresh(settings, splits, seed=1):
     torch.manual_seed(seed)
-    return build(settings.model, len(splits.classes), splits.image_shape, settings.data.mean, settings.data.std)
+    return build(settings, len(splits.classes))
 
 
 def epochs(settings, splits, count, seed=1):
@@ -79,7 +79,7 @@ def test_no_step_waits_for_a_gpu(overrides):
     learner.step(batches[0], 1)
     with Waits() as waits:
         for position, batch in enumerate(batches):
-            learner.set_rate(0.5)
+            learner.set_lr(0.5)
             learner.step(batch, 1)
             if learner.average:
                 learner.average.update(position)
@@ -287,9 +287,9 @@ class Normed(torch.nn.Module):
     def forward(self, pictures):
         return self.head(self.norm(self.eyes(pictures)).flatten(1))
 
-    def initialize(self, pictures):
+    def initialize(self, images):
         self.eyes.weight.zero_()
-        self.eyes.bias.copy_(pictures.mean() + torch.tensor([len(pictures), pictures.min(), pictures.max(), 0]))
+        self.eyes.bias.copy_(images.mean() + torch.tensor([len(images), images.min(), images.max(), 0]))
 
 
 NORMED = [
@@ -299,9 +299,7 @@ NORMED = [
 
 
 def test_a_network_has_to_take_the_smaller_pictures():
-    with pytest.raises(
-        UserError, match=r"training\.sides: test_training\.Normed does not take pictures of 16x16 pixels"
-    ):
+    with pytest.raises(UserError, match=r"training\.sides: test_training\.Normed does not take images of 16x16 pixels"):
         learner_of(*NORMED, "training.sides=[16]")
 
 
@@ -352,7 +350,7 @@ def test_the_learning_rate_follows_the_schedule_across_epochs():
 
     class Watching:
         def step(self, *_):
-            rates.append(learner.optimizer.groups[0].rate)
+            rates.append(learner.optimizer.groups[0].lr)
 
     batches = Batches(splits.train[np.arange(100)], 30, CPU), Batches(splits.validation, 250, CPU)
     ends = [epoch.learning_rate for epoch in loop.train(learner, *batches, range(2, 4), Watching())]

@@ -72,9 +72,8 @@ def main(asked: Asked) -> None:
     from experiments.models import build
 
     config = compose_config([*asked.overrides])
-    shape = (3, config.data.image_size, config.data.image_size)
-    ours = build.build(config.model, 10, shape, config.data.mean, config.data.std)
-    pixels = torch.randint(256, (PICTURES, *shape), dtype=torch.uint8)
+    ours = build.build(config, 10)
+    pixels = torch.randint(256, (PICTURES, *config.data.image_shape), dtype=torch.uint8)
     counted = {"ours": flops(ours, pixels), "others": flops(network(), torch.rand(PICTURES, 3, 32, 32))}
     device = "cuda" if asked.device == "auto" and torch.cuda.is_available() else asked.device.replace("auto", "cpu")
     rate = peak(torch.bfloat16 if asked.precision == "bf16" else torch.float32, device)

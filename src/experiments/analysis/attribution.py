@@ -1,6 +1,6 @@
-"""Why a network says what it says: one heatmap a picture, by captum. Nothing of the network is changed by it.
+"""Heatmaps that explain a prediction, computed by Captum. The network is left unchanged.
 
-heatmap = gradcam(trained.model, read_picture(Path("tiger.jpg"), trained.image_size))
+heatmap = gradcam(run.model, read_picture(Path("tiger.jpg"), run.image_size), target=3)
 """
 
 from __future__ import annotations
@@ -19,138 +19,125 @@ from experiments.models.classifier import Classifier
 
 log = logging.getLogger(__name__)
 
-Network = Callable[[Tensor], Tensor]  # normalised pictures to logits
+Network = Callable[[Tensor], Tensor]  # normalised images to logits
 
 STEPS = (64, 256, 1024, 4096, 16384)  # of the path integral: tried in this order until it is complete
-ROUNDING = 1e-6  # share of a logit by which it differs between batches of different sizes
-INCOMPLETE = 0.005  # share of the difference in logits that may stay unexplained
+ROUNDING = 1e-6  # fraction of a logit by which it differs between batches of different sizes
+INCOMPLETE = 0.005  # fraction of the difference in logits that may stay unexplained
 
 
-def gradcam(
-    classifier: Classifier, pixels: np.ndarray, target: int | None = None, layer: str | None = None
-) -> np.ndarray:
-    """Where the feature maps of a layer speak for a class (Selvaraju et al., 2017, https://arxiv.org/abs/1610.02391).
+def gradcam(classifier: Classifier, pixels: np.ndarray, target: int, layer: str | None = None) -> np.ndarray:
+    """Grad-CAM: where the feature maps of a layer are evidence for a class (Selvaraju et al., 2017, arXiv:1610.02391).
 
-    The maps are weighted by the mean gradient of the class's logit, added, cut at 0, and stretched to the picture
-    bilinearly. Convolutions without padding never centre on a border, so there the stretched map is some pixels off.
+    The maps are weighted by the mean gradient of the logit of the class, added, clipped at 0, and interpolated to the
+    image size bilinearly. Convolutions without padding are never centred on a border, so there the result is some pixels
+    off.
 
     Args:
-        pixels: one raw picture, uint8 (3, H, W).
-        target: the class to explain; the predicted one if None.
-        layer: dotted name, such as `network.3`; the convolution that runs last if None, of those whose output is
-            larger than one pixel.
+        pixels: one raw image, uint8 (3, H, W).
+        target: the index of the class to explain.
+        layer: dotted name, such as `network.3`. If None, the convolution that runs last, of those whose output is larger
+            than one pixel.
 
     Returns:
-        float32 (H, W), at least 0, in units of no meaning.
+        float32 (H, W), at least 0, in arbitrary units.
 
     Raises:
-        UserError: where no layer of that name gives feature maps, or the network has no convolution.
+        UserError: no layer of that name has feature maps, or the network has no convolution.
     """
-    with _prepared(classifier, pixels, target) as (network, normalised, _, chosen):
+    with _prepared(classifier, pixels) as (network, normalised, _):
         module = _layer(classifier, network, normalised, layer)
-        coarse = LayerGradCam(network, module).attribute(normalised, chosen, relu_attributions=True)
+        coarse = LayerGradCam(network, module).attribute(normalised, target, relu_attributions=True)
         heatmap = LayerAttribution.interpolate(coarse, normalised.shape[2:], "bilinear")
     return _as_array(heatmap[0, 0])
 
 
-def integrated_gradients(classifier: Classifier, pixels: np.ndarray, target: int | None = None) -> np.ndarray:
-    """The share of every pixel in the logit (Sundararajan et al., 2017, https://arxiv.org/abs/1703.01365).
+def integrated_gradients(classifier: Classifier, pixels: np.ndarray, target: int) -> np.ndarray:
+    """Integrated gradients: the contribution of every pixel to a logit (Sundararajan et al., 2017, arXiv:1703.01365).
 
-    Gradients are summed on the way from a black picture to this one, in normalised values; so a pixel that is black
-    has no share. All shares add up to logit(picture) - logit(black picture), to within 0.5 % (completeness): steps are
-    added until they do. If even the largest number does not suffice, a warning says how much is missing.
+    Gradients are integrated along the line from a black image to this one, in normalised values, so a black pixel
+    contributes nothing. The contributions add up to logit(image) - logit(black image), to within 0.5 % (completeness):
+    the number of steps is raised until they do. If even the largest is not enough, a warning states what is missing.
 
     Args:
-        pixels: one raw picture, uint8 (3, H, W).
-        target: the class to explain; the predicted one if None.
+        pixels: one raw image, uint8 (3, H, W).
+        target: the index of the class to explain.
 
     Returns:
-        float32 (H, W), logits, summed over the colours; positive speaks for the class.
+        float32 (H, W), logits, summed over the colours; positive values are evidence for the class.
     """
-    with _prepared(classifier, pixels, target) as (network, normalised, black, chosen):
+    with _prepared(classifier, pixels) as (network, normalised, black):
         with torch.no_grad():
-            after, before = network(torch.cat([normalised, black]))[:, chosen].tolist()
+            after, before = network(torch.cat([normalised, black]))[:, target].tolist()
         for steps in STEPS:
-            shares = IntegratedGradients(network).attribute(
-                normalised,
-                black,
-                chosen,
-                n_steps=steps,
-                method="riemann_middle",
-                internal_batch_size=_batch(normalised),
-            )
-            missing = abs(after - before - shares.double().sum().item())
+            contributions = IntegratedGradients(network).attribute(
+                normalised, black, target, n_steps=steps, method="riemann_middle",
+                internal_batch_size=_batch_size(normalised),
+            )  # fmt: skip
+            missing = abs(after - before - contributions.double().sum().item())
             if missing <= INCOMPLETE * abs(after - before):
                 break
         else:
             log.warning(
-                "integrated gradients: %.2g of %.2g logits stay unexplained after %d steps",
+                "integrated gradients: %.2g of %.2g logits are unexplained after %d steps",
                 missing, after - before, steps,
             )  # fmt: skip
-    return _as_array(shares[0].sum(dim=0))
+    return _as_array(contributions[0].sum(dim=0))
 
 
 def occlusion(
-    classifier: Classifier,
-    pixels: np.ndarray,
-    target: int | None = None,
-    window: int | None = None,
-    stride: int | None = None,
+    classifier: Classifier, pixels: np.ndarray, target: int, window: int | None = None, stride: int | None = None
 ) -> np.ndarray:
-    """What the logit loses when a part is covered in black (Zeiler and Fergus, 2014, https://arxiv.org/abs/1311.2901).
+    """Occlusion: the decrease of a logit when a part is covered in black (Zeiler and Fergus, 2014, arXiv:1311.2901).
 
     Args:
-        pixels: one raw picture, uint8 (3, H, W).
-        target: the class to explain; the predicted one if None.
-        window: pixels a side of the cover; a quarter of the shorter side if None.
-        stride: pixels between two covers; a quarter of the window if None. The last one may reach over the border.
+        pixels: one raw image, uint8 (3, H, W).
+        target: the index of the class to explain.
+        window: pixels per side of the covered square; a quarter of the shorter side if None.
+        stride: pixels between two positions; a quarter of the window if None. The last one may extend over the border.
 
     Returns:
-        float32 (H, W), logits: for each pixel the mean over the covers that hide it; positive speaks for the class.
+        float32 (H, W), logits: for each pixel the mean over the squares that cover it; positive values are evidence for
+        the class.
     """
     window = window or max(1, min(pixels.shape[1:]) // 4)
     stride = stride or max(1, window // 4)
-    with _prepared(classifier, pixels, target) as (network, normalised, black, chosen):
+    with _prepared(classifier, pixels) as (network, normalised, black):
         lost = Occlusion(network).attribute(
-            normalised, (3, window, window), (3, stride, stride), black, chosen,
-            perturbations_per_eval=_batch(normalised),
+            normalised, (3, window, window), (3, stride, stride), black, target,
+            perturbations_per_eval=_batch_size(normalised),
         )  # fmt: skip
         with torch.no_grad():
-            rounding = ROUNDING * max(1.0, network(normalised)[0, chosen].abs().item())
-    heatmap = lost[0, 0]  # the three colours are covered together and have the same value
+            rounding = ROUNDING * max(1.0, network(normalised)[0, target].abs().item())
+    heatmap = lost[0, 0]  # the three colours are covered together, so their values are the same
     return _as_array(heatmap.where(heatmap.abs() > rounding, 0))
 
 
 @contextlib.contextmanager
-def _prepared(
-    classifier: Classifier, pixels: np.ndarray, target: int | None
-) -> Iterator[tuple[Network, Tensor, Tensor, int]]:
-    """(the network; the picture and a black one, normalised, float (1, 3, H, W); the class), in evaluation mode.
+def _prepared(classifier: Classifier, pixels: np.ndarray) -> Iterator[tuple[Network, Tensor, Tensor]]:
+    """(network, image, black image), in evaluation mode; the images are normalised, float (1, 3, H, W).
 
-    Every layer gets its own mode back: part of a network may be frozen while the rest trains.
+    The mode of every layer is restored: part of a network may be frozen while the rest trains.
     """
 
     def network(normalised: Tensor) -> Tensor:
-        logits: Tensor = classifier.network(normalised.clone())  # its first layer may work in place
+        logits: Tensor = classifier.network(normalised.clone())  # the first layer may work in place
         return logits
 
     modes = {module: module.training for module in classifier.modules()}
     classifier.eval()
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            picture = torch.tensor(pixels, device=classifier.normalize.scale.device)[None]
-            normalised, black = (classifier.normalize(raw) for raw in (picture, torch.zeros_like(picture)))
-            if target is None:
-                with torch.no_grad():
-                    target = int(network(normalised).argmax())
-            yield network, normalised, black, target
+            image = torch.tensor(pixels, device=classifier.normalize.scale.device)[None]
+            normalised, black = (classifier.normalize(raw) for raw in (image, torch.zeros_like(image)))
+            yield network, normalised, black
     finally:
         for module, mode in modes.items():
             module.training = mode
 
 
 def _layer(classifier: Classifier, network: Network, normalised: Tensor, name: str | None) -> nn.Module:
-    """The layer called `name`, or the convolution that runs last; a name alone does not tell the order."""
+    """The layer called `name`, or if None the convolution that runs last, which names do not reveal."""
     modules = {module: name for name, module in classifier.named_modules()}
     sizes: dict[nn.Module, torch.Size] = {}
 
@@ -173,13 +160,13 @@ def _layer(classifier: Classifier, network: Network, normalised: Tensor, name: s
     chosen = next((module for module in sizes if modules[module] == name), None)
     if chosen is None:
         raise UserError(
-            f"--layer {name}: no layer of that name gives feature maps; the convolutions are {listing or 'none'}"
+            f"--layer {name}: no layer of that name has feature maps; the convolutions are {listing or 'none'}"
         )
     return chosen
 
 
-def _batch(normalised: Tensor) -> int:
-    """Pictures that the network sees at once: 64 small ones; large ones would need gigabytes."""
+def _batch_size(normalised: Tensor) -> int:
+    """Images per batch: 64 small ones, and fewer large ones, which would need gigabytes."""
     return max(1, min(64, 2**20 // normalised[0, 0].numel()))
 
 

@@ -1,7 +1,8 @@
-"""Pictures in, explained pictures out: one's own files or the worst mistakes of a run, as figures in a folder.
+"""Explanations of pictures of the user, or of the worst mistakes of a run, as figures in a folder.
 
-explained = explain(trained, mistakes(trained, 10), "gradcam")
-for path, picture in save(explained, Path("outputs/explanations")): print(path, picture)
+explained = explain(run, mistakes(run, 10), "gradcam")
+for path, picture in save(explained, Path("outputs/explanations")):
+    print(path, picture)
 """
 
 from __future__ import annotations
@@ -9,45 +10,37 @@ from __future__ import annotations
 import difflib
 import functools
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
-from experiments.analysis.attribution import gradcam, integrated_gradients, occlusion
+from experiments.analysis import attribution
 from experiments.analysis.heatmaps import Heatmap, draw
+from experiments.analysis.methods import METHODS
+from experiments.analysis.pictures import AT_ONCE, Picture, find_pictures, save_figure
 from experiments.config import UserError
-from experiments.data.decoding import open_picture, pictures_in, resize
 
 if TYPE_CHECKING:
     from experiments.runs.finished import FinishedRun
 
 
-SHOWN = 512  # pixels a side of an original that are kept: more than its place in a figure has
-TOGETHER = 50  # pictures that are held in memory and classified at once
 DPI = 130
-LARGEST = 65_000  # pixels a side that matplotlib can draw, nearly
-METHODS: dict[str, tuple[Callable[..., np.ndarray], str, str]] = {  # function, name, unit
-    "gradcam": (gradcam, "Grad-CAM", "strength, no unit"),
-    "integrated_gradients": (integrated_gradients, "integrated gradients", "logits a pixel"),
-    "occlusion": (occlusion, "occlusion", "logits lost when covered"),
-}
+LARGEST = 65_000  # pixels per side, about the most that matplotlib can draw
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A picture to explain.
+    """An image to explain.
 
     Attributes:
-        name: what it is called in figures and file names.
-        source: what tells it from all others.
-        original: uint8 (h, w, 3), at its own size up to `SHOWN`.
-        pixels: uint8 (3, H, W), what the network gets.
-        truth: its class, where that is known.
+        name: in figures and file names.
+        source: identifies it among all others.
+        original: uint8 (h, w, 3); of a picture of the user at most `pictures.SHOWN` pixels per side.
+        pixels: what the network gets, uint8 (3, H, W).
+        truth: its class, if it is known.
     """
 
     name: str
@@ -59,7 +52,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Explained:
-    """A picture with its heatmap, float32 (H, W), for the class `explained`; probabilities from 0 to 1."""
+    """An image with its heatmap, float32 (H, W), for the class `explained`; probabilities from 0 to 1."""
 
     subject: Subject
     run_id: str
@@ -71,34 +64,43 @@ class Explained:
     explained_probability: float
 
     def __str__(self) -> str:
-        truth = f" (truly {self.subject.truth})" if self.subject.truth else ""
         other = f", why {self.explained} ({self.explained_probability:.1%})" if self.explained != self.predicted else ""
-        return f"{self.subject.name}{truth}: {self.predicted} {self.probability:.1%}{other}"
+        return f"{self.subject.name}{self._truth}: {self.predicted} {self.probability:.1%}{other}"
+
+    @property
+    def _truth(self) -> str:
+        return f" (truly {self.subject.truth})" if self.subject.truth else ""
 
     @property
     def source(self) -> str:
-        """What tells this explanation from all others of the same file name."""
+        """Identifies this explanation among all others of the same file name."""
         return f"{self.subject.source}: {self.explained}, by run {self.run_id}"
 
     @property
+    def file_name(self) -> str:
+        """The image, the method, and the class if it is not the predicted one."""
+        other = self.explained if self.explained != self.predicted else ""
+        return "_".join(filter(None, [Path(self.subject.name).stem[:60], self.method, other[:60]]))
+
+    @property
     def row(self) -> Heatmap:
-        """As the figures draw it."""
-        _, method, unit = METHODS[self.method]
-        truth = f" (truly {self.subject.truth})" if self.subject.truth else ""
-        seen = self.subject.pixels.transpose(1, 2, 0)
+        """The row of a figure."""
+        method, unit = METHODS[self.method]
+        pixels = self.subject.pixels.transpose(1, 2, 0)
+        name = self.subject.name if len(self.subject.name) <= 40 else f"…{self.subject.name[-39:]}"
         headings = (
-            f"{_short(self.subject.name)}\n{self.predicted} {self.probability:.1%}{truth}",
+            f"{name}\n{self.predicted} {self.probability:.1%}{self._truth}",
             f"{method}\nwhy {self.explained} ({self.explained_probability:.1%})",
-            f"what the network sees\n{seen.shape[1]} x {seen.shape[0]}",
+            f"what the network sees\n{pixels.shape[1]} x {pixels.shape[0]}",
         )
-        return Heatmap(self.subject.original, self.heatmap, seen, headings, unit)
+        return Heatmap(self.subject.original, self.heatmap, pixels, headings, unit)
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:
     """The index of a class.
 
     Raises:
-        UserError: with the nearest class, and all there are.
+        UserError: there is no such class; the message names the nearest one, and all classes.
     """
     if name not in classes:
         nearest = difflib.get_close_matches(name.lower(), [known.lower() for known in classes], n=1)
@@ -107,116 +109,81 @@ def class_index(name: str, classes: Sequence[str]) -> int:
     return classes.index(name)
 
 
-def subjects(paths: Iterable[Path], image_size: int, report: Callable[[UserError], object]) -> Iterator[Subject]:
-    """The pictures among `paths`, and those in folders among them; what is none is reported and left out."""
-    for path in paths:
-        files = pictures_in(path) if path.is_dir() else [path]
-        if not files:
-            report(UserError(f"{path}: the folder holds no pictures"))
-        for file in files:
-            try:
-                rgb = open_picture(file)
-            except UserError as error:
-                report(error)
-                continue
-            pixels = resize(rgb, image_size)
-            rgb.thumbnail((SHOWN, SHOWN))
-            yield Subject(str(file), str(file.resolve()), np.asarray(rgb), pixels)
+def subjects(paths: Iterable[str | Path], image_size: int, report: Callable[[UserError], object]) -> Iterator[Subject]:
+    """The pictures at `paths`, which may be folders; one that cannot be read is reported and left out."""
+    files, errors = find_pictures(paths)
+    for error in errors:
+        report(error)
+    for file in files:
+        try:
+            picture = Picture.read(file, image_size)
+        except UserError as error:
+            report(error)
+        else:
+            yield Subject(file, str(Path(file).resolve()), np.asarray(picture.original), picture.pixels)
 
 
-def mistakes(trained: FinishedRun, count: int) -> list[Subject]:
-    """The wrong answers on the test set that the run is surest of, surest first; fewer where it made fewer.
+def mistakes(run: FinishedRun, count: int) -> list[Subject]:
+    """The `count` most confident wrong predictions on the test set, the most confident first.
 
-    Of a run that was not tested, those on the validation set.
+    Of a run that was not evaluated on the test set, those on the validation set.
 
     Raises:
-        UserError: where the data is not there any more.
+        UserError: the data is not there any more.
     """
-    part = trained.examined
-    images = trained.splits().validation if part == "validation" else trained.splits().test
-    probabilities = trained.probabilities(images.pixels)
+    part = run.examined
+    images = run.splits().parts()[part]
+    probabilities = run.probabilities(images.pixels)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != images.labels)
-    surest = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
+    most_confident = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
     return [
         Subject(
-            f"{part} image {number}", f"{part} image {number} of data {trained.config.data.name}",
-            images.picture(number).transpose(1, 2, 0), images.picture(number), images.classes[images.labels[number]],
+            f"{part} image {index}", f"{part} image {index} of data {run.config.data.name}",
+            images.picture(index).transpose(1, 2, 0), images.picture(index), images.classes[images.labels[index]],
         )
-        for number in surest
+        for index in most_confident
     ]  # fmt: skip
 
 
 def explain(
-    trained: FinishedRun, pictures: Iterable[Subject], method: str, target: int | None = None, layer: str | None = None
+    run: FinishedRun, images: Iterable[Subject], method: str, target: int | None = None, layer: str | None = None
 ) -> Iterator[Explained]:
-    """The explanation of each picture: for the class `target`, or the predicted one if None.
+    """The explanation of each image by a method of `METHODS`: for the class `target`, or the predicted one if None.
 
     Raises:
-        UserError: where the network has no such layer, or the method looks at none.
+        UserError: the network has no such layer, or the method does not use one.
     """
-    function = METHODS[method][0]
+    function = getattr(attribution, method)
     if layer is not None:
         if method != "gradcam":
             raise UserError(f"--layer {layer}: only --method gradcam looks at a layer")
-        function = functools.partial(gradcam, layer=layer)
-    waiting = iter(pictures)
-    while together := list(itertools.islice(waiting, TOGETHER)):
-        table = trained.probabilities(np.stack([subject.pixels for subject in together]))
+        function = functools.partial(function, layer=layer)
+    remaining = iter(images)
+    while together := list(itertools.islice(remaining, AT_ONCE)):
+        table = run.probabilities(np.stack([subject.pixels for subject in together]))
         for subject, probabilities in zip(together, table):
             predicted = int(probabilities.argmax())
             chosen = predicted if target is None else target
-            heatmap = function(trained.model, subject.pixels, chosen)
+            heatmap = function(run.model, subject.pixels, chosen)
             yield Explained(
-                subject, trained.run_id, method, heatmap, trained.classes[predicted],
-                float(probabilities[predicted]), trained.classes[chosen], float(probabilities[chosen]),
+                subject, run.run_id, method, heatmap, run.classes[predicted],
+                float(probabilities[predicted]), run.classes[chosen], float(probabilities[chosen]),
             )  # fmt: skip
 
 
 def save(explained: Iterable[Explained], folder: Path, sheet: bool = False) -> Iterator[tuple[Path, Explained]]:
-    """Draws a PNG a picture, or one `sheet` of all, and gives its path with each picture that is on it.
+    """Draw one PNG per image, or one `sheet` of all; yields the path with each image that it shows.
 
-    A file is named after the picture, the method, and the class if it is not the predicted one. It is only replaced by
-    the same picture explained by the same run: others of the same name are numbered.
+    A file is only replaced by the same image explained by the same run: others of the same name are numbered.
 
     Raises:
-        UserError: where `folder` cannot be written to.
+        UserError: nothing can be written into `folder`.
     """
-    groups = [list(explained)] if sheet else ([picture] for picture in explained)
+    groups = [list(explained)] if sheet else ([image] for image in explained)
     for group in filter(None, groups):
-        source = "\n".join(picture.source for picture in group)
-        figure = draw([picture.row for picture in group])
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = _free(folder, f"sheet_{group[0].method}" if sheet else _file_name(group[0]), source)
-            dpi = min(DPI, LARGEST / figure.get_figheight())
-            figure.savefig(path, dpi=dpi, metadata={"Source": source})
-        except OSError as error:
-            raise UserError(f"--out {folder}: cannot be written to ({error})") from None
-        yield from ((path, picture) for picture in group)
-
-
-def _file_name(picture: Explained) -> str:
-    other = picture.explained if picture.explained != picture.predicted else ""
-    parts = [Path(picture.subject.name).stem[:60], picture.method, other[:60]]
-    return "_".join(re.sub(r"[^\w.-]+", "_", part) for part in parts if part)
-
-
-def _free(folder: Path, name: str, source: str) -> Path:
-    """The first of name.png, name_2.png, ... that is not there, or is of the same source."""
-    for number in itertools.count(1):
-        path = folder / (f"{name}.png" if number == 1 else f"{name}_{number}.png")
-        if not path.exists() or _source(path) == source:
-            return path
-    raise AssertionError
-
-
-def _source(path: Path) -> str | None:
-    try:
-        with Image.open(path) as image:
-            return image.info.get("Source")
-    except (OSError, SyntaxError, ValueError):  # not a picture of ours
-        return None
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 40 else f"…{name[-39:]}"
+        figure = draw([image.row for image in group])
+        name = f"sheet_{group[0].method}" if sheet else group[0].file_name
+        source = "\n".join(image.source for image in group)
+        dpi = min(DPI, LARGEST / figure.get_figheight())
+        path = save_figure(figure, folder, name, source, "--out", dpi)
+        yield from ((path, image) for image in group)

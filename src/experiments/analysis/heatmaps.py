@@ -1,4 +1,4 @@
-"""Heatmaps over their pictures, as one figure."""
+"""A figure of heatmaps over their images."""
 
 from __future__ import annotations
 
@@ -13,42 +13,49 @@ from experiments.reports.drawing import Figure
 
 @dataclass(frozen=True)
 class Heatmap:
-    """One row of `draw`: the values, float (H, W), over `original`, uint8 (h, w, 3), of which the network saw
-    `seen`, uint8 (H, W, 3); a heading over each of the three panels, and what the colours count."""
+    """One row of `draw`.
+
+    Attributes:
+        original: uint8 (h, w, 3), of any size.
+        values: float (H, W), drawn over `original`.
+        pixels: what the network got, uint8 (H, W, 3).
+        headings: of the three panels.
+        unit: of `values`.
+    """
 
     original: np.ndarray
     values: np.ndarray
-    seen: np.ndarray
+    pixels: np.ndarray
     headings: tuple[str, str, str]
     unit: str
 
 
 def draw(rows: Sequence[Heatmap]) -> Figure:
-    """A row a picture: the original, the heatmap over it, and what the network saw.
+    """One row per image: the original, the heatmap over it, and what the network got.
 
-    Red speaks for the class, blue against it. Each row has its own scale, which ends at the 99.5th percentile: a
-    single pixel must not pale all others.
+    Red is evidence for the class, blue against it. Every row has a separate scale up to the 99.5th percentile, so that a
+    single pixel cannot make all others pale.
     """
     figure = Figure(figsize=(9.6, 3.3 * len(rows)))
-    inches = figure.get_figheight()  # the margins are the same however many rows there are
+    inches = figure.get_figheight()  # so that the margins do not depend on the number of rows
     grid = figure.add_gridspec(
         len(rows), 4, width_ratios=(1, 1, 1, 0.05), left=0.02, right=0.91, wspace=0.06, hspace=0.22,
         bottom=0.1 / inches, top=1 - 0.5 / inches,
     )  # fmt: skip
     for number, row in enumerate(rows):
-        original, overlay, seen, scale = (figure.add_subplot(grid[number, column]) for column in range(4))
-        for axes, heading in zip((original, overlay, seen), row.headings):
-            axes.set_title(heading, fontsize=9, parse_math=False)  # a file name may hold a $
+        original, overlay, pixels, scale = (figure.add_subplot(grid[number, column]) for column in range(4))
+        for axes, heading in zip((original, overlay, pixels), row.headings):
+            axes.set_title(heading, fontsize=9, parse_math=False)  # a file name may contain a $
             axes.set_axis_off()
-            axes.set_anchor("N")  # a wide picture stays below its heading
+            axes.set_anchor("N")  # so that a wide image stays below its heading
         original.imshow(row.original)
-        seen.imshow(row.seen)
+        pixels.imshow(row.pixels)
         _draw_heatmap(figure, overlay, scale, row)
     return figure
 
 
 def _draw_heatmap(figure: Figure, axes: Axes, scale: Axes, row: Heatmap) -> None:
-    """The values in colour over the original in pale greys; where they are near 0 the original shows."""
+    """Draw the values in colour over the original in pale greys; they are transparent where they are near 0."""
     height, width = row.original.shape[:2]
     axes.imshow(255 - (255 - row.original.mean(axis=2)) * 0.7, cmap="gray", vmin=0, vmax=255)
     limit = float(np.percentile(np.abs(row.values), 99.5)) or float(np.abs(row.values).max()) or 1.0

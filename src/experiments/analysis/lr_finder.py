@@ -1,4 +1,4 @@
-"""How large the learning rate may be: a range test (Smith, 2017, https://arxiv.org/abs/1506.01186)."""
+"""Learning rate range test (Smith, 2017, https://arxiv.org/abs/1506.01186)."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from experiments.data.batches import Batches
 from experiments.training.devices import choose_device
 from experiments.training.learner import Learner, initial_model
 
-SMOOTHING = 0.9  # share of the losses before in the one that is looked at
-EXPLODED = 4  # times the least loss: no larger rate is tried
+SMOOTHING = 0.9  # weight of the earlier losses in the smoothed loss
+EXPLODED = 4  # the test ends when the smoothed loss is this many times its minimum
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """Losses at rising learning rates, each (steps,): of the batch alone, and smoothed over those before it."""
+    """Losses at rising learning rates, each of shape (steps,): of each batch, and smoothed over the batches before."""
 
-    rates: np.ndarray
+    learning_rates: np.ndarray
     losses: np.ndarray
     smoothed: np.ndarray
 
     @property
     def suggestion(self) -> float:
-        """The rate at which the loss falls fastest, over the logarithm of the rate.
+        """The learning rate at which the loss falls fastest, over the logarithm of the learning rate.
 
-        Tried with Adam and SGD, on digits for four epochs and CIFAR-10 for two: it came within 0.02 of the best
-        accuracy of the rates tried, with SGD on digits within 0.03. A tenth of the rate with the least loss was as good
-        or better in three cases, but lost 0.11 with SGD on CIFAR-10, where the loss turns at once.
+        With Adam and SGD, on digits for four epochs and CIFAR-10 for two, its accuracy was within 0.02 of the best
+        learning rate tried, and within 0.03 with SGD on digits. A tenth of the learning rate with the smallest loss was
+        as good or better in three cases, but lost 0.11 with SGD on CIFAR-10, where the loss soon rises again.
         """
         falling = self.smoothed[: self.smoothed.argmin() + 1]
-        slope = np.gradient(falling, np.log(self.rates[: len(falling)]))
-        return float(self.rates[slope.argmin()])
+        slope = np.gradient(falling, np.log(self.learning_rates[: len(falling)]))
+        return float(self.learning_rates[slope.argmin()])
 
 
 def range_test(config: Config, first: float, last: float, steps: int) -> RangeTest:
-    """Train as a run of `config` would, with a rate that rises exponentially at every step, until the loss explodes.
+    """Train like a run of `config`, with a learning rate that rises exponentially per step, until the loss explodes.
 
-    Rates of other groups of parameters (optimizer.rest_lr) rise in proportion.
+    The learning rates of other groups of parameters (optimizer.rest_lr) rise in proportion.
 
     Raises:
-        UserError: where no rate made the loss smaller; and for mistakes that only show here, such as missing data.
+        UserError: no learning rate made the loss smaller, or a mistake that only shows here, such as missing data.
     """
     splits = load_splits(config.data, config.seed)
     device = choose_device(config)
@@ -54,22 +54,22 @@ def range_test(config: Config, first: float, last: float, steps: int) -> RangeTe
     epochs = ((epoch, batch) for epoch in itertools.count(1) for batch in batches)
     losses: list[float] = []
     smoothed: list[float] = []
-    sum_of_shares = total = 0.0
-    rates = np.geomspace(first, last, steps)
+    weights = total = 0.0
+    learning_rates = np.geomspace(first, last, steps)
     learner.model.train()
-    for rate, (epoch, batch) in zip(rates, epochs):
-        learner.set_rate(rate / config.optimizer.lr)
+    for lr, (epoch, batch) in zip(learning_rates, epochs):
+        learner.set_lr(lr / config.optimizer.lr)
         loss = learner.step(batch, epoch)[0].item()
         if not math.isfinite(loss):
             break
         losses.append(loss)
         total = SMOOTHING * total + (1 - SMOOTHING) * loss
-        sum_of_shares = SMOOTHING * sum_of_shares + (1 - SMOOTHING)  # without it the first would be far too small
-        smoothed.append(total / sum_of_shares)
+        weights = SMOOTHING * weights + (1 - SMOOTHING)  # total / weights corrects the bias of the first steps
+        smoothed.append(total / weights)
         if smoothed[-1] > EXPLODED * min(smoothed):
             break
     if not losses or min(smoothed) == smoothed[0]:
         raise UserError(
-            f"no learning rate from {first:g} to {last:g} made the loss smaller: try others by --from, --to"
+            f"no learning rate from {first:g} to {last:g} made the loss smaller: try others with --from and --to"
         )
-    return RangeTest(rates[: len(losses)], np.array(losses), np.array(smoothed))
+    return RangeTest(learning_rates[: len(losses)], np.array(losses), np.array(smoothed))

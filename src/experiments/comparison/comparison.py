@@ -64,7 +64,7 @@ class Comparison:
     def _note(self) -> str:
         """How predictions were made; where points differ in that, it is a column of the ranking."""
         ways = {point.settings.get("evaluation.tta", "none") for point in self.points}
-        count = VIEWS.get(ways.pop(), 1) if len(ways) == 1 else 1
+        count = len(VIEWS.get(ways.pop(), ())) if len(ways) == 1 else 1
         return f" Every prediction is the mean over {count} views of its picture." if count > 1 else ""
 
     @functools.cached_property

@@ -17,21 +17,8 @@ from experiments.config.data import (
 )
 from experiments.config.errors import UserError
 from experiments.config.networks import MODELS, CNNSettings, FastNetSettings, ModelSettings, feature_size
-from experiments.config.optimizers import (
-    OPTIMIZERS,
-    SCHEDULES,
-    AdamSettings,
-    ConstantSettings,
-    DecaySettings,
-    MuonSettings,
-    OptimizerSettings,
-    PeakSettings,
-    ScheduleSettings,
-    SGDSettings,
-    StepsSettings,
-)
+from experiments.config.optimizers import OptimizerSettings, ScheduleSettings
 from experiments.config.schema import (
-    VIEWS,
     Config,
     EarlyStoppingSettings,
     EvaluationSettings,
@@ -39,24 +26,20 @@ from experiments.config.schema import (
     TrackingSettings,
     TrainingSettings,
 )
+from experiments.config.views import VIEWS
 
 __all__ = [
     "MODELS",
-    "OPTIMIZERS",
-    "SCHEDULES",
     "SOURCES",
     "TRAINING_IMAGES",
     "VIEWS",
-    "AdamSettings",
     "AugmentSettings",
     "Between",
     "CNNSettings",
     "CifarSettings",
     "Config",
-    "ConstantSettings",
     "CountOrShare",
     "DataSettings",
-    "DecaySettings",
     "DigitsSettings",
     "EarlyStoppingSettings",
     "EvaluationSettings",
@@ -64,13 +47,9 @@ __all__ = [
     "FastNetSettings",
     "ImageFolderSettings",
     "ModelSettings",
-    "MuonSettings",
     "OptimizerSettings",
-    "PeakSettings",
     "Positive",
-    "SGDSettings",
     "ScheduleSettings",
-    "StepsSettings",
     "SweepSettings",
     "TrackingSettings",
     "TrainingSettings",

@@ -28,6 +28,11 @@ class DataSettings:
     std: Annotated[tuple[Positive, Positive, Positive], Role.DECIDES]
     extra: tuple[ExtraImages, ...]
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return (3, self.image_size, self.image_size)
+
 
 @dataclass(frozen=True)
 class CifarSettings(DataSettings):

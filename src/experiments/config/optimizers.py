@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from experiments.config.constraints import Between
 
@@ -35,6 +35,9 @@ class MuonSettings(OptimizerSettings):
     nesterov: bool
     unit_filters: bool
     rest_lr: Annotated[float, Between(0, 100, above=True)]  # of what Muon does not train
+    adam_beta1: Annotated[float, Between(0, 0.999999)]
+    adam_beta2: Annotated[float, Between(0, 0.999999)]
+    adam_epsilon: Annotated[float, Between(0, 1, above=True)]
 
 
 OPTIMIZERS: dict[str, type[OptimizerSettings]] = {
@@ -47,10 +50,12 @@ OPTIMIZERS: dict[str, type[OptimizerSettings]] = {
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """Fields of every schedule: the learning rate as a share of optimizer.lr."""
+    """Fields of every schedule: the learning rate as a fraction of optimizer.lr."""
+
+    along_cosine: ClassVar[bool] = False  # the learning rate follows half a cosine, not a straight line
 
     name: str
-    start: Annotated[float, Between(0, 1)]  # share at the first step, where it rises
+    start: Annotated[float, Between(0, 1)]  # fraction at the first step, where it rises
 
 
 @dataclass(frozen=True)
@@ -60,15 +65,23 @@ class ConstantSettings(ScheduleSettings):
 
 @dataclass(frozen=True)
 class DecaySettings(ConstantSettings):
-    end: Annotated[float, Between(0, 1)]  # share at the last step
+    end: Annotated[float, Between(0, 1)]  # fraction at the last step
+
+
+class CosineSettings(DecaySettings):
+    along_cosine = True
 
 
 @dataclass(frozen=True)
 class PeakSettings(ScheduleSettings):
-    """Rises to the full rate and falls again."""
+    """The learning rate rises to optimizer.lr and falls again."""
 
-    peak: Annotated[float, Between(0, 1)]  # where in the run the full rate is reached, as a share of all steps
-    end: Annotated[float, Between(0, 1)]  # share at the last step
+    peak: Annotated[float, Between(0, 1)]  # fraction of all steps after which optimizer.lr is reached
+    end: Annotated[float, Between(0, 1)]  # fraction at the last step
+
+
+class OneCycleSettings(PeakSettings):
+    along_cosine = True
 
 
 @dataclass(frozen=True)
@@ -80,8 +93,8 @@ class StepsSettings(ConstantSettings):
 SCHEDULES: dict[str, type[ScheduleSettings]] = {
     "constant": ConstantSettings,
     "linear": DecaySettings,
-    "cosine": DecaySettings,
+    "cosine": CosineSettings,
     "step": StepsSettings,
     "triangular": PeakSettings,
-    "onecycle": PeakSettings,
+    "onecycle": OneCycleSettings,
 }

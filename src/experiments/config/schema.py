@@ -15,6 +15,7 @@ from experiments.config.data import SOURCES, AugmentSettings, DataSettings
 from experiments.config.metrics import MONITORS, OBJECTIVES, higher_is_better
 from experiments.config.networks import MODELS, ModelSettings
 from experiments.config.optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings
+from experiments.config.views import VIEWS
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,14 @@ class EarlyStoppingSettings:
         return 1 if higher_is_better(self.monitor) else -1
 
 
-VIEWS = {"none": 1, "flip": 2, "flip_shift": 6}  # of one picture, over which its prediction is the mean
-
-
 @dataclass(frozen=True)
 class EvaluationSettings:
-    tta: Literal["none", "flip", "flip_shift"]
+    tta: Annotated[str, OneOf(tuple(VIEWS))]
 
     @property
     def note(self) -> str:
-        """What has to stand beside every number that was measured so; nothing of plain predictions."""
-        return f"mean over {VIEWS[self.tta]} views" if VIEWS[self.tta] > 1 else ""
+        """How predictions were made, shown beside every number that depends on it; empty without augmentation."""
+        return f"mean over {len(VIEWS[self.tta])} views" if len(VIEWS[self.tta]) > 1 else ""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Networks, and the classifier that wraps one: normalisation, network, logits."""
+"""Networks, and the classifier that puts normalisation before one."""

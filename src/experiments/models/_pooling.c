@@ -1,8 +1,8 @@
-/* 2x2 max-pooling, with ReLU or without, and the way back, over pictures whose channels lie together (N, H, W, C).
+/* 2x2 max-pooling, with or without ReLU, forward and backward, over images in channels-last layout (N, H, W, C).
 
-   The numbers are those of PyTorch's operators: of equal values the first is the maximum, and what is not a number stays
-   so. They need an int64 for every maximum, zeros for every pixel, and further passes for ReLU; here one pass writes the
-   maxima with a byte each, its place among the four, and one pass writes the gradients. */
+   The results are those of PyTorch's operators: of equal values the first is the maximum, and NaN is propagated. PyTorch
+   needs an int64 for every maximum, zeros for every pixel, and further passes for ReLU. Here one pass writes the maxima
+   and their positions among the four pixels, a byte each, and one pass writes the gradients. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -11,7 +11,7 @@
 
 #define NONE 4 /* ReLU gave 0: there is no gradient */
 
-/* For the vector units of the processor that it runs on, whichever it was compiled on. */
+/* Compiled for several vector units; the one of the processor that it runs on is used. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
 #define CLONED __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
 #else
@@ -70,15 +70,15 @@ static inline float from_bfloat16(uint16_t value) {
 ROWS(float, from_float)
 ROWS(uint16_t, from_bfloat16)
 
-/* Where two passes read and write: features or gradients, what comes of them, and the places; and their sizes. */
+/* The arrays of a pass, and their sizes: features or their gradients, maxima or their gradients, and positions. */
 typedef struct {
-    unsigned long long wide, pooled, places;
-    long pictures, height, width, channels, rows, row, pooled_row;
+    unsigned long long wide, pooled, positions;
+    long images, height, width, channels, rows, row, pooled_row;
     int bytes, threads, relu;
 } Pass;
 
 static int parse(PyObject *arguments, Pass *pass) {
-    if (!PyArg_ParseTuple(arguments, "KKKlllliip", &pass->wide, &pass->pooled, &pass->places, &pass->pictures,
+    if (!PyArg_ParseTuple(arguments, "KKKlllliip", &pass->wide, &pass->pooled, &pass->positions, &pass->images,
                           &pass->height, &pass->width, &pass->channels, &pass->bytes, &pass->threads, &pass->relu))
         return 0;
     pass->rows = pass->height / 2;
@@ -87,15 +87,15 @@ static int parse(PyObject *arguments, Pass *pass) {
     return 1;
 }
 
-/* The upper one of the two rows of pixels, the row of maxima and that of their places, number i of all pictures. */
+/* For row i of the maxima of all images: the upper one of its two rows of pixels, itself, and its positions. */
 static char *wide_row(const Pass *pass, long i) {
     return (char *)(uintptr_t)pass->wide + (i / pass->rows * pass->height + i % pass->rows * 2) * pass->row;
 }
 static char *pooled_row(const Pass *pass, long i) {
     return (char *)(uintptr_t)pass->pooled + i * pass->pooled_row * pass->bytes;
 }
-static uint8_t *places_row(const Pass *pass, long i) {
-    return (uint8_t *)(uintptr_t)pass->places + i * pass->pooled_row;
+static uint8_t *positions_row(const Pass *pass, long i) {
+    return (uint8_t *)(uintptr_t)pass->positions + i * pass->pooled_row;
 }
 
 static PyObject *forward(PyObject *module, PyObject *arguments) {
@@ -104,14 +104,14 @@ static PyObject *forward(PyObject *module, PyObject *arguments) {
         return NULL;
     Py_BEGIN_ALLOW_THREADS
 #pragma omp parallel for num_threads(pass.threads)
-    for (long i = 0; i < pass.pictures * pass.rows; i++) {
+    for (long i = 0; i < pass.images * pass.rows; i++) {
         const char *upper = wide_row(&pass, i), *lower = upper + pass.row;
         char *out = pooled_row(&pass, i);
         if (pass.bytes == 4)
-            forward_float((const float *)upper, (const float *)lower, (float *)out, places_row(&pass, i),
+            forward_float((const float *)upper, (const float *)lower, (float *)out, positions_row(&pass, i),
                           pass.width / 2, pass.channels, pass.relu);
         else
-            forward_uint16_t((const uint16_t *)upper, (const uint16_t *)lower, (uint16_t *)out, places_row(&pass, i),
+            forward_uint16_t((const uint16_t *)upper, (const uint16_t *)lower, (uint16_t *)out, positions_row(&pass, i),
                              pass.width / 2, pass.channels, pass.relu);
     }
     Py_END_ALLOW_THREADS
@@ -125,16 +125,16 @@ static PyObject *backward(PyObject *module, PyObject *arguments) {
     const long used = pass.width / 2 * 2 * pass.channels * pass.bytes;
     Py_BEGIN_ALLOW_THREADS
 #pragma omp parallel for num_threads(pass.threads)
-    for (long i = 0; i < pass.pictures * pass.rows; i++) {
+    for (long i = 0; i < pass.images * pass.rows; i++) {
         char *upper = wide_row(&pass, i), *lower = upper + pass.row;
         const char *in = pooled_row(&pass, i);
         if (pass.bytes == 4)
-            backward_float((const float *)in, places_row(&pass, i), (float *)upper, (float *)lower, pass.width / 2,
+            backward_float((const float *)in, positions_row(&pass, i), (float *)upper, (float *)lower, pass.width / 2,
                            pass.channels);
         else
-            backward_uint16_t((const uint16_t *)in, places_row(&pass, i), (uint16_t *)upper, (uint16_t *)lower,
+            backward_uint16_t((const uint16_t *)in, positions_row(&pass, i), (uint16_t *)upper, (uint16_t *)lower,
                               pass.width / 2, pass.channels);
-        memset(upper + used, 0, pass.row - used); /* what pooling left over */
+        memset(upper + used, 0, pass.row - used); /* the column that pooling drops, if any */
         memset(lower + used, 0, pass.row - used);
         if (pass.height % 2 && i % pass.rows == pass.rows - 1)
             memset(lower + pass.row, 0, pass.row);

@@ -1,11 +1,14 @@
-"""Networks. A model takes raw uint8 pictures: scaling and normalisation are its first layer, so they travel with it.
+"""Building a network from its configuration.
 
-A network of one's own is a class that is called as `Network(image_shape=(3, H, W), classes=N, **keys)`, takes
-normalised float pictures (batch, 3, H, W) and returns logits (batch, N); `_target_` in its YAML file names it.
+A model takes raw uint8 images: scaling and normalisation are its first layer, so they are saved and exported with it.
 
-It may have a method `initialize(pictures)`, which sets weights by what the training pictures look like. It is given some
-of them, 5,000 of 32x32 pixels and fewer of larger ones, normalised, float32 (N, 3, H, W), before training starts, and
-without gradients.
+A custom network is a class that is called as `Network(image_shape=(3, H, W), classes=N, **keys)`, takes normalised float
+images (batch, 3, H, W) and returns logits (batch, N). `_target_` in its YAML file names the class. It may have:
+
+- a method `initialize(images)`, which sets weights by the training images. It is called once before training, without
+  gradients, with some of them, normalised, float32 (N, 3, H, W): 5,000 of 32x32 pixels, and fewer of larger ones.
+- an attribute `used_size`, (rows, columns) of the upper left part of an image that the output depends on; the rest is
+  cut off before normalisation.
 """
 
 from __future__ import annotations
@@ -21,71 +24,83 @@ import numpy as np
 import torch
 from torch import nn
 
-from experiments.config import ModelSettings, UserError
+from experiments.config import Config, ModelSettings, UserError
 from experiments.models.classifier import Classifier, Normalize
 
 
-def build(
-    config: ModelSettings, classes: int, image_shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]
+def build(config: Config, classes: int) -> Classifier:
+    """The model of a configuration, see `build_classifier`."""
+    data = config.data
+    return build_classifier(config.model, classes, data.image_shape, data.mean, data.std)
+
+
+def build_classifier(
+    settings: ModelSettings,
+    classes: int,
+    image_shape: tuple[int, int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> Classifier:
-    """The network that `config` names, with fresh weights from torch's global random numbers.
+    """The network of `settings` behind its normalisation, with fresh weights from torch's global random generator.
 
     Raises:
-        UserError: where the class cannot be found or does not take the keys of its YAML file.
+        UserError: the class is not found, does not take the keys of its YAML file, or returns the wrong shape.
     """
-    network_class = _locate(config.target)
-    keys = {"image_shape": image_shape, "classes": classes, **config.parameters}
+    network_class = _locate(settings.target)
+    keys = {"image_shape": image_shape, "classes": classes, **settings.parameters}
     try:
         inspect.signature(network_class).bind(**keys)
     except TypeError as error:
-        raise UserError(f"model: {config.target}({', '.join(keys)}) does not fit the class: {error}") from None
+        raise UserError(f"model: {settings.target}({', '.join(keys)}) does not fit the class: {error}") from None
     model = Classifier(Normalize(mean, std), network_class(**keys)).eval()
-    pictures = torch.zeros((2, *image_shape), dtype=torch.uint8)
+    images = torch.zeros((2, *image_shape), dtype=torch.uint8)
     with torch.no_grad():
-        logits = model(pictures)  # before anything else: lazy layers get their weights here
+        logits = model(images)  # before anything else, because lazy layers get their weights here
         if logits.shape != (2, classes):
             shape = tuple(logits.shape)
-            raise UserError(f"{config.target}: must give logits (batch, {classes}), but gave {shape} for a batch of 2")
+            raise UserError(
+                f"{settings.target}: must give logits (batch, {classes}), but gave {shape} for a batch of 2"
+            )
         try:
             model.to(memory_format=torch.channels_last).normalize.memory_format = torch.channels_last
-            model(pictures)
-        except RuntimeError:  # a network that calls view() on its features: slower, but right
+            model(images)
+        except RuntimeError:  # a network that calls view() on its features: slower, but correct
             model.to(memory_format=torch.contiguous_format).normalize.memory_format = torch.contiguous_format
     return model.train()
 
 
 @torch.no_grad()
-def check_image_sizes(model: Classifier, target: str, sides: Sequence[int]) -> None:
-    """See that the network takes pictures with so many pixels a side.
+def check_image_sizes(model: Classifier, target: str, sizes: Sequence[int]) -> None:
+    """Check that the network takes images of these sizes, in pixels per side.
 
     Raises:
-        UserError: where it does not.
+        UserError: it does not.
     """
     training = model.training
-    for side in sorted(set(sides)):
+    for size in sorted(set(sizes)):
         try:
-            model.eval()(torch.zeros((2, 3, side, side), dtype=torch.uint8))
+            model.eval()(torch.zeros((2, 3, size, size), dtype=torch.uint8))
         except RuntimeError as error:
             raise UserError(
-                f"training.sides: {target} does not take pictures of {side}x{side} pixels ({error})"
+                f"training.sides: {target} does not take images of {size}x{size} pixels ({error})"
             ) from None
     model.train(training)
 
 
 def needs_data_init(model: Classifier) -> bool:
-    """Its network has a method `initialize`."""
+    """Whether the network has a method `initialize`."""
     return callable(getattr(model.network, "initialize", None))
 
 
 @torch.no_grad()
 def data_init(model: Classifier, images: np.ndarray) -> None:
-    """Let a network that `wants_pictures` set its weights by these, uint8 (N, 3, H, W)."""
+    """Let a network that needs it set its weights by images, uint8 (N, 3, H, W)."""
     network: Any = model.network
     network.initialize(model.normalize(torch.from_numpy(images)))
 
 
 def source_file(target: str) -> Path | None:
-    """The file that holds the class `target`, found without importing it; None where there is none."""
+    """The file of the class `target`, found without importing it; None if there is none."""
     _search_working_directory()
     try:
         found = importlib.util.find_spec(target.rpartition(".")[0])
@@ -107,6 +122,6 @@ def _locate(target: str) -> type[nn.Module]:
 
 
 def _search_working_directory() -> None:
-    """Networks of one's own lie in the project's folder, which only `python train.py` has on its path by itself."""
+    """Custom networks are in the working directory, which is on the path only for `python train.py`."""
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))

@@ -11,7 +11,7 @@ Layer = tuple[str, tuple[int, ...], int]  # kind, output shape of one image, par
 
 
 class Normalize(nn.Module):
-    """Raw pictures, uint8 (batch, 3, H, W), to floats of the given mean and deviation."""
+    """Raw images, uint8 (batch, 3, H, W), to floats, normalised by the mean and standard deviation per channel."""
 
     scale: Tensor
     shift: Tensor
@@ -23,14 +23,14 @@ class Normalize(nn.Module):
         self.register_buffer("shift", (torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        floats = torch.mul(pixels, self.scale).sub_(self.shift)  # before channels-last, with its inner loops of three
+        floats = torch.mul(pixels, self.scale).sub_(self.shift)  # before channels-last, whose inner loops have length 3
         return floats.contiguous(memory_format=self.memory_format)
 
 
 class Classifier(nn.Module):
-    """Pictures (batch, 3, H, W), uint8, to logits (batch, classes): `normalize`, then `network`.
+    """Images (batch, 3, H, W), uint8, to logits (batch, classes): `normalize`, then `network`.
 
-    Of a network that says, in `seen`, how many rows and columns it looks at, the others are cut off first.
+    If the network has a `used_size`, the rows and columns beyond it are cut off first.
     """
 
     normalize: Normalize
@@ -39,18 +39,17 @@ class Classifier(nn.Module):
         super().__init__()
         self.normalize = normalize
         self.network = network
-
-        self.seen = getattr(network, "seen", None)
+        self.used_size = getattr(network, "used_size", None)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        if self.seen:
-            height, width = self.seen
+        if self.used_size:
+            height, width = self.used_size
             pixels = pixels[..., :height, :width]
         return self.network(self.normalize(pixels))
 
 
 def list_layers(model: Classifier, image_shape: tuple[int, int, int]) -> list[Layer]:
-    """(kind, output shape of one picture, parameters) of every layer, in the order in which they run."""
+    """(kind, output shape of one image, parameters) of every layer, in the order in which they run."""
     rows: list[Layer] = []
 
     def note(layer: nn.Module, _: object, output: object) -> None:

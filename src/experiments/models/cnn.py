@@ -13,9 +13,9 @@ from experiments.models import pooling
 class CNN(nn.Sequential):
     """`blocks` times convolution, 2x2 max-pooling and ReLU; then a dense layer with ReLU, dropout, and the logits.
 
-    Pooling stands before ReLU: the two commute exactly, and ReLU then has a quarter of the elements to do. Rows and
-    columns at the far edges that pooling leaves over need not be computed: of 32x32 by default 29x29 are `seen`.
-    Weights are Glorot-uniform (Glorot and Bengio, 2010) and biases zero, as Keras has them.
+    Pooling comes before ReLU: they commute exactly, and ReLU then processes a quarter of the elements. Pooling drops odd
+    rows and columns at the right and lower edge, so these need not be computed: by default `used_size` is 29x29 of 32x32.
+    Weights are Glorot-uniform (Glorot and Bengio, 2010) and biases zero, as in Keras.
     """
 
     def __init__(
@@ -33,8 +33,8 @@ class CNN(nn.Sequential):
         for _ in range(blocks):
             layers += [nn.Conv2d(channels, filters, kernel_size), nn.MaxPool2d(2), nn.ReLU()]
             channels = filters
-        sides = [feature_size(side, kernel_size, blocks) for side in (height, width)]
-        features = filters * math.prod(sides)
+        sizes = [feature_size(size, kernel_size, blocks) for size in (height, width)]
+        features = filters * math.prod(sizes)
         layers += [nn.Flatten(), nn.Linear(features, dense_width), nn.ReLU()]
         layers += [nn.Dropout(dropout)] if dropout else []
         super().__init__(*layers, nn.Linear(dense_width, classes))
@@ -43,22 +43,22 @@ class CNN(nn.Sequential):
                 nn.init.xavier_uniform_(layer.weight)
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
-        self.seen = [_seen(side, kernel_size, blocks) for side in sides]
+        self.used_size = [_used_size(size, kernel_size, blocks) for size in sizes]
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        features = pictures
+    def forward(self, images: Tensor) -> Tensor:
+        features = images
         layers = iter(self)
         for layer in layers:
             if self.training and isinstance(layer, nn.MaxPool2d) and pooling.fits_kernel(features):
-                features = pooling.pooled(features, relu=True)
+                features = pooling.max_pool2x2(features, relu=True)
                 next(layers)  # its ReLU
             else:
                 features = layer(features)
         return features
 
 
-def _seen(feature_side: int, kernel_size: int, blocks: int) -> int:
-    """Pixels a side that have a part in so many features a side: `feature_size` backwards."""
+def _used_size(size: int, kernel_size: int, blocks: int) -> int:
+    """The pixels per side that `size` features per side depend on: the inverse of `feature_size`."""
     for _ in range(blocks):
-        feature_side = 2 * feature_side + kernel_size - 1
-    return feature_side
+        size = 2 * size + kernel_size - 1
+    return size

@@ -1,4 +1,4 @@
-"""A narrow VGG for small pictures, with what the CIFAR-10 speed runs found out.
+"""A narrow VGG for small images, with the findings of the CIFAR-10 speed runs.
 
 Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498; Page, "How to train your ResNet", 2018.
 """
@@ -13,20 +13,20 @@ from torch.nn import functional
 
 from experiments.models.pooling import MaxPool2x2
 
-NOISE = 5e-4  # of the mean variance: directions with less than this are noise, and are not enlarged to unit variance
+NOISE = 5e-4  # of the mean variance: directions with less are noise, and are not scaled up to unit variance
 
 
 class Whitening(nn.Conv2d):
-    """Patches, decorrelated and of unit variance, each direction with either sign; only the bias is trained."""
+    """Patches, decorrelated and scaled to unit variance, each direction with both signs; only the bias is trained."""
 
-    def __init__(self, channels: int, side: int, stride: int) -> None:
-        super().__init__(channels, 2 * channels * side * side, side, stride=stride)
+    def __init__(self, channels: int, size: int, stride: int) -> None:
+        super().__init__(channels, 2 * channels * size * size, size, stride=stride)
         self.weight.requires_grad = False
 
     @torch.no_grad()
-    def fit(self, pictures: Tensor) -> None:
-        """Take the directions from the patches of `pictures`, float (N, 3, H, W)."""
-        patches = functional.unfold(pictures, self.kernel_size, stride=self.stride).transpose(1, 2).flatten(0, 1)
+    def fit(self, images: Tensor) -> None:
+        """Compute the directions from the patches of `images`, float (N, 3, H, W)."""
+        patches = functional.unfold(images, self.kernel_size, stride=self.stride).transpose(1, 2).flatten(0, 1)
         mean = patches.mean(dim=0)
         variances, directions = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
         whitening = (directions / (variances + NOISE * variances.mean()).sqrt()).T
@@ -37,7 +37,7 @@ class Whitening(nn.Conv2d):
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch normalisation without scale, which the next one would undo; its averages follow quickly, for short trainings."""
+    """Batch normalisation without a scale, which the next one would cancel; with fast running averages, for short trainings."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, momentum=0.4)
@@ -45,14 +45,14 @@ class Norm(nn.BatchNorm2d):
 
 
 def convolution(inputs: int, width: int) -> nn.Conv2d:
-    """3x3 without bias; at first it hands its inputs on, as far as it has filters."""
+    """3x3 without bias; initially the identity: the first filters return the inputs, as far as there are filters."""
     layer = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight[:inputs].detach())
     return layer
 
 
 class Block(nn.Module):
-    """A convolution, 2x2 max-pooling, normalisation and GELU; then further convolutions on the halved picture."""
+    """A convolution, 2x2 max-pooling, normalisation and GELU; then further convolutions on the halved image."""
 
     def __init__(self, inputs: int, width: int, convolutions: int, residual: bool) -> None:
         super().__init__()
@@ -61,14 +61,14 @@ class Block(nn.Module):
         layers = [(convolution(width, width), Norm(width), nn.GELU()) for _ in range(convolutions - 1)]
         self.rest = nn.Sequential(*(part for layer in layers for part in layer))
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        halved = self.first(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        halved = self.first(images)
         features: Tensor = self.rest(halved)
         return features + halved if self.residual else features
 
 
 class FastNet(nn.Module):
-    """Whitened patches, blocks that halve the picture, the maximum over what is left of it, and scaled logits."""
+    """Whitened patches, blocks that each halve the image, global max-pooling, and scaled logits."""
 
     def __init__(
         self,
@@ -89,10 +89,10 @@ class FastNet(nn.Module):
         nn.init.normal_(self.head.weight)
         self.scale = 1 / inputs[-1]
 
-    def initialize(self, pictures: Tensor) -> None:
-        """See `models.initialize`: called with training pictures before the first epoch."""
-        self.whitening.fit(pictures)
+    def initialize(self, images: Tensor) -> None:
+        """Called with training images before the first epoch, see `models.build`."""
+        self.whitening.fit(images)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        features: Tensor = self.blocks(self.whitening(pictures))
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.blocks(self.whitening(images))
         return self.head(features.amax(dim=(2, 3))) * self.scale

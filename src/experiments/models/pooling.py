@@ -1,4 +1,4 @@
-"""2x2 max-pooling, with or without ReLU, in one pass over a processor's memory, for the steps of a training."""
+"""2x2 max-pooling, with or without ReLU, in one pass over the memory of a CPU, for training."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-try:  # after torch, whose threads it shares
+try:  # after torch, because they share threads
     from experiments.models import _pooling as kernel  # type: ignore[attr-defined]
-except ImportError:  # installed without a C compiler that knows OpenMP
+except ImportError:  # installed without a C compiler that supports OpenMP
     kernel = None
 
 LAYOUT = torch.channels_last
 
 
 def fits_kernel(features: Tensor) -> bool:
-    """The kernel is there, and takes such features; where the network is being compiled, torch does better without."""
+    """Whether the kernel was compiled and takes such features; torch.compile does better without it."""
     return (
         kernel is not None
         and features.device.type == "cpu"
@@ -27,40 +27,42 @@ def fits_kernel(features: Tensor) -> bool:
     )
 
 
-def pooled(features: Tensor, relu: bool) -> Tensor:
-    """`max_pool2d(features, 2)`, then `relu` or not, and the gradients, to the last bit, of features that fit the kernel.
+def max_pool2x2(features: Tensor, relu: bool) -> Tensor:
+    """`max_pool2d(features, 2)`, with `relu` also ReLU, for features that fit the kernel.
 
-    (batch, C, H, W) to (batch, C, H // 2, W // 2).
+    (batch, C, H, W) to (batch, C, H // 2, W // 2). Values and gradients are those of PyTorch to the last bit.
     """
-    maxima: Tensor = _Pooled.apply(features, relu)
+    maxima: Tensor = _MaxPool.apply(features, relu)
     return maxima
 
 
 class MaxPool2x2(nn.MaxPool2d):
-    """`MaxPool2d(2)`, quicker in training on a CPU."""
+    """`MaxPool2d(2)`, faster in training on a CPU."""
 
     def __init__(self) -> None:
         super().__init__(2)
 
     def forward(self, features: Tensor) -> Tensor:
-        return pooled(features, relu=False) if self.training and fits_kernel(features) else super().forward(features)
+        return (
+            max_pool2x2(features, relu=False) if self.training and fits_kernel(features) else super().forward(features)
+        )
 
 
-class _Pooled(torch.autograd.Function):
+class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, relu: bool) -> Tensor:
         batch, channels, height, width = ctx.shape = features.shape
         half = (batch, channels, height // 2, width // 2)
         maxima = torch.empty(half, dtype=features.dtype, memory_format=LAYOUT)
-        ctx.places = torch.empty(half, dtype=torch.uint8, memory_format=LAYOUT)
-        _call(kernel.forward, (features, maxima, ctx.places), ctx.shape, relu)
+        ctx.positions = torch.empty(half, dtype=torch.uint8, memory_format=LAYOUT)
+        _call(kernel.forward, (features, maxima, ctx.positions), ctx.shape, relu)
         return maxima
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor, None]:
         features = torch.empty(ctx.shape, dtype=gradients.dtype, memory_format=LAYOUT)
-        _call(kernel.backward, (features, gradients.contiguous(memory_format=LAYOUT), ctx.places), ctx.shape)
+        _call(kernel.backward, (features, gradients.contiguous(memory_format=LAYOUT), ctx.positions), ctx.shape)
         return features, None
 
 

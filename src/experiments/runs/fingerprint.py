@@ -15,7 +15,8 @@ from experiments.config.keys import decisive_settings
 from experiments.models import build
 
 PACKAGE = Path(__file__).parents[1]
-DECISIVE = ("models", "training", "data/batches.py", "data/augmentation")  # a change in these may change the numbers
+# A change in these may change the numbers.
+DECISIVE = ("models", "training", "data/batches.py", "data/augmentation", "config/views.py")
 
 
 def fingerprint(config: Config, device: str, data_digest: str) -> str:

@@ -151,8 +151,7 @@ def load_run(
         classes = tuple(yaml.safe_load(Path(described).read_text(encoding="utf-8"))["metadata"]["classes"])
         weights = torch.export.load(exported).state_dict
     config = with_defaults(yaml.safe_load(settings))
-    size = config.data.image_size
-    model = build.build(config.model, len(classes), (3, size, size), config.data.mean, config.data.std)
+    model = build.build(config, len(classes))
     model.load_state_dict(weights)
     metrics = dict(run.data.metrics)
     return FinishedRun(run_id, run.info.run_name, experiment_id, uri, config, classes, model.eval(), metrics)

@@ -1,1 +1,1 @@
-"""The loop: one step, one epoch, when to stop, how to evaluate."""
+"""Training: one step, one epoch, early stopping, and evaluation."""

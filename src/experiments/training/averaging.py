@@ -13,28 +13,29 @@ from experiments.models import classifier
 
 
 class ExponentialMovingAverage:
-    """The exponential moving average of a model's weights, in a model of its own.
+    """The exponential moving average of a model's weights, held in a copy of the model.
 
-    So that short runs work, the factor rises with the steps (from 0) until it is `decay`: (1 + step) / (10 + step).
-    Running statistics, such as those of BatchNorm, are averaged too; whole numbers are copied.
+    The factor is (1 + step) / (10 + step), at most `decay`, so that it also works for short runs. Running statistics,
+    such as those of BatchNorm, are averaged too; integers are copied.
     """
 
     def __init__(self, model: classifier.Classifier, decay: float) -> None:
         self.model = copy.deepcopy(model)
         self._decay = decay
         pairs = [
-            (mine, theirs)
-            for mine, theirs in zip(_tensors(self.model), _tensors(model), strict=True)
-            if theirs.requires_grad or not isinstance(theirs, nn.Parameter)  # what is frozen never differs
+            (average, current)
+            for average, current in zip(_tensors(self.model), _tensors(model), strict=True)
+            if current.requires_grad or not isinstance(current, nn.Parameter)  # frozen parameters never differ
         ]
         self._averaged, self._current = zip(*(pair for pair in pairs if pair[0].is_floating_point()))
         self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
+        """Include the weights after `step`, counted from 0 over all epochs."""
         torch._foreach_lerp_(self._averaged, self._current, 1 - min(self._decay, (1 + step) / (10 + step)))
-        for mine, theirs in self._copied:
-            mine.copy_(theirs)
+        for average, current in self._copied:
+            average.copy_(current)
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ from experiments import config
 
 
 class EarlyStopping:
-    """Watches one metric: which epoch was best, and whether it is time to stop."""
+    """Monitors one metric: remembers the best epoch, and decides when to stop."""
 
     def __init__(self, settings: config.EarlyStoppingSettings) -> None:
         self.settings = settings
@@ -18,7 +18,7 @@ class EarlyStopping:
         self.stopped = False
 
     def update(self, epoch: int, metrics: Mapping[str, float]) -> bool:
-        """Take note of an epoch; True where it was the last."""
+        """Record an epoch, counted from 1; True if training should stop after it."""
         value = metrics[self.settings.monitor] * self.settings.sign
         if value > self.best + (self.settings.min_delta if self.best_epoch else 0):
             self.best, self.best_epoch, self.waited = value, epoch, 0

@@ -1,4 +1,4 @@
-"""How good a model is on a set of images: exact sums over every example, divided once."""
+"""Evaluation of a model on a set of images: exact sums over all examples, divided once."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from experiments.config import VIEWS
 from experiments.config.metrics import EVALUATED
 from experiments.data import Images
 from experiments.data.batches import Batches
 
 
 def batch_size(image_shape: tuple[int, ...]) -> int:
-    """Pictures a batch when nothing is learned: 250 of 32x32 (more leave a CPU's caches, and are slower), fewer large ones."""
+    """Images per batch outside of training: 250 of 32x32 (more do not fit a CPU's caches, and are slower), fewer large ones."""
     return max(1, min(250, 250 * 32 * 32 // (image_shape[-1] * image_shape[-2])))
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss (nats) and confusion matrix; everything else follows from them.
+    """Mean loss and confusion matrix; all other metrics are computed from them.
 
     Attributes:
-        loss: cross-entropy, the mean over all examples.
+        loss: mean cross-entropy over all examples, in nats.
         confusion: int64, shape (classes, classes); row: true class, column: predicted class.
     """
 
@@ -39,17 +40,17 @@ class Evaluation:
 
     @property
     def support(self) -> np.ndarray:
-        """Examples a class, shape (classes,)."""
+        """Examples per class, shape (classes,)."""
         return self.confusion.sum(axis=1)
 
     @property
     def recall(self) -> np.ndarray:
-        """Share of each true class that was found, shape (classes,); 0 for a class without examples."""
+        """Per true class, the fraction that was predicted as such, shape (classes,); 0 for a class without examples."""
         return np.diag(self.confusion) / np.maximum(self.support, 1)
 
     @property
     def precision(self) -> np.ndarray:
-        """Share of each predicted class that was right, shape (classes,); 0 for a class that was never predicted."""
+        """Per predicted class, the fraction that was right, shape (classes,); 0 for a class that was never predicted."""
         return np.diag(self.confusion) / np.maximum(self.confusion.sum(axis=0), 1)
 
     @property
@@ -59,23 +60,25 @@ class Evaluation:
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 over the classes that have examples (one's own new class has none in the official test set)."""
+        """Mean F1 over the classes with examples (a new class of extra images has none in an official test set)."""
         return float(self.f1[self.support > 0].mean())
 
     def metrics(self, split: str, classes: Sequence[str]) -> dict[str, float]:
-        """The final metrics about a split, by their names in MLflow; a class without examples has no F1."""
+        """The final metrics of a split by their names in MLflow; a class without examples has no F1."""
         f1 = {f"{split}/f1/{name}": float(f1) for name, f1, n in zip(classes, self.f1, self.support) if n}
         return {f"{split}/{name}": getattr(self, name) for name in EVALUATED} | f1
 
     def most_confused(self, count: int) -> list[tuple[int, int, int]]:
-        """(true class, predicted class, examples) of the most frequent mistakes, at most `count`, none with 0."""
+        """(true class, predicted class, examples) of at most `count` most frequent mistakes, without those of 0 examples."""
         mistakes = self.confusion - np.diag(np.diag(self.confusion))
         order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
         pairs = (np.unravel_index(cell, mistakes.shape) for cell in order)
-        return [(int(true), int(said), int(mistakes[true, said])) for true, said in pairs if mistakes[true, said]]
+        return [
+            (int(true), int(predicted), int(count)) for true, predicted in pairs if (count := mistakes[true, predicted])
+        ]
 
     def report(self, classes: Sequence[str]) -> dict[str, Any]:
-        """What scikit-learn's `classification_report(output_dict=True)` gives, without the seconds of its import."""
+        """The same as scikit-learn's `classification_report(output_dict=True)`, whose import takes seconds."""
         table = np.stack([self.precision, self.recall, self.f1], axis=1)
         weights = self.support / self.support.sum()
         rows = {name: (*values, n) for name, values, n in zip(classes, table, self.support)}
@@ -90,11 +93,11 @@ class Evaluation:
 def predict(model: nn.Module, batches: Batches, autocast: torch.autocast, tta: str = "none") -> Tensor:
     """Logits of every image, float32 (N, classes), in evaluation mode; the model's mode is restored.
 
-    Every batch is filled up to the same size, because matrix kernels round differently for a handful of rows: so a
-    picture gets the same answer, to the last bit, alone and among others.
+    Every batch is padded to the same size, because matrix kernels round differently for a few rows: an image gets the
+    same logits, to the last bit, alone and among others.
 
     Args:
-        tta: the views of a picture whose logits are averaged, see `views`.
+        tta: the views of an image whose logits are averaged, a key of `VIEWS`.
     """
     training = model.training
     model.eval()
@@ -103,52 +106,45 @@ def predict(model: nn.Module, batches: Batches, autocast: torch.autocast, tta: s
         with autocast:
             for pixels, _, _ in batches:
                 full = functional.pad(pixels, (0,) * 7 + (batches.batch_size - len(pixels),))
-                answers = torch.stack([share * model(view).float() for share, view in views(full, tta)])
-                logits.append(answers.sum(dim=0)[: len(pixels)])
+                weighted = torch.stack([weight * model(view).float() for weight, view in views(full, tta)])
+                logits.append(weighted.sum(dim=0)[: len(pixels)])
     finally:
         model.train(training)
     return torch.cat(logits)
 
 
 def views(pixels: Tensor, tta: str) -> list[tuple[float, Tensor]]:
-    """(weight, pictures (batch, 3, H, W)) of every view; the weights add up to 1.
-
-    Test-time augmentation as in Jordan, 2024 (https://arxiv.org/abs/2404.00498): `flip` is the picture and its mirror
-    image; `flip_shift` gives these two half of the weight, and the other half to the picture moved by one pixel up and
-    left, and down and right (the border is reflected), and the mirror images of both.
-    """
-    if tta == "none":
-        return [(1.0, pixels)]
-    upright = [(1.0, pixels)]
-    if tta == "flip_shift":
-        upright = [(0.5, pixels), *((0.25, _moved(_moved(pixels, 2, by), 3, by)) for by in (-1, 1))]
-    return [(share / 2, view) for share, picture in upright for view in (picture, picture.flip(3))]
+    """(weight, images (batch, 3, H, W)) of every view in `VIEWS[tta]`; the weights add up to 1."""
+    shifted = {by: _shifted(_shifted(pixels, 2, by), 3, by) for by in {by for _, by, _ in VIEWS[tta]}}
+    return [(weight, shifted[by].flip(3) if mirrored else shifted[by]) for weight, by, mirrored in VIEWS[tta]]
 
 
-def _moved(pixels: Tensor, side: int, by: int) -> Tensor:
-    """By one pixel along a side; the pixel that comes in at the border is the last but one there, as if it was reflected."""
-    length = pixels.shape[side]
+def _shifted(pixels: Tensor, dim: int, by: int) -> Tensor:
+    """Moved by -1, 0 or 1 pixel along a dimension; the pixels beyond the border are its reflection."""
+    length = pixels.shape[dim]
     if by < 0:
-        return torch.cat([pixels.narrow(side, 1, length - 1), pixels.narrow(side, length - 2, 1)], side)
-    return torch.cat([pixels.narrow(side, 1, 1), pixels.narrow(side, 0, length - 1)], side)
+        return torch.cat([pixels.narrow(dim, 1, length - 1), pixels.narrow(dim, length - 2, 1)], dim)
+    if by > 0:
+        return torch.cat([pixels.narrow(dim, 1, 1), pixels.narrow(dim, 0, length - 1)], dim)
+    return pixels
 
 
 def evaluate_images(
     model: nn.Module, images: Images, device: torch.device, autocast: torch.autocast, tta: str
 ) -> tuple[Evaluation, np.ndarray]:
-    """(evaluation, class probabilities, float32 (N, classes)) of a model on images."""
+    """(evaluation, class probabilities float32 (N, classes)) of a model on images."""
     batches = Batches(images, batch_size(images.shape), device)
     logits = predict(model, batches, autocast, tta)
     return score(logits, batches.labels), logits.softmax(dim=1).cpu().numpy()
 
 
 def evaluate(model: nn.Module, batches: Batches, autocast: torch.autocast, tta: str = "none") -> Evaluation:
-    """One pass over `batches`; one synchronisation, at the end."""
+    """Evaluate a model on `batches` in one pass, with one synchronisation at the end."""
     return score(predict(model, batches, autocast, tta), batches.labels)
 
 
 def score(logits: Tensor, labels: Tensor) -> Evaluation:
-    """What logits (N, classes) are worth against the true labels (N,)."""
+    """The evaluation of logits (N, classes) against the true labels (N,)."""
     classes = logits.shape[1]
     losses = functional.cross_entropy(logits, labels, reduction="none")
     confusion = torch.bincount(labels * classes + logits.argmax(dim=1), minlength=classes * classes)
@@ -156,9 +152,9 @@ def score(logits: Tensor, labels: Tensor) -> Evaluation:
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """95 % confidence interval of a share (Wilson, 1927)."""
+    """95 % confidence interval of the fraction right / total (Wilson, 1927)."""
     z = 1.959964
-    share, spread = right / total, z * z / total
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * (share * (1 - share) / total + spread / (4 * total)) ** 0.5
+    fraction, spread = right / total, z * z / total
+    middle = (fraction + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * (fraction * (1 - fraction) / total + spread / (4 * total)) ** 0.5
     return middle - half, middle + half

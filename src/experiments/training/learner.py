@@ -1,4 +1,4 @@
-"""One step of training: augment, forward, backward, update; and the average of the weights that is kept instead of them.
+"""One step of training: augment, forward, backward, update. And the model before the first step.
 
 learner = Learner.create(config, initial_model(config, splits), splits.train, device)
 loss, correct = learner.step(batch, epoch=1)
@@ -23,14 +23,16 @@ from experiments.training import devices
 from experiments.training.averaging import ExponentialMovingAverage
 from experiments.training.optimizers import Optimizer, make_optimizer
 
-INITIAL_PIXELS = 5000 * 32 * 32  # that a network may set its weights by: memory has to hold all of them several times
+INITIAL_PIXELS = 5000 * 32 * 32  # for the data-dependent initialisation, which needs several times their memory
 
 
 def initial_model(settings: config.Config, splits: Splits) -> classifier.Classifier:
-    """The model before its first step, on the CPU: the same for the same seed, which is that of all that follows."""
+    """The model before the first step, on the CPU: always the same for the same seed.
+
+    Seeds torch's global random generator, which all of the training then uses.
+    """
     torch.manual_seed(settings.seed)
-    data = settings.data
-    model = build.build(settings.model, len(splits.classes), splits.image_shape, data.mean, data.std)
+    model = build.build(settings, len(splits.classes))
     build.check_image_sizes(model, settings.model.target, settings.training.sides)
     if build.needs_data_init(model):
         _, height, width = splits.image_shape
@@ -41,11 +43,11 @@ def initial_model(settings: config.Config, splits: Splits) -> classifier.Classif
 
 @dataclass(frozen=True)
 class Learner:
-    """What a step of training needs.
+    """Everything that a training step needs.
 
     Attributes:
-        forward: pictures to logits by `model`, compiled where that was asked for.
-        average: None where the weights themselves are evaluated and kept.
+        forward: `model`, compiled if training.compile is set.
+        average: of the weights of `model`, evaluated and kept instead of these; None without training.ema.
         class_weights: float32 (classes,), or None: the loss is a plain mean.
     """
 
@@ -63,7 +65,7 @@ class Learner:
     def create(
         cls, settings: config.Config, model: classifier.Classifier, images: Images, device: torch.device
     ) -> Learner:
-        """For a fresh model, which goes to `device`, and its training images."""
+        """A learner for a fresh model, which is moved to `device`, and its training images."""
         training = settings.training
         model.to(device)
         return cls(
@@ -87,17 +89,20 @@ class Learner:
         """The model that is validated, tested and kept."""
         return self.average.model if self.average else self.model
 
-    def set_rate(self, share: float) -> None:
-        """The learning rate of every group of parameters, as a share of its own."""
+    def set_lr(self, factor: float) -> None:
+        """Set the learning rate of every group of parameters to `factor` times its base learning rate."""
         for group in self.optimizer.groups:
-            group.rate = group.base_rate * share
+            group.lr = group.base_lr * factor
 
     def step(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-        """Learn from a batch; gives its mean loss and how many it had right, on the device. Nothing waits for either."""
-        pictures, targets = self.augmentation(batch, epoch)
-        pictures = resized(pictures, self.settings.training.sides[epoch - 1 : epoch])
+        """Learn from a batch. Returns its mean loss and the number of correct predictions, on the device.
+
+        Nothing here makes the CPU wait for a GPU.
+        """
+        images, targets = self.augmentation(batch, epoch)
+        images = resize(images, self.settings.training.sides[epoch - 1 : epoch])
         with self.autocast:
-            logits = self.forward(pictures)
+            logits = self.forward(images)
         training = self.settings.training
         loss = cross_entropy(logits.float(), targets, self.class_weights, training.label_smoothing)
         self.optimizer.zero_grad()
@@ -110,23 +115,23 @@ class Learner:
 
 
 def _compiled(model: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """`model` by torch.compile, with CUDA graphs on a GPU; the smaller last batch is compiled by itself."""
+    """`model` by torch.compile, with CUDA graphs on a GPU; the smaller last batch is compiled separately."""
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     return torch.compile(model, mode=mode, dynamic=False)
 
 
-def resized(pictures: Tensor, sides: Sequence[int]) -> Tensor:
-    """Pictures (batch, 3, H, W) with so many pixels a side, where `sides` names any; values from 0 to 255 either way."""
-    if not sides or pictures.shape[2:] == (sides[0], sides[0]):
-        return pictures
-    return functional.interpolate(pictures.float(), (sides[0], sides[0]), mode="bilinear", antialias=True)
+def resize(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Images (batch, 3, H, W) resized to `size[0]` pixels per side, or unchanged if `size` is empty; from 0 to 255."""
+    if not size or images.shape[2:] == (size[0], size[0]):
+        return images
+    return functional.interpolate(images.float(), (size[0], size[0]), mode="bilinear", antialias=True)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None, smoothing: float) -> Tensor:
-    """The mean over a batch, where there are weights weighted by those of the targets' classes.
+    """The mean cross-entropy over a batch, weighted by the weights of the targets' classes, if there are any.
 
-    Of targets (batch, classes), which mix classes, torch would divide by the number of pictures; here, as of labels
-    (batch,), by the sum of the weights, so that a mixture of one class is that class.
+    For mixed targets (batch, classes) PyTorch divides by the number of images. Here the sum of the weights divides, as for
+    labels (batch,), so that a mixture of only one class gives the same loss as its label.
     """
     if class_weights is None or not targets.is_floating_point():
         return functional.cross_entropy(logits, targets, class_weights, label_smoothing=smoothing)

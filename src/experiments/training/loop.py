@@ -1,8 +1,9 @@
-"""The loop: one epoch of training, one validation, one result; and when to stop.
+"""The loop over epochs: train, validate, yield the result.
 
 learner = Learner.create(config, model, splits.train, device)
 for epoch in train(learner, train_batches, validation_batches, range(1, 26), progress):
-    if stopping.update(epoch.metrics): break
+    if stopping.update(epoch.epoch, epoch.metrics):
+        break
 """
 
 from __future__ import annotations
@@ -24,19 +25,23 @@ from experiments.training.learner import Learner
 
 
 class Diverged(RuntimeError):
-    """The loss is no number any more."""
+    """The loss is not finite."""
 
 
 class Progress(Protocol):
-    """Shows what happens inside an epoch; called once a step, so it must decide by itself how often to look."""
+    """Shows the progress within an epoch."""
 
     def step(self, epoch: int, step: int, images: int, losses: Tensor, correct: Tensor) -> None:
-        """`losses[:step]` are sums over batches, `correct` counts right answers; reading either may wait for a GPU."""
+        """Called after every step.
+
+        `losses[:step]` are the sums over the batches so far, `correct` is the number of correct predictions. Both are
+        on the device: reading them makes the CPU wait for a GPU, so it should be done rarely.
+        """
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch gave; `epoch` counts from 1, `seconds` includes the validation."""
+    """The result of one epoch; `epoch` counts from 1, `seconds` includes the validation."""
 
     epoch: int
     train_loss: float
@@ -70,24 +75,24 @@ def train(
     Validation is never weighted, smoothed, augmented or compiled.
 
     Raises:
-        Diverged: naming epoch and step, where the loss is not finite.
+        Diverged: the loss is not finite; the message names the epoch and the step.
     """
     images = len(train_batches.images) + len(validation_batches.images)
     for epoch in epochs:
         started = time.perf_counter()
         loss, accuracy = _train_epoch(learner, train_batches, epoch, progress)
         validation = evaluate(learner.eval_model, validation_batches, learner.autocast, learner.settings.evaluation.tta)
-        rate = learner.optimizer.groups[0].rate
-        result = EpochResult(epoch, loss, accuracy, validation, rate, time.perf_counter() - started, images)
+        lr = learner.optimizer.groups[0].lr
+        result = EpochResult(epoch, loss, accuracy, validation, lr, time.perf_counter() - started, images)
         if not math.isfinite(validation.loss):
             raise Diverged(f"validation loss is {validation.loss} after epoch {epoch}; {_advice(learner)}")
         yield result
 
 
 def _train_epoch(learner: Learner, batches: Batches, epoch: int, progress: Progress) -> tuple[float, float]:
-    """Mean loss and accuracy over the epoch, each example counted as it was when it was trained on.
+    """Mean loss and accuracy over the epoch, of every image by the weights that it was trained with.
 
-    Loss and counts stay on the device until the end: reading one number a step would make a GPU wait for the CPU.
+    Losses and counts stay on the device until the end: reading a number at every step would make the CPU wait for a GPU.
     """
     losses = torch.zeros(len(batches), device=batches.device)
     correct = torch.zeros((), dtype=torch.int64, device=batches.device)
@@ -96,7 +101,7 @@ def _train_epoch(learner: Learner, batches: Batches, epoch: int, progress: Progr
     learner.model.train()
     for step, batch in enumerate(batches):
         position = (epoch - 1) * len(losses) + step
-        learner.set_rate(schedules.factor(schedule, position, len(losses), epochs))
+        learner.set_lr(schedules.factor(schedule, position, len(losses), epochs))
         loss, right = learner.step(batch, epoch)
         if learner.average:
             learner.average.update(position)
@@ -105,9 +110,9 @@ def _train_epoch(learner: Learner, batches: Batches, epoch: int, progress: Progr
         images += len(batch.labels)
         progress.step(epoch, step + 1, images, losses, correct)
     sums = losses.cpu().double()
-    broken = (~sums.isfinite()).nonzero()
-    if len(broken):
-        step = int(broken[0])
+    not_finite = (~sums.isfinite()).nonzero()
+    if len(not_finite):
+        step = int(not_finite[0])
         raise Diverged(f"loss is {sums[step].item()} in epoch {epoch}, step {step + 1}; {_advice(learner)}")
     return sums.sum().item() / images, correct.item() / images
 

@@ -1,34 +1,40 @@
-"""The learning rate at every step, as a share of `optimizer.lr`: a function of the position alone.
+"""The learning rate of every step, as a fraction of `optimizer.lr`.
 
-It has no state, so a run that is continued goes on exactly where it was.
+It is a function of the position in the run and has no state, so a resumed run continues exactly where it was.
 """
 
 from __future__ import annotations
 
 import math
 
-from experiments import config
+from experiments.config.optimizers import (
+    ConstantSettings,
+    DecaySettings,
+    PeakSettings,
+    ScheduleSettings,
+    StepsSettings,
+)
 
 
-def factor(settings: config.ScheduleSettings, step: int, steps_an_epoch: int, epochs: int) -> float:
-    """The share of the learning rate at `step`, counted from 0 over all epochs; at the last step exactly `end`."""
-    last = steps_an_epoch * epochs - 1
-    if isinstance(settings, config.DecaySettings | config.PeakSettings) and step >= last:
+def factor(settings: ScheduleSettings, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """The factor of the learning rate at `step`, counted from 0 over all epochs; exactly `end` at the last step."""
+    last = steps_per_epoch * epochs - 1
+    if isinstance(settings, DecaySettings | PeakSettings) and step >= last:
         return settings.end
-    share = _along_half_cosine if settings.name in ("cosine", "onecycle") else _along_line
-    if isinstance(settings, config.PeakSettings):
+    between = _along_half_cosine if settings.along_cosine else _along_line
+    if isinstance(settings, PeakSettings):
         top = settings.peak * last
         if step < top:
-            return share(settings.start, 1.0, step / top)
-        return share(1.0, settings.end, (step - top) / (last - top))
-    assert isinstance(settings, config.ConstantSettings)
-    rise = settings.warmup * steps_an_epoch
-    if step < rise:
-        return _along_line(settings.start, 1.0, step / rise)
-    if isinstance(settings, config.DecaySettings):
-        return share(1.0, settings.end, (step - rise) / (last - rise))
-    if isinstance(settings, config.StepsSettings):
-        return settings.factor ** (step // (settings.every * steps_an_epoch))
+            return between(settings.start, 1.0, step / top)
+        return between(1.0, settings.end, (step - top) / (last - top))
+    assert isinstance(settings, ConstantSettings)
+    warmup = settings.warmup * steps_per_epoch
+    if step < warmup:
+        return _along_line(settings.start, 1.0, step / warmup)
+    if isinstance(settings, DecaySettings):
+        return between(1.0, settings.end, (step - warmup) / (last - warmup))
+    if isinstance(settings, StepsSettings):
+        return settings.factor ** (step // (settings.every * steps_per_epoch))
     return 1.0
 
 
