@@ -8,6 +8,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from experiments.config.command_line import add_run_arguments, exit_codes
 
@@ -33,7 +34,9 @@ def main() -> int:
     files, errors = prediction.find_pictures(arguments.pictures)
     trained = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
     sources = [sys.stdin.buffer if file == "-" else file for file in files]
-    found, requests, taken = [], [], set()
+    found: list[dict[str, Any]] = []
+    requests: list[list] = []
+    taken: set[Path] = set()
     for answer in prediction.predict(trained, sources):
         if isinstance(answer, ValueError):
             errors.append(answer)
