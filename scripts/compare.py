@@ -7,7 +7,6 @@ python scripts/compare.py 3fa4 9b01                runs, by the start of their i
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
 from experiments.config.command_line import exit_codes
@@ -40,4 +39,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     with exit_codes():
-        sys.exit(main())
+        main()

@@ -5,7 +5,6 @@ python scripts/evaluate.py --run best --data image_folder data.root=holiday
 """
 
 import argparse
-import sys
 
 from experiments.config.command_line import add_run_arguments, exit_codes
 
@@ -34,4 +33,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     with exit_codes():
-        sys.exit(main())
+        main()

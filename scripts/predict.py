@@ -8,6 +8,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from experiments.config.command_line import add_run_arguments, exit_codes
 
@@ -36,7 +37,8 @@ def main() -> int:
     files, errors = pictures.find_pictures(arguments.pictures)
     run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
     sources = [sys.stdin.buffer if file == "-" else file for file in files]
-    found, requests = [], []
+    found: list[dict[str, Any]] = []
+    requests: list[list] = []
     for result in prediction.predict(run, sources):
         if isinstance(result, ValueError):
             errors.append(result)

@@ -1,7 +1,7 @@
 """Seconds from the start of a command to a test accuracy on CIFAR-10: the teaching notebook in Keras, and a preset.
 
-python scripts/time_to_accuracy.py --data data                          needs pip install -e '.[benchmark]'
-python scripts/time_to_accuracy.py --accuracy 0.9 --preset fast90 --contenders ours
+python scripts/benchmark/time_to_accuracy.py --data data                  needs pip install -e '.[benchmark]'
+python scripts/benchmark/time_to_accuracy.py --accuracy 0.9 --preset fast90 --contenders ours
 """
 
 import argparse
@@ -12,89 +12,113 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+
+from settings import HELD_OUT, PROGRAMS, ROOT, find_data
 
 from experiments.config import UserError
 from experiments.config.command_line import exit_codes
 
-ROOT = Path(__file__).parents[1]
+CONTENDERS = ("keras", "ours")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One process.
+
+    Attributes:
+        epochs: (seconds from the start of the process to the end of an epoch, test accuracy of its weights).
+        total: seconds from the start of the process to its end, or to the end of its last epoch.
+    """
+
+    name: str
+    epochs: Sequence[tuple[float, float]]
+    total: float
+
+    def first(self, accuracy: float) -> tuple[float, float]:
+        """The first epoch with at least this accuracy; if there is none, infinity and the highest accuracy."""
+        enough = [epoch for epoch in self.epochs if epoch[1] >= accuracy]
+        return enough[0] if enough else (math.inf, max(reached for _, reached in self.epochs))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--data", type=Path, default="data", metavar="ROOT", help="holds cifar-10-batches-py/ (default: data)")
-    add("--accuracy", type=float, default=0.627, help="to reach (default: 0.627, what the notebook ended with)")
-    add("--preset", default="fast70", help="of conf/experiment (default: fast70)")
-    add("--overrides", nargs="+", default=[], metavar="key=value", help="of the preset")
-    add("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="N", help="a round each (default: 1 2 3)")
-    add("--contenders", nargs="+", choices=("keras", "ours"), default=["keras", "ours"])
-    asked = parser.parse_args()
-    data = asked.data.expanduser().resolve()
-    if not (data / "cifar-10-batches-py" / "test_batch").exists():
-        raise UserError(f"--data {data}: holds no cifar-10-batches-py/; python train.py data.root={data} downloads it")
+    options = parse()
+    options.data = find_data(options.data)
 
-    from contest import installed, machine
-    from rich.console import Console
-    from rich.table import Table
+    import tables  # imports torch: mistakes are reported first
 
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 300
-    contenders, missing = installed(asked.contenders, {})
-    for told in missing:
-        console.print(told, markup=False)
-    if not contenders:
+    options.contenders = tables.available(options.contenders)
+    if not options.contenders:
         return 1
-    here = machine()
-    console.print(f"{here['processor']}, {here['cores']} cores, Python {here['python']}", markup=False)
-    outcomes: dict[str, list[tuple[float, float, float]]] = {}
-    for seed in asked.seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            turns = [("the notebook in Keras", notebook)] if "keras" in contenders else []
-            if "ours" in contenders:
-                turns += [(f"{asked.preset}, in a new folder", preset), (f"{asked.preset}, once more", preset)]
-            for name, run in turns:
-                epochs, whole = run(data, seed, folder, [f"experiment={asked.preset}", *asked.overrides])
-                enough = [epoch for epoch in epochs if epoch[1] >= asked.accuracy]
-                seconds, accuracy = enough[0] if enough else (math.inf, max(accuracy for _, accuracy in epochs))
-                outcomes.setdefault(name, []).append((seconds, accuracy, whole))
-                when = f"after {seconds:.1f} s" if enough else f"at best, in {whole:.1f} s"
-                console.print(f"seed {seed}  {name}: test accuracy {accuracy:.3f} {when}", markup=False)
-    table = Table("", f"s to {asked.accuracy:g}", "accuracy then", "s in all", box=None, padding=(0, 2, 0, 0))
-    for name, rows in outcomes.items():
-        seconds, accuracies, wholes = zip(*rows)
-        table.add_row(name, spread(seconds, 1), spread(accuracies, 3), spread(wholes, 1))
-    console.print()
-    console.print(table)
+    tables.show_machine()
+    timings: dict[str, list[Timing]] = {}
+    for seed in options.seeds:
+        for timing in measure(options, seed):
+            timings.setdefault(timing.name, []).append(timing)
+            seconds, accuracy = timing.first(options.accuracy)
+            when = f"at best, in {timing.total:.1f} s" if math.isinf(seconds) else f"after {seconds:.1f} s"
+            tables.console.print(f"seed {seed}  {timing.name}: test accuracy {accuracy:.3f} {when}", markup=False)
+    table = tables.new_table("", f"s to {options.accuracy:g}", "accuracy then", "s in all")
+    for name, rounds in timings.items():
+        times, accuracies = zip(*(timing.first(options.accuracy) for timing in rounds))
+        totals = [timing.total for timing in rounds]
+        table.add_row(name, tables.spread(times, 1), tables.spread(accuracies, 3), tables.spread(totals, 1))
+    tables.console.print()
+    tables.console.print(table)
     return 0
 
 
-def notebook(data: Path, seed: int, *_) -> tuple[list[tuple[float, float]], float]:
-    """(seconds to the end of each epoch and test accuracy then, seconds to the last one's)."""
-    started = time.time()
-    program = ROOT / "scripts" / "contenders" / "notebook_in_keras.py"
-    command = [sys.executable, str(program), str(started), str(data), str(seed)]
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", default="data", metavar="ROOT", help="holds cifar-10-batches-py/ (default: data)")
+    add("--accuracy", type=float, default=0.627, help="to reach (default: 0.627, what the notebook ended with)")
+    add("--preset", default="fast70", help="of conf/experiment (default: fast70)")
+    add("--overrides", nargs="+", default=[], metavar="key=value", help="of the preset")
+    add("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="N", help="a round per seed (default: 1 2 3)")
+    add("--contenders", nargs="+", choices=CONTENDERS, default=[*CONTENDERS], help="default: both")
+    return parser.parse_args()
+
+
+def measure(options: argparse.Namespace, seed: int) -> Iterator[Timing]:
+    """Run each command once; the preset twice, because the second run finds the MLflow store and the images."""
+    if "keras" in options.contenders:
+        yield time_notebook(options.data, seed)
+    if "ours" in options.contenders:
+        overrides = [f"experiment={options.preset}", *options.overrides, f"data.root={options.data.parent}"]
+        with tempfile.TemporaryDirectory() as folder:
+            for when in ("in a new folder", "once more"):
+                yield time_preset(f"{options.preset}, {when}", folder, [*overrides, f"seed={seed}"])
+
+
+def time_notebook(data: Path, seed: int) -> Timing:
+    """Every epoch of the notebook in Keras.
+
+    Raises:
+        UserError: Keras failed.
+    """
+    request = {"started": time.time(), "data": str(data), "held_out": HELD_OUT, "seed": seed}
+    command = [sys.executable, str(PROGRAMS / "notebook_in_keras.py"), json.dumps(request)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"Keras failed: {done.stderr.strip()[-300:]}")
     epochs = json.loads(done.stdout.strip().splitlines()[-1])
-    return epochs, epochs[-1][0]
+    return Timing("the notebook in Keras", epochs, epochs[-1][0])
 
 
-def preset(data: Path, seed: int, folder: str, overrides: list[str]) -> tuple[list[tuple[float, float]], float]:
-    """([(seconds to the end of the last epoch, test accuracy)], seconds in all): what is shown is timed as it comes."""
-    always = (f"data.root={data}", f"seed={seed}", "evaluate_test=true", "resume=false")
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *overrides, *always],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
+def time_preset(name: str, folder: str, overrides: list[str]) -> Timing:
+    """The last epoch of `python train.py ...` in `folder`, which ends when its line is printed.
+
+    Raises:
+        UserError: it failed, and has printed why.
+    """
+    command = [sys.executable, str(ROOT / "train.py"), *overrides, "evaluate_test=true", "resume=false"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     seconds = accuracy = math.nan
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("epoch "):
@@ -102,16 +126,8 @@ def preset(data: Path, seed: int, folder: str, overrides: list[str]) -> tuple[li
         elif line.startswith("test/accuracy"):
             accuracy = float(line.split()[1])
     if process.wait():
-        raise UserError(f"{' '.join(overrides)}: train.py ended with exit code {process.returncode}; see above")
-    return [(seconds, accuracy)], time.perf_counter() - started
-
-
-def spread(values, digits: int) -> str:
-    """Median (least to largest)."""
-    middle, low, high = (
-        f"{value:.{digits}f}".replace("inf", "never") for value in (median(values), min(values), max(values))
-    )
-    return f"{middle} ({low} to {high})" if len(values) > 1 else middle
+        raise UserError(f"{' '.join(overrides)}: train.py failed with exit code {process.returncode}; see above")
+    return Timing(name, [(seconds, accuracy)], time.perf_counter() - started)
 
 
 if __name__ == "__main__":

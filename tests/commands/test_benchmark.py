@@ -1,21 +1,27 @@
-"""The benchmark as a user types it, on few pictures: both contenders that need nothing more, once."""
+"""The benchmark as a user types it, on few images: once, with the two contenders that need no other packages."""
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
-import tables as table
-from contest import Contest, Outcome, Setting, installed
 
 from conftest import ROOT
 
+sys.path.insert(0, str(ROOT / "scripts" / "benchmark"))  # as Python does for a script in it
+
+from benchmark import Benchmark, Outcome
+from settings import CONTENDERS, Contender, Setting, installed
+from tables import ratios
+
+SCRIPTS = ROOT / "scripts" / "benchmark"
 FEW = ("--images", "64", "--epochs", "1", "--rounds", "1", "--threads", "1")
 
 
-def benchmark(*arguments, cwd, script="benchmark.py"):
-    command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
+def benchmark(*arguments, cwd, script="speed.py"):
+    command = [sys.executable, str(SCRIPTS / script), *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200)
 
 
@@ -60,23 +66,42 @@ def test_what_is_known_is_not_measured_again(measured, cifar_root):
 def test_ratios_are_those_of_each_round():
     ours = [Outcome("ours", number, (seconds,)) for number, seconds in ((1, 2.0), (2, 4.0))]
     other = [Outcome("plain", number, (seconds, seconds)) for number, seconds in ((2, 8.0), (1, 3.0), (3, 1.0))]
-    assert table.ratios(other, ours) == [2.0, 1.5]
+    assert ratios(other, ours) == [2.0, 1.5]
 
 
-def test_a_contender_that_fails_is_told_of(here, tmp_path):
-    (tmp_path / "plain.py").write_text("raise SystemExit('no pictures')")
-    contest = Contest(tmp_path, None, {})
+def test_a_contender_that_fails_is_reported(tmp_path):
+    (tmp_path / "plain.py").write_text("raise SystemExit('no images')")
+    benchmark = Benchmark(None, {}, tmp_path)
     setting = Setting("data", ("plain",), 32, "fp32", rounds=1)
-    (outcome,) = contest.run(setting)
-    assert outcome.error == "no pictures"
-    assert contest.missing(setting) == [(1, "plain")]
+    (outcome,) = benchmark.run(setting)
+    assert outcome.error == "no images"
+    assert benchmark.missing(setting) == [(1, "plain")]
 
 
-def test_what_is_not_installed_is_left_out_with_a_word(monkeypatch):
-    monkeypatch.setattr("experiments.benchmark.contest.NEEDS", {"plain": (), "keras": ("no_such_module",)})
+def test_every_contender_is_there():
+    assert all((SCRIPTS / "contenders" / contender.program).exists() for contender in CONTENDERS.values())
+
+
+def test_a_contender_that_is_not_installed_is_left_out(monkeypatch):
+    monkeypatch.setitem(CONTENDERS, "keras", Contender("Keras", "with_keras.py", 1, ("no_such_module",)))
     can, (line,) = installed(("plain", "keras"), {})
     assert can == ["plain"]
     assert "no_such_module" in line and "pip install -e '.[benchmark]'" in line
+    assert installed(("keras",), ("keras",)) == (["keras"], [])  # of another interpreter nothing is known
+
+
+@pytest.mark.parametrize("file", ["train.py", "conf/config.yaml", "src/experiments/data/batches.py"])
+def test_results_of_other_code_are_not_used(file, tmp_path, monkeypatch):
+    for copied in ("train.py", "conf", "src"):
+        copy = shutil.copytree if (ROOT / copied).is_dir() else shutil.copy
+        copy(ROOT / copied, tmp_path / copied)
+    monkeypatch.setattr("benchmark.ROOT", tmp_path)
+    monkeypatch.setattr("experiments.__file__", str(tmp_path / "src" / "experiments" / "__init__.py"))
+    before = Benchmark(None, {}).code
+    assert Benchmark(None, {}).code == before
+    with (tmp_path / file).open("a") as changed:
+        changed.write("# changed")
+    assert Benchmark(None, {}).code != before
 
 
 def test_time_to_an_accuracy(cifar_root, tmp_path):
@@ -95,9 +120,11 @@ def test_time_to_an_accuracy(cifar_root, tmp_path):
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        ("benchmark.py", ("--data", "nowhere"), "holds no cifar-10-batches-py"),
-        ("benchmark.py", ("--python", "keras=/no/python"), "must be NAME=PATH"),
-        ("benchmark.py", ("--rounds", "0"), "must be at least 1"),
+        ("speed.py", ("--data", "nowhere"), "holds no cifar-10-batches-py"),
+        ("speed.py", ("--python", "keras=/no/python"), "must be NAME=PATH"),
+        ("speed.py", ("--rounds", "0"), "must be at least 1"),
+        ("speed.py", ("--batch", "32", "many"), "must be at least 1"),
+        ("speed.py", ("--curve", "depth"), "width"),
         ("time_to_accuracy.py", ("--data", "nowhere"), "holds no cifar-10-batches-py"),
     ],
 )
@@ -108,7 +135,7 @@ def test_mistakes(here, script, arguments, message):
     assert "Traceback" not in done.stderr
 
 
-def test_a_preset_that_is_none_ends_in_what_train_py_says(cifar_root, tmp_path):
+def test_a_preset_that_does_not_exist_ends_with_the_message_of_train_py(cifar_root, tmp_path):
     arguments = ("--contenders", "ours", "--preset", "fast71", "--data", str(cifar_root))
     done = benchmark(*arguments, cwd=tmp_path, script="time_to_accuracy.py")
     assert done.returncode == 2

@@ -1,37 +1,38 @@
-"""The teaching notebook's cells in Keras; after each epoch it looks at the test set, in time that is not counted.
+"""The teaching notebook's cells in Keras, evaluated on the test set after every epoch, in time that is not counted.
 
-Its last line is JSON: [[seconds since the start of the process, test accuracy], ...] of the epochs.
+Its last line is JSON: [[seconds since the start of the process, test accuracy], ...], an element per epoch.
 """
 
 import json
 import sys
 import time
+from collections.abc import Mapping
 
 import keras
-from stopwatch import pictures, read
+from stopwatch import load_images, read
 from with_keras import network
 
 
 class Testing(keras.callbacks.Callback):
-    def __init__(self, started: float, root: str) -> None:
+    def __init__(self, started: float, data: str) -> None:
         super().__init__()
-        self.started = started  # moved by what is not counted
-        pixels, self.labels = read(root, "test_batch")
+        self.started = started  # later by what is not counted
+        pixels, self.labels = read(data, "test_batch")
         self.pixels = pixels.astype("float32") / 255
-        self.reached: list[tuple[float, float]] = []
+        self.epochs: list[tuple[float, float]] = []
 
-    def on_epoch_end(self, epoch, logs=None) -> None:  # comes after the validation
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:  # after the validation
         now = time.time()
         _, accuracy = self.model.evaluate(self.pixels, self.labels, batch_size=250, verbose=0)
-        self.reached.append((now - self.started, accuracy))
+        self.epochs.append((now - self.started, accuracy))
         self.started += time.time() - now
 
 
-def main(started: float, root: str, seed: int) -> None:
+def main(started: float, data: str, held_out: int, seed: int) -> None:
     keras.utils.set_random_seed(seed)
-    x, y, x_validation, y_validation = pictures(root)
+    x, y, x_validation, y_validation = load_images(data, held_out)
     before = time.time()
-    testing = Testing(started, root)
+    testing = Testing(started, data)
     testing.started += time.time() - before
     model = network()
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -44,8 +45,8 @@ def main(started: float, root: str, seed: int) -> None:
         callbacks=[keras.callbacks.EarlyStopping(patience=2), testing],
         verbose=2,
     )
-    print("\n" + json.dumps(testing.reached))
+    print("\n" + json.dumps(testing.epochs))
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(**json.loads(sys.argv[1]))

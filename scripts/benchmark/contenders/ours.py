@@ -1,69 +1,102 @@
-"""This project: `python train.py ...` as a user types it, metrics and checkpoints included, given up after the epochs asked for."""
+"""This project: `python train.py ...` as a user types it, with metrics and checkpoints, pruned after the last epoch.
+
+Three functions are replaced: loading, where other numbers of images are requested; the run, which gets a pruner that
+reads the stopwatch; and the first step of the optimizer.
+"""
 
 import atexit
 import os
 import runpy
 import sys
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from stopwatch import VALIDATION, Asked, Stopwatch
+from stopwatch import Request, Stopwatch
+
+TRAIN = Path(__file__).parents[3] / "train.py"
 
 
-def main(asked: Asked) -> None:
-    watch = Stopwatch(asked.started)
-    root = Path(__file__).parents[3]
-    os.chdir(asked.folder)
-
-    from experiments import experiment
-    from experiments.data import Splits
-
-    load, run = experiment.load_splits, experiment.run
-
-    def limited(*arguments) -> Splits:
-        import numpy as np
-
-        splits = load(*arguments)
-        rows = np.resize(np.arange(len(splits.train)), asked.images)
-        return Splits(splits.train[rows], splits.validation[: asked.validation], splits.test)
-
-    def done(epoch: int, metrics: dict[str, float]) -> bool:
-        """Told after the epoch is logged and saved."""
-        watch.epoch(metrics["val/accuracy"])
-        return epoch == asked.epochs
-
-    def timed(config, command):
-        from experiments.training.optimizers import Optimizer
-
-        step = Optimizer.step
-
-        def first(optimizer: Optimizer) -> None:
-            step(optimizer)
-            watch.step()
-            Optimizer.step = step
-
-        Optimizer.step = first
-        return run(config, command, should_prune=done)
-
-    usual = asked.images == 50_000 - VALIDATION and asked.validation == VALIDATION
-    experiment.load_splits = load if usual else limited
-    experiment.run = timed
+def main(request: Request) -> None:
+    watch = Stopwatch(request.started)
+    os.chdir(request.folder)
+    resize_splits(request)
+    time_run(request, watch)
     sys.argv = [
-        str(root / "train.py"),
-        f"data.root={asked.root}",
+        str(TRAIN),
+        f"data.root={Path(request.data).parent}",
+        f"data.validation_size={request.held_out}",
         "data.split=first",
-        f"training.batch_size={asked.batch}",
-        f"training.epochs={asked.epochs + 1}",
+        f"training.batch_size={request.batch}",
+        f"training.epochs={request.epochs + 1}",  # the last epoch of a run ends it, and testing would follow
         "early_stopping.patience=null",
-        f"precision={asked.precision}",
-        f"device={asked.device}",
-        f"threads={asked.threads or 'null'}",
+        f"precision={request.precision}",
+        f"device={request.device}",
+        f"threads={request.threads or 'null'}",
         "resume=false",
-        *asked.overrides,
+        *request.overrides,
     ]
-    atexit.register(lambda: watch.tell(torch=version("torch")))  # train.py ends the process
+    atexit.register(lambda: watch.report(torch=version("torch")))  # train.py ends the process
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
+def resize_splits(request: Request) -> None:
+    """Let a run have the requested numbers of images, repeated where there are fewer."""
+    from experiments import experiment
+    from experiments.config import DataSettings
+    from experiments.data import Splits
+
+    load = experiment.load_splits
+
+    def resized(config: DataSettings, seed: int) -> Splits:
+        splits = load(config, seed)
+        if (len(splits.train), len(splits.validation)) == (request.images, request.validation):
+            return splits
+        import numpy as np
+
+        indices = np.resize(np.arange(len(splits.train)), request.images)
+        return Splits(splits.train[indices], splits.validation[: request.validation], splits.test)
+
+    replace(experiment, "load_splits", resized)
+
+
+def time_run(request: Request, watch: Stopwatch) -> None:
+    """Let a run report its epochs to the stopwatch and stop after the last one."""
+    from experiments import experiment
+    from experiments.config import Config
+    from experiments.config.command_line import Command
+
+    run = experiment.run
+
+    def end_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Called when the epoch is logged and saved."""
+        watch.epoch(metrics["val/accuracy"])
+        return epoch == request.epochs
+
+    def timed(config: Config, command: Command) -> experiment.Result:
+        time_first_step(watch)
+        return run(config, command, should_prune=end_epoch)
+
+    replace(experiment, "run", timed)
+
+
+def time_first_step(watch: Stopwatch) -> None:
+    """Report the first step of the optimizer to the stopwatch; the others are not touched."""
+    from experiments.training.optimizers import Optimizer  # imports torch, as train.py does at this moment
+
+    step = Optimizer.step
+
+    def first(optimizer: Optimizer) -> None:
+        step(optimizer)
+        watch.step()
+        replace(Optimizer, "step", step)
+
+    replace(Optimizer, "step", first)
+
+
+def replace(owner: object, name: str, function: Callable) -> None:
+    setattr(owner, name, function)
+
+
 if __name__ == "__main__":
-    main(Asked.read())
+    main(Request.read())

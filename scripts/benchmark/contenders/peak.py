@@ -1,4 +1,4 @@
-"""The largest rate of a matrix product on this machine right now, and the FLOP of one picture."""
+"""The FLOP/s of the fastest matrix product on this machine at this moment, and the FLOP per image."""
 
 import json
 import time
@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from notebook_network import network
-from stopwatch import Asked
+from stopwatch import Request
 from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,24 +17,24 @@ SHAPES = [
     (2048, 2048, 2048),
     (12_288, 512, 32),
     (12_288, 512, 512),
-]  # rows, a multiple of the 1024 of 16 pictures; inner; columns: the last two as convolutions have them
-SECONDS = 0.2  # a shape, each way
-PICTURES = 8  # counted with; a network may need more than one
+]  # (rows, inner, columns); rows are a multiple of 1024, 16 images of 8x8; the last two are those of convolutions
+SECONDS = 0.2  # per shape and operation
+IMAGES = 8  # to count with; a network may need more than one
 
 
 def peak(dtype: torch.dtype, device: str) -> float:
-    """FLOP/s of the best of many products, each as a matrix product and as the 1x1 convolution that is the same.
+    """FLOP/s of the fastest of many products, each as a matrix product and as the equal 1x1 convolution.
 
-    On a CPU these come from different libraries: on AMD's, MKL uses half of the vector units in fp32, oneDNN all.
+    On a CPU these are in different libraries: on AMD's processors MKL uses half of the vector units in fp32, oneDNN all.
     """
     rates = []
     for rows, inner, columns in SHAPES:
         matrix, filters = (torch.randn(size, inner, device=device).to(dtype) for size in (rows, columns))
-        # Channels-last, and at least 16: of fewer, one thread makes a product by MKL.
-        pictures = matrix.view(-1, 8, 8, inner).permute(0, 3, 1, 2)
+        # Channels-last, and at least 16 images: with fewer, a single thread uses MKL for this, too.
+        images = matrix.view(-1, 8, 8, inner).permute(0, 3, 1, 2)
         for operation, *operands in (
             (functional.linear, matrix, filters),
-            (functional.conv2d, pictures, filters.view(columns, inner, 1, 1)),
+            (functional.conv2d, images, filters.view(columns, inner, 1, 1)),
         ):
             rates.append(2 * rows * inner * columns / fastest(partial(operation, *operands), device))
     return max(rates)
@@ -55,30 +55,30 @@ def fastest(product: Callable[[], torch.Tensor], device: str) -> float:
     return min(times)
 
 
-def flops(model: nn.Module, pictures: torch.Tensor) -> dict[str, float]:
-    """Of one picture: forward alone, and forward and backward."""
+def flops(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
+    """FLOP per image: of the forward pass, and of the forward and the backward pass."""
     with FlopCounterMode(display=False) as forward, torch.no_grad():
-        model.eval()(pictures)
+        model.eval()(images)
     with FlopCounterMode(display=False) as training:
-        model.train()(pictures).float().sum().backward()
-    count = len(pictures)
+        model.train()(images).float().sum().backward()
+    count = len(images)
     return {"forward": forward.get_total_flops() / count, "training": training.get_total_flops() / count}
 
 
-def main(asked: Asked) -> None:
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
+def main(request: Request) -> None:
+    if request.threads:
+        torch.set_num_threads(request.threads)
     from experiments.config.loading import compose_config
-    from experiments.models import build
+    from experiments.models.build import build
 
-    config = compose_config([*asked.overrides])
-    ours = build.build(config, 10)
-    pixels = torch.randint(256, (PICTURES, *config.data.image_shape), dtype=torch.uint8)
-    counted = {"ours": flops(ours, pixels), "others": flops(network(), torch.rand(PICTURES, 3, 32, 32))}
-    device = "cuda" if asked.device == "auto" and torch.cuda.is_available() else asked.device.replace("auto", "cpu")
-    rate = peak(torch.bfloat16 if asked.precision == "bf16" else torch.float32, device)
+    config = compose_config([*request.overrides])
+    ours = build(config, 10)
+    pixels = torch.randint(256, (IMAGES, *config.data.image_shape), dtype=torch.uint8)
+    counted = {"ours": flops(ours, pixels), "others": flops(network(), torch.rand(IMAGES, 3, 32, 32))}
+    device = "cuda" if request.device == "auto" and torch.cuda.is_available() else request.device.replace("auto", "cpu")
+    rate = peak(torch.bfloat16 if request.precision == "bf16" else torch.float32, device)
     print("\n" + json.dumps({"peak": rate, "flops": counted}))
 
 
 if __name__ == "__main__":
-    main(Asked.read())
+    main(Request.read())

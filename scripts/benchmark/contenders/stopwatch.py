@@ -1,6 +1,7 @@
-"""What every contender has in common: what it is asked for, the pictures, and the times that it tells at its end.
+"""What the contenders share: the request, the images, and the times that they report at their end.
 
-A contender is a program of its own: `python CONTENDER.py '{"root": "data", "batch": 32, ...}'`. Its last line is JSON.
+A contender is a program: `python CONTENDER.py '{"data": "data/cifar-10-batches-py", "batch": 32, ...}'`. Its last line
+is JSON. It may run in another Python, so this file imports nothing of this project.
 """
 
 import json
@@ -12,32 +13,42 @@ from pathlib import Path
 
 import numpy as np
 
-VALIDATION = 10_000  # pictures that validate, as in the notebook: the first ones
-
 
 @dataclass(frozen=True)
-class Asked:
-    """`epochs` counts the warm-up epoch in; `images` train, repeated where there are not so many."""
+class Request:
+    """What is measured.
 
-    started: float  # of the process, by the parent's clock, in seconds since 1970
-    root: str
+    Attributes:
+        started: when the process was started, in seconds since 1970.
+        data: the folder with the files of CIFAR-10.
+        epochs: the warm-up epoch included.
+        images: number of training images; the files' own are repeated where they are fewer.
+        validation: number of validation images.
+        held_out: the first images of the files, which are not trained on.
+        overrides: of this project's configuration.
+        folder: for files that a second process may find.
+    """
+
+    started: float
+    data: str
     batch: int
     precision: str
     epochs: int
     images: int
     validation: int
+    held_out: int
     threads: int | None
     device: str
-    overrides: list[str]  # of this project's own configuration
-    folder: str  # for what is kept from one run to the next
+    overrides: list[str]
+    folder: str
 
     @classmethod
-    def read(cls) -> "Asked":
+    def read(cls) -> "Request":
         return cls(**json.loads(sys.argv[1]))
 
 
 class Stopwatch:
-    """Seconds from one epoch's end to the next one's, and from the start of the process to the first training step."""
+    """Seconds from the end of an epoch to the end of the next, and from the start to the first training step."""
 
     def __init__(self, started: float) -> None:
         self.started = started
@@ -46,35 +57,39 @@ class Stopwatch:
         self.accuracies: list[float] = []
 
     def step(self) -> None:
-        """A training step is done."""
+        """A training step has ended."""
         if self.first_step is None:
             self.first_step = time.time() - self.started
 
     def epoch(self, accuracy: float) -> None:
-        """An epoch is done, all that belongs to it; `accuracy` is that of its validation."""
+        """An epoch has ended, with its validation, which gave `accuracy`."""
         self.ends.append(time.perf_counter())
         self.accuracies.append(accuracy)
 
-    def tell(self, **versions: str) -> None:
+    def report(self, **versions: str) -> None:
+        """Print the last line of a contender."""
         seconds = [end - start for start, end in zip(self.ends, self.ends[1:])]
-        told = {"seconds": seconds, "first_step": self.first_step, "accuracies": self.accuracies, "versions": versions}
-        print("\n" + json.dumps(told), flush=True)
+        report = {"seconds": seconds, "first_step": self.first_step, "accuracies": self.accuracies}
+        print("\n" + json.dumps(report | {"versions": versions}), flush=True)
 
 
-def pictures(
-    root: str, images: int = 50_000 - VALIDATION, validation: int = VALIDATION
+def load_images(
+    data: str, held_out: int, images: int | None = None, validation: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Training pixels, uint8 (N, 32, 32, 3), and labels, int64 (N,); those that validate: the first 10,000, or fewer."""
-    pixels, labels = read(root, *(f"data_batch_{number}" for number in range(1, 6)))
-    rows = VALIDATION + np.resize(np.arange(len(labels) - VALIDATION), images)
-    return pixels[rows], labels[rows], pixels[:validation], labels[:validation]
+    """Training pixels, uint8 (N, 32, 32, 3), and labels, int64 (N,), then the same for validation; by default all."""
+    pixels, labels = read(data, *(f"data_batch_{number}" for number in range(1, 6)))
+    indices = np.arange(held_out, len(labels))
+    if images is not None:
+        indices = np.resize(indices, images)
+    kept = slice(held_out if validation is None else validation)
+    return pixels[indices], labels[indices], pixels[kept], labels[kept]
 
 
-def read(root: str, *names: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels, uint8 (N, 32, 32, 3), and labels, int64 (N,), of files of CIFAR-10."""
+def read(data: str, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels, uint8 (N, 32, 32, 3), and labels, int64 (N,), of these files of CIFAR-10."""
     parts = []
     for name in names:
-        with (Path(root) / "cifar-10-batches-py" / name).open("rb") as file:
+        with (Path(data) / name).open("rb") as file:
             parts.append(pickle.load(file, encoding="bytes"))
     pixels = np.concatenate([part[b"data"] for part in parts]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return pixels, np.concatenate([part[b"labels"] for part in parts])

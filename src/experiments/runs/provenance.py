@@ -57,13 +57,14 @@ def environment(device: torch.device, digest: str) -> dict[str, str]:
     return {
         "data (SHA-256)": digest,
         "device": f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type,
-        "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "machine": f"{platform.system()} {platform.machine()}, {processor()}",
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the processor, such as "AMD EPYC 9355"."""
     try:
         return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]  # type: ignore[index]
     except (OSError, TypeError):  # not Linux, or a processor that does not say
