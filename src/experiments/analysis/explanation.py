@@ -140,7 +140,7 @@ def mistakes(trained: FinishedRun, count: int) -> list[Subject]:
     return [
         Subject(
             f"{part} image {number}", f"{part} image {number} of data {trained.config.data.name}",
-            images.picture(number).transpose(1, 2, 0), images.picture(number), images.classes[images.labels[number]],
+            images.image(number).transpose(1, 2, 0), images.image(number), images.classes[images.labels[number]],
         )
         for number in surest
     ]  # fmt: skip

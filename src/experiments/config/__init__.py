@@ -7,9 +7,9 @@ mistake is reported before they are loaded; `composition` and `loading`, which i
 from experiments.config.constraints import Between, CountOrShare, Positive
 from experiments.config.data import (
     SOURCES,
-    TRAINING_IMAGES,
     AugmentSettings,
     CifarSettings,
+    CustomSourceSettings,
     DataSettings,
     DigitsSettings,
     ExtraImages,
@@ -45,7 +45,6 @@ __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "SOURCES",
-    "TRAINING_IMAGES",
     "VIEWS",
     "AdamSettings",
     "AugmentSettings",
@@ -55,6 +54,7 @@ __all__ = [
     "Config",
     "ConstantSettings",
     "CountOrShare",
+    "CustomSourceSettings",
     "DataSettings",
     "DecaySettings",
     "DigitsSettings",

@@ -10,11 +10,8 @@ without gradients.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ import torch
 from torch import nn
 
 from experiments.config import ModelSettings, UserError
+from experiments.config.targets import locate
 from experiments.models.classifier import Classifier, Normalize
 
 
@@ -33,7 +31,7 @@ def build(
     Raises:
         UserError: where the class cannot be found or does not take the keys of its YAML file.
     """
-    network_class = _locate(config.target)
+    network_class = locate("model", config.target, nn.Module, "torch.nn.Module")
     keys = {"image_shape": image_shape, "classes": classes, **config.parameters}
     try:
         inspect.signature(network_class).bind(**keys)
@@ -82,31 +80,3 @@ def data_init(model: Classifier, images: np.ndarray) -> None:
     """Let a network that `wants_pictures` set its weights by these, uint8 (N, 3, H, W)."""
     network: Any = model.network
     network.initialize(model.normalize(torch.from_numpy(images)))
-
-
-def source_file(target: str) -> Path | None:
-    """The file that holds the class `target`, found without importing it; None where there is none."""
-    _search_working_directory()
-    try:
-        found = importlib.util.find_spec(target.rpartition(".")[0])
-    except ModuleNotFoundError:
-        return None
-    return Path(found.origin) if found and found.origin else None
-
-
-def _locate(target: str) -> type[nn.Module]:
-    _search_working_directory()
-    module, _, name = target.rpartition(".")
-    try:
-        located = getattr(importlib.import_module(module), name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise UserError(f"model._target_={target}: there is no such class ({error})") from None
-    if not (isinstance(located, type) and issubclass(located, nn.Module)):
-        raise UserError(f"model._target_={target}: must be a class derived from torch.nn.Module")
-    return located
-
-
-def _search_working_directory() -> None:
-    """Networks of one's own lie in the project's folder, which only `python train.py` has on its path by itself."""
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
