@@ -63,9 +63,14 @@ def hydra_api() -> Iterator[None]:
             yield
 
 
-def group_options(group: str) -> list[str]:
-    """The choices of a group, without the files that others are based on, which begin with _; empty for a key."""
-    options = GlobalHydra.instance().config_loader().get_group_options(group)
+def group_options(group: str, search: Sequence[str] = ()) -> list[str]:
+    """The choices of a group, without the files that others are based on, which begin with _; empty for a key.
+
+    Args:
+        search: overrides of hydra.searchpath.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    options = loader.get_group_options(group, config_name="config" if search else None, overrides=list(search) or None)
     return [option for option in options if not option.startswith("_")]
 
 

@@ -141,13 +141,14 @@ def _parse(text: str) -> Override | str:
 def _diagnose(overrides: Sequence[str]) -> list[str]:
     """Why Hydra refused `overrides`: a line a mistake, with those that only show in the composed configuration."""
     problems = []
-    groups, values = [], []
+    search = [text for text in overrides if text.startswith("hydra.searchpath=")]  # decides which choices there are
+    groups, values = [*search], []
     repository = GlobalHydra.instance().config_loader()
-    for text in overrides:
+    for text in (text for text in overrides if text not in search):
         override = _parse(text)
         if isinstance(override, str):
             problems.append(override)
-        elif options := _choices(override):
+        elif options := _choices(override, search):
             choice = override.value()
             if choice in options or choice is None or override.is_delete():
                 groups.append(text)
@@ -186,9 +187,9 @@ def _is_value(override: Override) -> bool:
     return not override.key_or_group.startswith("hydra") and not _choices(override)
 
 
-def _choices(override: Override) -> list[str]:
+def _choices(override: Override, search: Sequence[str] = ()) -> list[str]:
     """The choices of a group; empty for a key."""
-    return group_options(override.key_or_group)
+    return group_options(override.key_or_group, search)
 
 
 def _unknown_choice(group: str, choice: str, options: Sequence[str]) -> str:
