@@ -1,4 +1,4 @@
-"""Look at the data before training on them: sizes, class balance, and pictures that are there twice.
+"""Explore the data before training: image sizes, class balance, and duplicates.
 
 python scripts/explore.py data=digits
 python scripts/explore.py data=image_folder data.root=pictures data.image_size=64
@@ -14,8 +14,10 @@ from experiments.config.loading import compose_config
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py, whose pictures are shown")
-    meaning = "of near duplicates, 0.5 to 1 (default: %(default)s); lower finds more, and more that are none"
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py, whose images are shown")
+    meaning = (
+        "of near duplicates, 0.5 to 1 (default: %(default)s); a lower one finds more, and more that are no duplicates"
+    )
     parser.add_argument("--similarity", type=float, default=SIMILARITY, metavar="S", help=meaning)
     arguments = parser.parse_intermixed_args()
     if not 0.5 <= arguments.similarity <= 1:
@@ -26,7 +28,7 @@ def main() -> None:
 def explore(overrides: list[str], similarity: float) -> None:
     config = compose_config(overrides)
 
-    from rich.console import Console  # from here on what takes time to import
+    from rich.console import Console  # these imports take time, so mistakes are reported first
 
     from experiments.analysis import exploration
     from experiments.analysis.duplicates import find_duplicates
@@ -43,8 +45,8 @@ def explore(overrides: list[str], similarity: float) -> None:
     ):
         console.print(line)
     console.print("\nduplicates")
-    total = sum(len(part) for part in (splits.train, splits.validation, splits.test))
-    with console.status(f"comparing {total * (total - 1) // 2:,} pairs of pictures"):
+    total = sum(map(len, splits.parts().values()))
+    with console.status(f"comparing {total * (total - 1) // 2:,} pairs of images"):
         duplicates = find_duplicates(splits, similarity)
     for line in exploration.duplicate_lines(duplicates, similarity):
         console.print(line)

@@ -15,6 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
+from samples import paint
+
 ROOT = Path(__file__).parents[1]
 DIGITS = ("data=digits", "threads=1")
 
@@ -103,6 +105,14 @@ def here(tmp_path, monkeypatch):
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def picture_folder(tmp_path):
+    """10 pictures of cats and 20 of dogs."""
+    paint(tmp_path / "pictures", "cat", 10, 0)
+    paint(tmp_path / "pictures", "dog", 20, 100)
+    return tmp_path / "pictures"
 
 
 @pytest.fixture(scope="session")

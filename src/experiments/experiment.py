@@ -131,7 +131,7 @@ def _evaluate_and_report(
             environment=environment(learner.device, splits.digest),
             history=state.history,
             best_epoch=state.stopping.best_epoch,
-            augmented=examples(config.augment, splits.train) if config.augment.changes else None,
+            augmented=examples(config.augment, splits.train) if config.augment.active else None,
         ),
     )
     return evaluation

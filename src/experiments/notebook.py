@@ -162,7 +162,7 @@ class Result:
         """
         part = self._trained.examined
         images = self.splits.test if part == "test" else self.splits.validation
-        answer = self.predict(images.picture(index).transpose(1, 2, 0))
+        answer = self.predict(images.image(index).transpose(1, 2, 0))
         figure = figures.prediction(answer.picture, answer.pixels, answer.top[:5])
         figure.suptitle(f"{part} picture {index}: {images.classes[images.labels[index]]}")
         return figure

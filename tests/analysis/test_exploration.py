@@ -1,4 +1,4 @@
-"""What a look at the data finds: numbers, balance, and pictures that are there twice."""
+"""Exploring the data: statistics, class balance, and duplicates."""
 
 import io
 import subprocess
@@ -16,7 +16,7 @@ from experiments.data import Images, Splits
 
 
 def scenes(count, seed, size=32):
-    """Pictures with the spectrum of natural ones: amplitude falls with frequency."""
+    """Images with the spectrum of natural ones: amplitude falls with frequency."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)) * size
     noise = rng.standard_normal((count, 3, size, size)) + 2 * rng.standard_normal((count, 1, size, size))
@@ -33,7 +33,7 @@ def splits(train, validation, test, classes=("a", "b")):
     return Splits(*(images(pixels, classes) for pixels in (train, validation, test)))
 
 
-def picture(pixels):
+def pil_image(pixels):
     return Image.fromarray(pixels.transpose(1, 2, 0))
 
 
@@ -43,7 +43,7 @@ def pixels_of(image):
 
 def recompressed(pixels):
     file = io.BytesIO()
-    picture(pixels).save(file, "JPEG", quality=60)
+    pil_image(pixels).save(file, "JPEG", quality=60)
     return pixels_of(Image.open(file))
 
 
@@ -52,12 +52,12 @@ CHANGES = {
     "recompressed": recompressed,
     "brighter": lambda pixels: np.clip(pixels.astype(int) + 5, 0, 255).astype(np.uint8),
     "shifted": lambda pixels: np.pad(pixels, ((0, 0), (0, 0), (1, 0)), mode="edge")[:, :, :-1],
-    "resized": lambda pixels: pixels_of(picture(pixels).resize((22, 22)).resize((32, 32), Image.Resampling.BICUBIC)),
+    "resized": lambda pixels: pixels_of(pil_image(pixels).resize((22, 22)).resize((32, 32), Image.Resampling.BICUBIC)),
 }
 
 
 def places(duplicates):
-    return {(p.first.split, p.first.row, p.second.split, p.second.row): p for p in duplicates.pairs}
+    return {(p.first.split, p.first.index, p.second.split, p.second.index): p for p in duplicates.pairs}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -72,7 +72,7 @@ def test_a_planted_duplicate_is_found_and_nothing_else(change, to):
     assert (pair.first.label, pair.second.label) == (("a", "b") if to == "train" else ("b", "a"))
 
 
-def test_pictures_without_structure_match_their_copies_alone():
+def test_images_without_structure_match_their_copies_alone():
     noise = np.random.default_rng(0).integers(126, 130, (30, 3, 32, 32)).astype(np.uint8)
     noise[:2], noise[2] = 0, 255
     found = find_duplicates(splits(noise, scenes(3, 1), scenes(3, 2)))
@@ -89,8 +89,7 @@ def test_a_faint_shadow_in_common_is_no_duplicate(size):
 def test_all_pairs_are_found_that_brute_force_finds(similarity, monkeypatch):
     monkeypatch.setattr("experiments.analysis.duplicates.BLOCK", 64)  # so that blocks meet at every kind of edge
     data = splits(scenes(150, 1), scenes(70, 2), scenes(64, 3))
-    sets = {"train": data.train, "validation": data.validation, "test": data.test}
-    rows = [(name, row, vector) for name, part in sets.items() for row, vector in enumerate(describe(part))]
+    rows = [(name, index, vector) for name, part in data.parts().items() for index, vector in enumerate(describe(part))]
     expected = {
         (first, i, second, j)
         for place, (first, i, a) in enumerate(rows)
@@ -104,7 +103,7 @@ def test_all_pairs_are_found_that_brute_force_finds(similarity, monkeypatch):
         touched = {(place[2], place[3]) for place in pairs} | {
             place[:2] for place in pairs if overlap.first == overlap.second
         }
-        assert (overlap.exact, overlap.near, overlap.pictures) == (0, len(pairs), len(touched))
+        assert (overlap.exact, overlap.near, overlap.images) == (0, len(pairs), len(touched))
 
 
 def test_many_pairs_are_all_counted_and_the_best_are_kept():
@@ -112,13 +111,13 @@ def test_many_pairs_are_all_counted_and_the_best_are_kept():
     same[0] = CHANGES["shifted"](same[0])
     duplicates = find_duplicates(splits(same, scenes(3, 2), scenes(3, 3)), limit=10)
     within = duplicates.overlaps[0]
-    assert (within.exact, within.near, within.pictures) == (49 * 48 / 2, 49, 50)
+    assert (within.exact, within.near, within.images) == (49 * 48 / 2, 49, 50)
     assert len(duplicates.pairs) == 10 and all(pair.exact for pair in duplicates.pairs)
 
 
-def test_the_size_of_a_picture_does_not_change_what_it_looks_like():
+def test_the_size_of_an_image_does_not_change_its_description():
     large = scenes(20, 1, size=96)
-    small = np.stack([pixels_of(picture(pixels).resize((32, 32))) for pixels in large])
+    small = np.stack([pixels_of(pil_image(pixels).resize((32, 32))) for pixels in large])
     assert ((describe(images(large)) * describe(images(small))).sum(axis=1) > SIMILARITY).all()
 
 
@@ -143,11 +142,11 @@ def written(data, folder):
     return {path.name: path for path in exploration.write(folder, data, balance(data), duplicates)}
 
 
-def test_three_small_pictures_and_labels_of_any_kind(tmp_path):
+def test_three_small_images_and_labels_of_any_kind(tmp_path):
     data = splits(scenes(1, 1, 4), scenes(1, 1, 4), scenes(1, 1, 4), ("$a$猫\n[b]", "\udce9" * 50))
-    assert {"pictures.png", "class_balance.png", "duplicates_across.png"} < set(written(data, tmp_path))
+    assert {"images.png", "class_balance.png", "duplicates_across.png"} < set(written(data, tmp_path))
     lines = exploration.balance_lines(balance(data), data.classes)
-    assert any("no picture in training: 1 of 2 classes" in str(line) for line in lines)
+    assert any("no image in training: 1 of 2 classes" in str(line) for line in lines)
     assert "猫" in (tmp_path / "duplicates.csv").read_text(encoding="utf-8")
 
 
@@ -179,7 +178,7 @@ def test_the_command(tmp_path):
         (("data=digits", "--similarity", "85"), "must be from 0.5 to 1"),
     ],
 )
-def test_a_mistake_is_said_without_a_traceback(tmp_path, arguments, message):
+def test_a_mistake_is_reported_without_a_traceback(tmp_path, arguments, message):
     done = explore(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,9 @@ from experiments.config.validation import parse
 
 CONF = ROOT / "conf"
 GROUPS = sorted(
-    (file.parent.name, file.stem) for file in CONF.glob("*/*.yaml") if file.parent.name not in ("hydra", "experiment")
+    (file.parent.name, file.stem)
+    for file in CONF.glob("*/[!_]*.yaml")
+    if file.parent.name not in ("hydra", "experiment")
 )
 
 

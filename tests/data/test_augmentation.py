@@ -1,4 +1,4 @@
-"""Every change of a picture is torchvision's, image by image; what is drawn is in bounds, and each picture's own."""
+"""Every augmentation gives the results of torchvision, image by image; draws are within bounds, and independent per image."""
 
 import base64
 import io
@@ -29,8 +29,8 @@ SHIFTS = torch.tensor([[0, 0], [3, -2], [-4, 4], [1, 0], [0, -1], [-4, -4]])
 FLIPPED = torch.tensor([False, True, True, False, True, False])
 
 
-def pictures(count=6, size=(32, 32), smooth=False):
-    """Noise, or with `smooth` waves: what interpolates well."""
+def noise_images(count=6, size=(32, 32), smooth=False):
+    """Noise, or with `smooth` waves, which interpolate well."""
     noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 3, *size), dtype=np.uint8))
     if not smooth:
         return noise
@@ -40,7 +40,7 @@ def pictures(count=6, size=(32, 32), smooth=False):
 
 
 def batch(count=6, **options):
-    images = pictures(count, **options)
+    images = noise_images(count, **options)
     return Batch(images, torch.arange(count) % 4, torch.arange(count))
 
 
@@ -48,11 +48,11 @@ def settings(**changes):
     return replace(NONE, **changes)
 
 
-def shifted(picture, shift):
+def shifted(image, shift):
     """torchvision's padding and cropping."""
     right, down = shift.tolist()
-    padded = reference.pad(picture, [4] * 4, padding_mode="reflect")
-    return reference.crop(padded, 4 - down, 4 - right, *picture.shape[1:])
+    padded = reference.pad(image, [4] * 4, padding_mode="reflect")
+    return reference.crop(padded, 4 - down, 4 - right, *image.shape[1:])
 
 
 def close(found, expected, atol):
@@ -62,18 +62,18 @@ def close(found, expected, atol):
 @pytest.mark.parametrize("size", [(32, 32), (5, 9)])
 @pytest.mark.parametrize(("flipped", "shift"), [(FLIPPED, None), (None, SHIFTS), (FLIPPED, SHIFTS)])
 def test_flips_and_shifts_copy_the_bytes_that_torchvision_does(size, flipped, shift):
-    images = pictures(size=size)
+    images = noise_images(size=size)
     found = geometry.move(images, geometry.Moves(flipped=flipped, shift=shift))
     assert found.dtype == torch.uint8
-    for index, picture in enumerate(images):
-        expected = reference.horizontal_flip(picture) if flipped is not None and flipped[index] else picture
+    for index, image in enumerate(images):
+        expected = reference.horizontal_flip(image) if flipped is not None and flipped[index] else image
         expected = shifted(expected, shift[index]) if shift is not None else expected
         assert torch.equal(found[index], expected)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (12, 20)])
 def test_a_warp_by_nothing_flips_and_shifts_as_the_copy_does(size):
-    images = pictures(size=size)
+    images = noise_images(size=size)
     moves = geometry.Moves(flipped=FLIPPED, shift=SHIFTS)
     warped = geometry.move(images, moves._replace(angle=torch.zeros(6)))
     assert warped.dtype == torch.float32
@@ -82,15 +82,15 @@ def test_a_warp_by_nothing_flips_and_shifts_as_the_copy_does(size):
 
 @pytest.mark.parametrize("size", [(32, 32), (24, 40)])
 def test_rotation_scale_and_shift_are_torchvisions_affine(size):
-    """Where torchvision's result lies inside the picture; outside it has black."""
-    images = pictures(size=size)
+    """Inside the image the results are those of torchvision, which has black outside."""
+    images = noise_images(size=size)
     angle, scale = torch.tensor([0.0, 10, -30, 90, 180, 5]), torch.tensor([1.0, 1.1, 0.9, 1, 1.3, 0.7])
     found = geometry.move(images, geometry.Moves(angle=angle, scale=scale, shift=SHIFTS))
-    for index, picture in enumerate(images):
+    for index, image in enumerate(images):
         change = (angle[index].item(), SHIFTS[index].tolist(), scale[index].item(), [0.0, 0.0])
         expected, inside = (
             reference.affine(image, *change, interpolation=InterpolationMode.BILINEAR)
-            for image in (picture.float(), torch.ones_like(picture, dtype=torch.float32))
+            for image in (image.float(), torch.ones_like(image, dtype=torch.float32))
         )
         whole = inside > 0.9999
         assert whole.float().mean() > 0.3
@@ -100,18 +100,18 @@ def test_rotation_scale_and_shift_are_torchvisions_affine(size):
 @pytest.mark.parametrize("size", [(32, 32), (24, 40)])
 def test_a_crop_is_torchvisions_resized_crop(size):
     """But for its rim, where torchvision does not look at the pixels beyond the crop."""
-    images = pictures(size=size)
+    images = noise_images(size=size)
     crops = [(0, 0, 24, 24), (0, 0, 20, 18), (3, 5, 16, 12), (8, 8, 16, 16), (5, 2, 19, 21), (7, 1, 13, 23)]
     height, width = size
     box = torch.tensor([[left / width, top / height, w / width, h / height] for top, left, h, w in crops])
     found = geometry.move(images, geometry.Moves(box=box))
-    for index, (picture, crop) in enumerate(zip(images, crops)):
-        expected = reference.resized_crop(picture.float(), *crop, size=list(size), antialias=False)
+    for index, (image, crop) in enumerate(zip(images, crops)):
+        expected = reference.resized_crop(image.float(), *crop, size=list(size), antialias=False)
         close(found[index][:, 2:-2, 2:-2], expected[:, 2:-2, 2:-2], atol=0.05)
 
 
 def test_all_moves_together_are_one_after_the_other():
-    images = pictures(smooth=True)
+    images = noise_images(smooth=True)
     box = torch.tensor([[0.1, 0.05, 0.8, 0.9]]).expand(6, 4)
     angle, scale = torch.tensor([0.0, 10, -30, 20, 7, 5]), torch.tensor([1.0, 1.1, 0.9, 1, 1.2, 0.9])
     found = geometry.move(images, geometry.Moves(FLIPPED, box, angle, scale, SHIFTS))
@@ -119,7 +119,7 @@ def test_all_moves_together_are_one_after_the_other():
     expected = images
     for step in steps:
         expected = geometry.move(expected, geometry.Moves(**step))
-    middle = slice(10, 22)  # which never looks outside of the picture
+    middle = slice(10, 22)  # depends on no pixel outside of the image
     close(found[..., middle, middle], expected[..., middle, middle], atol=12)  # four interpolations blur
     assert (found - expected)[..., middle, middle].abs().mean() < 2 and (found - images).abs().mean() > 20
 
@@ -129,43 +129,43 @@ FACTORS = torch.tensor([0.0, 0.6, 0.9, 1.0, 1.3, 2.0])
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
 def test_colours_are_torchvisions(name):
-    images = pictures().float()
+    images = noise_images().float()
     images[0, :, :16] = images[0, :1, :16]  # greys, with no hue
     images[1, :, 16:], images[2, 0], images[2, 2] = 0, 255, 0
     factors = torch.tensor([0.5, -0.5, 0.1, 0.0, -0.3, 0.37]) if name == "hue" else FACTORS
     found = getattr(colour, name)(images, factors)
-    for index, picture in enumerate(images):
-        expected = 255 * getattr(reference, f"adjust_{name}")(picture / 255, factors[index].item())
+    for index, image in enumerate(images):
+        expected = 255 * getattr(reference, f"adjust_{name}")(image / 255, factors[index].item())
         close(found[index], expected, atol=0.02)
 
 
 def test_cutout_is_torchvisions_erase_and_may_stick_out():
-    images = pictures()
+    images = noise_images()
     centres = torch.tensor([[16, 10], [0, 0], [31, 31], [2, 30], [31, 5], [7, 8]])
-    for images in (pictures(), pictures().float()):
+    for images in (noise_images(), noise_images().float()):
         for side in (7, 8, 32):
             found = mixing.cutout(images, centres, side)
             assert found.dtype == images.dtype
-            for index, ((column, row), picture) in enumerate(zip(centres.tolist(), images)):
+            for index, ((column, row), image) in enumerate(zip(centres.tolist(), images)):
                 top, left = max(row - side // 2, 0), max(column - side // 2, 0)
                 bottom, right = row - side // 2 + side, column - side // 2 + side
-                mean = picture.double().mean((1, 2), keepdim=True)
-                value = (mean + 0.5).floor() if picture.dtype == torch.uint8 else mean
-                expected = reference.erase(picture, top, left, bottom - top, right - left, value.to(picture.dtype))
-                close(found[index], expected, atol=0 if picture.dtype == torch.uint8 else 1e-3)
+                mean = image.double().mean((1, 2), keepdim=True)
+                value = (mean + 0.5).floor() if image.dtype == torch.uint8 else mean
+                expected = reference.erase(image, top, left, bottom - top, right - left, value.to(image.dtype))
+                close(found[index], expected, atol=0 if image.dtype == torch.uint8 else 1e-3)
 
 
 def test_mixing_blends_or_replaces_and_the_targets_say_how_much():
-    images, labels = pictures(), torch.tensor([0, 1, 2, 3, 0, 1])
-    partner, share = torch.tensor([1, 0, 3, 2, 5, 4]), torch.tensor([0.0, 0.25, 1.0, 0.0, 0.0, 0.0])
+    images, labels = noise_images(), torch.tensor([0, 1, 2, 3, 0, 1])
+    partner, weights = torch.tensor([1, 0, 3, 2, 5, 4]), torch.tensor([0.0, 0.25, 1.0, 0.0, 0.0, 0.0])
     centres, sides = torch.tensor([[9, 9]] * 3 + [[0, 0], [31, 16], [8, 8]]), torch.tensor([[0, 0]] * 3 + [[8, 4]] * 3)
     box = mixing.boxes(centres, sides, 32, 32)
-    for drawn in (mixing.Mix(partner, share, box), mixing.Mix(partner, None, box), mixing.Mix(partner, share)):
+    for drawn in (mixing.Mix(partner, weights, box), mixing.Mix(partner, None, box), mixing.Mix(partner, weights)):
         found, targets = mixing.mix(images, drawn), mixing.mix_labels(labels, 4, drawn)
-        assert found.dtype == (torch.uint8 if drawn.share is None else torch.float32)
-        for index, picture in enumerate(images):
-            other, weight = images[partner[index]], 0 if drawn.share is None else share[index]
-            expected = picture * (1 - weight) + other * weight
+        assert found.dtype == (torch.uint8 if drawn.weight is None else torch.float32)
+        for index, image in enumerate(images):
+            other, weight = images[partner[index]], 0 if drawn.weight is None else weights[index]
+            expected = image * (1 - weight) + other * weight
             if drawn.box is not None and index > 2:
                 (column, row), (width, height) = centres[index].tolist(), sides[index].tolist()
                 rows = slice(max(row - height // 2, 0), row - height // 2 + height)
@@ -180,13 +180,13 @@ def test_mixing_blends_or_replaces_and_the_targets_say_how_much():
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 5.0])
-def test_shares_are_beta_distributed(alpha):
+def test_weights_are_beta_distributed(alpha):
     from scipy.stats import beta, kstest
 
     torch.manual_seed(0)
-    share = mixing.draw_beta(alpha, 5000, CPU)
-    assert share.isfinite().all()
-    inner = np.clip(share.double().numpy(), 1e-9, 1 - 1e-9)  # float32 has 0 and 1
+    weights = mixing.draw_beta(alpha, 5000, CPU)
+    assert weights.isfinite().all()
+    inner = np.clip(weights.double().numpy(), 1e-9, 1 - 1e-9)  # float32 has 0 and 1
     near = (inner > 1e-6) & (inner < 1 - 1e-6)
     expected = beta(alpha, alpha)
     inside = expected.cdf(1 - 1e-6) - expected.cdf(1e-6)
@@ -196,7 +196,7 @@ def test_shares_are_beta_distributed(alpha):
         assert conditional.pvalue > 1e-3
 
 
-def test_what_is_drawn_is_within_bounds_and_every_pictures_own():
+def test_draws_are_within_bounds_and_independent_per_image():
     torch.manual_seed(0)
     chosen = settings(flip="random", translate=3, rotate=15, scale=0.2, crop=0.4)
     moves = geometry.draw(chosen, torch.arange(4000), 1)
@@ -216,8 +216,8 @@ def test_what_is_drawn_is_within_bounds_and_every_pictures_own():
     assert len(centres.unique(dim=0)) == 24 and centres.max(dim=0).values.tolist() == [5, 3]
 
 
-def test_colour_factors_are_every_pictures_own():
-    """Every picture here is the same; what it becomes tells its factor."""
+def test_colour_factors_are_independent_per_image():
+    """All images are the same, so each result shows its factor."""
     torch.manual_seed(0)
     same = torch.full((1000, 3, 2, 2), 100.0)
     same[:, 0] = 150
@@ -233,7 +233,7 @@ def test_alternating_flip_shows_both_ways_in_any_two_epochs():
     first, second, third = (geometry.draw(chosen, rows, epoch).flipped for epoch in (1, 2, 3))
     assert torch.equal(first, ~second) and torch.equal(first, third)
     assert torch.equal(torch.get_rng_state(), state)
-    some = torch.tensor([7, 3, 19_999])  # a picture's coin is its own, wherever it stands in a batch
+    some = torch.tensor([7, 3, 19_999])  # the coin of an image does not depend on its position in a batch
     assert torch.equal(geometry.draw(chosen, some, 1).flipped, first[some])
     coins = first.double() - 0.5
     assert abs(coins.mean()) < 0.02
@@ -259,7 +259,7 @@ BLENDED["mixup"] = 0.4
     + [(STANDARD, torch.uint8), (ALL, torch.float32)],
     ids=[*COPIED, *BLENDED, "standard", "all"],
 )
-def test_each_changes_pictures_as_the_seed_says_and_never_the_batch_itself(chosen, kind):
+def test_each_changes_images_by_the_seed_and_never_the_batch_itself(chosen, kind):
     given = batch(40, size=(16, 16))
     before = given.pixels.clone()
     results = []
@@ -278,13 +278,13 @@ def test_each_changes_pictures_as_the_seed_says_and_never_the_batch_itself(chose
         assert targets is given.labels
 
 
-def test_with_both_on_a_coin_says_whether_a_picture_is_blended_or_cut():
+def test_with_both_on_each_image_is_blended_or_cut():
     torch.manual_seed(0)
     drawn = mixing.draw_mix(1.0, 1.0, torch.Size((2000, 3, 16, 16)), CPU)
     assert torch.equal(drawn.partner.sort().values, torch.arange(2000))
     cut = drawn.box.flatten(1).any(dim=1)
-    assert not (cut & (drawn.share > 0)).any() and 0.4 < cut.float().mean() < 0.5  # some boxes are of no pixel
-    assert 0.45 < (drawn.share > 0).float().mean() < 0.55
+    assert not (cut & (drawn.weight > 0)).any() and 0.4 < cut.float().mean() < 0.5  # some boxes are of no pixel
+    assert 0.45 < (drawn.weight > 0).float().mean() < 0.55
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
@@ -321,8 +321,8 @@ def test_the_smallest_batches(count):
     assert len(found) == len(targets) == count and found.isfinite().all()
 
 
-def test_examples_are_the_pictures_before_and_after_and_leave_the_random_state():
-    images = Images(pictures(50).numpy(), np.zeros(50, int), ("a", "b"))
+def test_examples_are_the_images_before_and_after_and_keep_the_random_state():
+    images = Images(noise_images(50).numpy(), np.zeros(50, int), ("a", "b"))
     state = torch.get_rng_state()
     found = examples(ALL, images, count=5)
     assert torch.equal(torch.get_rng_state(), state)
@@ -352,10 +352,10 @@ def test_mistakes_are_named(override, message):
 
 
 @pytest.mark.parametrize("options", [[], ["augment=light", "augment.cutout=5"]], ids=["off", "on"])
-def test_the_report_shows_pictures_before_and_after_where_something_is_on(options, tmp_path):
+def test_the_report_shows_images_before_and_after_if_something_is_on(options, tmp_path):
     chosen, images = (
         compose_config(["data=digits", *options]),
-        Images(pictures(8, smooth=True).byte().numpy(), np.arange(8) % 2, ("a", "b")),
+        Images(noise_images(8, smooth=True).byte().numpy(), np.arange(8) % 2, ("a", "b")),
     )
     logits = torch.eye(2)[torch.arange(8) % 2]
     shown = examples(chosen.augment, images, count=4) if chosen.augment.changes else None

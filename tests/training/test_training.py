@@ -104,7 +104,7 @@ def test_an_epoch_sees_every_image_once_and_the_last_batch_too():
     seen = torch.cat([pixels for pixels, _, _ in batches]).numpy()
     assert len(batches) == 4
     assert np.array_equal(
-        np.sort(Images(seen, np.zeros(101, int), ()).fingerprints()), np.sort(batches.images.fingerprints())
+        np.sort(Images(seen, np.zeros(101, int), ()).pixel_hashes()), np.sort(batches.images.pixel_hashes())
     )
 
 

@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from experiments.config import DataSettings, ImageFolderSettings, UserError
+from experiments.config import DataSettings, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.loading import compose_config
-from experiments.data import Images, load_splits
-from experiments.data.images import joined
-from experiments.data.sources.image_folder import read_all
+from experiments.data import Images, load_all, load_splits
 from experiments.models.classifier import list_layers
 from experiments.reports import report
 from experiments.reports.content import Content
@@ -80,7 +78,7 @@ def evaluate_run(trained: FinishedRun, data: str | None, overrides: Sequence[str
     metrics = evaluation.metrics("test" if split == "all" else split, trained.classes)
     with tempfile.TemporaryDirectory() as folder:
         report.write(Path(folder), content)
-        settings = {**dataclasses.asdict(chosen), "evaluated_split": split}
+        settings = {**content.config.to_dict()["data"], "evaluated_split": split}
         run_id = evaluations.log_evaluation(trained, name, settings, metrics, Path(folder))
     url = store.how_to_open(trained.uri, trained.experiment_id, run_id)
     return RunEvaluation(run_id, name, evaluation, metrics, trained.classes, url, caution)
@@ -102,11 +100,7 @@ def _configured(trained: FinishedRun, data: str | None, overrides: Sequence[str]
 
 
 def _part(data: DataSettings, seed: int, split: str) -> Images:
-    if split == "all" and isinstance(data, ImageFolderSettings):
-        return read_all(data)  # nothing has to be split, so any number of classes and pictures will do
-    splits = load_splits(data, seed)
-    parts = splits.parts()
-    return joined(list(parts.values())) if split == "all" else parts[split]
+    return load_all(data, seed) if split == "all" else load_splits(data, seed).parts()[split]
 
 
 def _with_classes_of(trained: FinishedRun, images: Images) -> Images:
@@ -116,4 +110,4 @@ def _with_classes_of(trained: FinishedRun, images: Images) -> Images:
     if unknown:
         raise UserError(f"this network does not know {', '.join(unknown)}; it knows {', '.join(trained.classes)}")
     place = np.array([trained.classes.index(name) if name in present else -1 for name in images.classes])
-    return Images(images.source, place[images.labels], trained.classes, images.rows)
+    return Images(images.source, place[images.labels], trained.classes, images.indices)

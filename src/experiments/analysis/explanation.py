@@ -139,7 +139,7 @@ def mistakes(run: FinishedRun, count: int) -> list[Subject]:
     return [
         Subject(
             f"{part} image {index}", f"{part} image {index} of data {run.config.data.name}",
-            images.picture(index).transpose(1, 2, 0), images.picture(index), images.classes[images.labels[index]],
+            images.image(index).transpose(1, 2, 0), images.image(index), images.classes[images.labels[index]],
         )
         for index in most_confident
     ]  # fmt: skip

@@ -57,7 +57,7 @@ def contact_sheet(images: Images, classes: Sequence[str], title: str) -> Figure:
     axes = figure.subplots()
     for place, row in enumerate(rows):
         for column, index in enumerate(row):
-            draw_picture(axes, images.picture(index), column, place)
+            draw_picture(axes, images.image(index), column, place)
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal", xticks=[], title=title)
     axes.set_yticks(range(len(rows)), [printable(name) for name in classes[: len(rows)]])
     hide_frame(axes)

@@ -1,4 +1,4 @@
-"""Pixels and labels in numbers."""
+"""Statistics of pixels and labels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from experiments.data import Images, Splits
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """The pixels of a set of pictures.
+class PixelStatistics:
+    """Statistics of the pixels of a set of images.
 
     Attributes:
         lowest, highest: of all channels, 0 to 255.
-        mean, std: a channel (red, green, blue), of pixels scaled to 0..1: what `data.mean` and `data.std` take.
+        mean, std: per channel (red, green, blue), of pixels scaled to 0..1, as `data.mean` and `data.std` take them.
     """
 
     lowest: int
@@ -24,26 +24,25 @@ class Pixels:
     std: tuple[float, float, float]
 
 
-def measure(images: Images) -> Pixels:
-    """Exact, from a histogram a channel: no copy of the pixels in floats, which would take four times their memory."""
+def measure(images: Images) -> PixelStatistics:
+    """Exact statistics from one histogram per channel: a copy of the pixels as floats would take four times their memory."""
     counts = np.zeros((3, 256))
-    for piece in images.pieces():  # bincount turns bytes into 8-byte integers, so a part at a time
+    for chunk in images.chunks():  # bincount converts bytes to 8-byte integers, so it gets a chunk at a time
         for channel in range(3):
-            counts[channel] += np.bincount(piece[:, channel].ravel(), minlength=256)
+            counts[channel] += np.bincount(chunk[:, channel].ravel(), minlength=256)
     values = np.arange(256) / 255
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    mean = shares @ values
-    std = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(axis=1))
+    fractions = counts / counts.sum(axis=1, keepdims=True)
+    mean = fractions @ values
+    std = np.sqrt((fractions * (values - mean[:, None]) ** 2).sum(axis=1))
     present = np.flatnonzero(counts.sum(axis=0))
-    return Pixels(int(present[0]), int(present[-1]), tuple(mean.tolist()), tuple(std.tolist()))
+    return PixelStatistics(int(present[0]), int(present[-1]), tuple(mean.tolist()), tuple(std.tolist()))
 
 
 def balance(splits: Splits) -> np.ndarray:
-    """Pictures of each class in each split, shape (classes, 3): training, validation, test."""
-    parts = (splits.train, splits.validation, splits.test)
-    return np.stack([np.bincount(part.labels, minlength=len(splits.classes)) for part in parts], axis=1)
+    """Images of each class in each split, shape (classes, 3): training, validation, test."""
+    return np.stack([images.class_counts for images in splits.parts().values()], axis=1)
 
 
 def ratio(counts: np.ndarray) -> float:
-    """Pictures of the largest class over those of the smallest; infinite where a class has none."""
+    """Images of the largest class divided by those of the smallest; infinite if a class has none."""
     return float(counts.max() / counts.min()) if counts.min() else float("inf")

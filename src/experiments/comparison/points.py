@@ -102,7 +102,7 @@ def swept_keys(points: Sequence[Point]) -> list[str]:
     """The varied settings without those that another choice brings along.
 
     `optimizer=adam,sgd` varies optimizer.name, and with it lr, momentum and more: where each name has but one lr, the
-    name says it. One that is swept beside the choice stays.
+    name says it. One that is swept beside the choice stays. The name of a source stands for its `_target_`, too.
     """
     keys = varying_keys(points)
     return [key for key in keys if not any(_implied_by(points, choice, key) for choice in keys)]
@@ -110,7 +110,7 @@ def swept_keys(points: Sequence[Point]) -> list[str]:
 
 def _implied_by(points: Sequence[Point], choice: str, key: str) -> bool:
     group, _, last = choice.rpartition(".")
-    if last not in CHOICES or key == choice or not key.startswith(f"{group}."):
+    if last not in CHOICES or key in (choice, f"{group}.name") or not key.startswith(f"{group}."):
         return False
     pairs = {(point.settings.get(choice), point.settings.get(key)) for point in points}
     return len(pairs) == len({first for first, _ in pairs})

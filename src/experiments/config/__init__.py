@@ -7,9 +7,9 @@ mistake is reported before they are loaded; `composition` and `loading`, which i
 from experiments.config.constraints import Between, CountOrShare, Positive
 from experiments.config.data import (
     SOURCES,
-    TRAINING_IMAGES,
     AugmentSettings,
     CifarSettings,
+    CustomSourceSettings,
     DataSettings,
     DigitsSettings,
     ExtraImages,
@@ -31,7 +31,6 @@ from experiments.config.views import VIEWS
 __all__ = [
     "MODELS",
     "SOURCES",
-    "TRAINING_IMAGES",
     "VIEWS",
     "AugmentSettings",
     "Between",
@@ -39,6 +38,7 @@ __all__ = [
     "CifarSettings",
     "Config",
     "CountOrShare",
+    "CustomSourceSettings",
     "DataSettings",
     "DigitsSettings",
     "EarlyStoppingSettings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import validation
+from experiments.config.data import DataSettings
 from experiments.config.defaults import CONF
 from experiments.config.errors import UserError
 from experiments.config.schema import Config
@@ -38,10 +40,14 @@ def with_defaults(saved: Mapping[str, Any]) -> Config:
     Raises:
         UserError: where it holds a key that is no more.
     """
-    groups = [f"{group}={saved[group]['name']}" for group in ("data", "optimizer", "schedule") if group in saved]
+    names = {group: saved[group]["name"] for group in ("data", "optimizer", "schedule") if group in saved}
     with hydra_api():
-        base = compose("config", overrides=groups)
+        known = {group: group_options(group) for group in names}
+        base = compose("config", overrides=[f"{group}={name}" for group, name in names.items() if name in known[group]])
     OmegaConf.set_struct(base, False)
+    if base.data["_target_"] != saved["data"].get("_target_", base.data["_target_"]):  # older runs have a name only
+        shared = [field.name for field in dataclasses.fields(DataSettings)]
+        base.data = OmegaConf.masked_copy(base.data, shared)  # a custom source has no defaults of its other keys
     if base.model["_target_"] != saved["model"]["_target_"]:
         base.model = saved["model"]  # a network of one's own has no defaults but those that it was saved with
     return parse_composed(OmegaConf.merge(base, saved))  # type: ignore[arg-type]
@@ -55,6 +61,17 @@ def hydra_api() -> Iterator[None]:
     else:
         with initialize_config_dir(str(CONF)):
             yield
+
+
+def group_options(group: str, search: Sequence[str] = ()) -> list[str]:
+    """The choices of a group, without the files that others are based on, which begin with _; empty for a key.
+
+    Args:
+        search: overrides of hydra.searchpath.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    options = loader.get_group_options(group, config_name="config" if search else None, overrides=list(search) or None)
+    return [option for option in options if not option.startswith("_")]
 
 
 def compose_groups(overrides: Sequence[str]) -> DictConfig:

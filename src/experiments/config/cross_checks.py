@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from experiments.config.data import TRAINING_IMAGES
+from experiments.config.data import SOURCES, DataSettings
 from experiments.config.metrics import SELECTING
 from experiments.config.networks import feature_size
 
@@ -29,13 +29,8 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
     if values := get("model.widths", "model.patch", "model.stride", "data.image_size"):
         widths, patch, stride, image_size = values
         yield from _check_halvings(widths, patch, stride, min((image_size, *valid.get("training.sides", ()))))
-    if values := get("data.name", "data.validation_size"):
-        name, size = values
-        total = TRAINING_IMAGES.get(name)
-        if total and size >= total:
-            yield f"data.validation_size={size}: must be at most {total - 1}; {name} has {total:,} training images"
-    if (values := get("data.name", "data.image_size")) and values[0].startswith("cifar") and values[1] != 32:
-        yield f"data.image_size={values[1]}: must be 32 for {values[0]}, whose pictures are 32x32"
+    if values := get("data._target_", "data.name"):
+        yield from _check_source(valid, *values)
     if (values := get("augment.translate", "data.image_size")) and values[0] >= values[1]:
         yield f"augment.translate={values[0]}: must be less than the {values[1]} pixels of a picture's side"
     if (values := get("augment.cutout", "data.image_size")) and values[0] > values[1]:
@@ -56,6 +51,16 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield "tracking.experiment=: must be a name"
     if (values := get("tracking.uri")) and values[0] and not _STORE.match(values[0]):
         yield f"tracking.uri={values[0]}: must be sqlite:///FILE.db, http://HOST:PORT, or the address of a database"
+
+
+def _check_source(valid: Mapping[str, Any], target: str, name: str) -> Iterator[str]:
+    source = SOURCES.get(target, DataSettings)
+    total, validation = source.training_images, valid.get("data.validation_size", 0)
+    if total and validation >= total:
+        yield f"data.validation_size={validation}: must be at most {total - 1}; {name} has {total:,} training images"
+    fixed, size = source.fixed_image_size, valid.get("data.image_size")
+    if fixed and size and size != fixed:
+        yield f"data.image_size={size}: must be {fixed} for {name}, whose images have {fixed}x{fixed} pixels"
 
 
 def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:

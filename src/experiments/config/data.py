@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
 
 from experiments.config.constraints import Between, CountOrShare, Positive, Role
 
@@ -18,15 +19,31 @@ class ExtraImages:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Fields that every source has; `name` chooses the source."""
+    """The keys that every data source has; `_target_` is the class that reads the images.
 
+    Attributes:
+        training_images: their number, with those for validation; None if it is only known when they are read.
+        fixed_image_size: the only image size of the source; None if it resizes its images.
+        folders: keys whose value must be an existing folder, and what it must contain.
+    """
+
+    _target_: str
     name: str
-    image_size: Annotated[int, Between(4, 1024)]  # pixels a side
+    image_size: Annotated[int, Between(4, 1024)]  # pixels per side
     validation_size: CountOrShare
     split: Literal["random", "stratified", "first"]
     mean: Annotated[tuple[float, float, float], Role.DECIDES]  # red, green, blue, of pixels scaled to 0..1
     std: Annotated[tuple[Positive, Positive, Positive], Role.DECIDES]
     extra: tuple[ExtraImages, ...]
+
+    training_images: ClassVar[int | None] = None
+    fixed_image_size: ClassVar[int | None] = None
+    folders: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def origin(self) -> str:
+        """Where the images come from, for the record of a run."""
+        return self._target_
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -36,36 +53,59 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class CifarSettings(DataSettings):
+    name: Literal["cifar10", "cifar100"]
     root: str
     urls: tuple[str, ...]
     sha256: str
     cache: Annotated[str, Role.PLACE]
 
+    training_images = 50_000
+    fixed_image_size = 32
+
+    @property
+    def origin(self) -> str:
+        return self.root
+
 
 @dataclass(frozen=True)
 class DigitsSettings(DataSettings):
-    pass
+    training_images = 1_500
+
+    @property
+    def origin(self) -> str:
+        return "scikit-learn"
 
 
 @dataclass(frozen=True)
 class ImageFolderSettings(DataSettings):
     root: str
-    test_size: CountOrShare  # where there is no test/ folder
+    test_size: CountOrShare  # used if there is no test/ folder
     cache: Annotated[str, Role.PLACE]
 
+    folders = {"root": "one folder of pictures per class"}  # noqa: RUF012 - a ClassVar of the base class
 
-SOURCES: dict[str, type[DataSettings]] = {
-    "cifar10": CifarSettings,
-    "cifar100": CifarSettings,
-    "digits": DigitsSettings,
-    "image_folder": ImageFolderSettings,
+    @property
+    def origin(self) -> str:
+        return self.root
+
+
+@dataclass(frozen=True)
+class CustomSourceSettings(DataSettings):
+    """Settings of a custom source: `parameters` are the other keys of its YAML file."""
+
+    parameters: Mapping[str, Any] = field(hash=False)
+
+
+SOURCES: dict[str, type[DataSettings]] = {  # any other target: its YAML file gives keys and types
+    "experiments.data.sources.cifar.Cifar": CifarSettings,
+    "experiments.data.sources.digits.Digits": DigitsSettings,
+    "experiments.data.sources.image_folder.ImageFolder": ImageFolderSettings,
 }
-TRAINING_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "digits": 1_500}  # before validation is taken out
 
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Random changes of training pictures, drawn for each picture anew; a value of 0 (or none) leaves one out."""
+    """Random changes of training images, drawn anew for each image; a value of 0 (or none) switches one off."""
 
     flip: Literal["none", "random", "alternating"]
     translate: Annotated[int, Between(0, 512)]  # pixels
@@ -81,6 +121,6 @@ class AugmentSettings:
     cutmix: Annotated[float, Between(0, 100)]
 
     @property
-    def changes(self) -> bool:
-        """Whether anything is switched on."""
-        return any(value not in ("none", 0) for value in vars(self).values())
+    def active(self) -> dict[str, Any]:
+        """The keys that are switched on, with their values."""
+        return {key: value for key, value in vars(self).items() if value not in ("none", 0)}

@@ -33,8 +33,9 @@ def roles() -> Mapping[str, Role]:
 
 
 def _roles(cls: type, prefix: str, of_section: Role) -> Iterator[tuple[str, Role]]:
-    for name, hint in get_type_hints(cls, include_extras=True).items():
-        plain, own = without_role(hint)
+    hints = get_type_hints(cls, include_extras=True)
+    for name in (field.name for field in dataclasses.fields(cls)):
+        plain, own = without_role(hints[name])
         role = own or of_section
         if isinstance(plain, type) and dataclasses.is_dataclass(plain):
             for choice in FAMILIES.get(plain, {"": plain}).values():

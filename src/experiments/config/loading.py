@@ -25,14 +25,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config.composition import compose_groups, hydra_api, parse_composed
+from experiments.config.composition import compose_groups, group_options, hydra_api, parse_composed
 from experiments.config.errors import UserError
-from experiments.config.networks import MODELS
 from experiments.config.schema import Config
+from experiments.config.start_checks import start_checks
 from experiments.config.validation import unknown_key
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra raises for overrides it cannot apply
-OF_THE_MODEL = ("model", "experiment", "hydra.searchpath")  # the overrides that choose a network's YAML file
 
 
 def compose_config(overrides: Sequence[str]) -> Config:
@@ -46,7 +45,7 @@ def compose_config(overrides: Sequence[str]) -> Config:
             composed = compose("config", overrides=list(overrides))
         except HYDRA_ERRORS:
             raise UserError("\n".join(_diagnose(overrides))) from None
-        problems = _check_paths(overrides, composed)
+        problems = start_checks(overrides, composed)
     return parse_composed(composed, problems)
 
 
@@ -117,7 +116,7 @@ def _parse_quickly(point: Sequence[str], compose_groups: Callable[[tuple[str, ..
     composed = copy.deepcopy(compose_groups(tuple(others)))
     for override in values:
         OmegaConf.update(composed, override.key_or_group, override.value())
-    parse_composed(composed, _check_paths(point, composed, compose_groups))
+    parse_composed(composed, start_checks(point, composed, compose_groups))
 
 
 def _points(override: Override) -> list[str]:
@@ -142,13 +141,14 @@ def _parse(text: str) -> Override | str:
 def _diagnose(overrides: Sequence[str]) -> list[str]:
     """Why Hydra refused `overrides`: a line a mistake, with those that only show in the composed configuration."""
     problems = []
-    groups, values = [], []
+    search = [text for text in overrides if text.startswith("hydra.searchpath=")]  # decides which choices there are
+    groups, values = [*search], []
     repository = GlobalHydra.instance().config_loader()
-    for text in overrides:
+    for text in (text for text in overrides if text not in search):
         override = _parse(text)
         if isinstance(override, str):
             problems.append(override)
-        elif options := _choices(override):
+        elif options := _choices(override, search):
             choice = override.value()
             if choice in options or choice is None or override.is_delete():
                 groups.append(text)
@@ -176,7 +176,7 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
             problems.append(unknown_key(override.key_or_group, known) if missing else f"{text}: {reason}")
     composed = compose("config", overrides=accepted)
     try:
-        parse_composed(composed, _check_paths(accepted, composed))
+        parse_composed(composed, start_checks(accepted, composed))
     except UserError as error:
         problems.append(str(error))
     return problems
@@ -187,49 +187,15 @@ def _is_value(override: Override) -> bool:
     return not override.key_or_group.startswith("hydra") and not _choices(override)
 
 
-def _choices(override: Override) -> list[str]:
-    """What a group can be set to; nothing where it is no group."""
-    return GlobalHydra.instance().config_loader().get_group_options(override.key_or_group)
+def _choices(override: Override, search: Sequence[str] = ()) -> list[str]:
+    """The choices of a group; empty for a key."""
+    return group_options(override.key_or_group, search)
 
 
 def _unknown_choice(group: str, choice: str, options: Sequence[str]) -> str:
     nearest = difflib.get_close_matches(choice, options, n=1)
     hint = f"; did you mean {group}={nearest[0]}?" if nearest else ""
     return f"{group}={choice}: must be one of {', '.join(options)}{hint}"
-
-
-def _check_paths(
-    overrides: Sequence[str], composed: DictConfig, composing: Callable[[tuple[str, ...]], DictConfig] = compose_groups
-) -> list[str]:
-    """Mistakes that `parsing.parse` cannot know of, because they are none for a run that is only read back."""
-    problems = _wrong_types_of_own_network(overrides, composed, composing)
-    data = composed.get("data") or {}
-    root = OmegaConf.select(composed, "data.root", throw_on_missing=False)
-    if data.get("name") == "image_folder" and isinstance(root, str) and not Path(root).expanduser().is_dir():
-        problems.append(f"data.root={root}: there is no such folder; it must hold a folder of pictures a class")
-    for entry in data.get("extra") or []:
-        path = entry.get("path") if isinstance(entry, DictConfig) else None
-        if isinstance(path, str) and not Path(path).expanduser().exists():
-            problems.append(f"data.extra: there is no file or folder {path}")
-    return problems
-
-
-def _wrong_types_of_own_network(
-    overrides: Sequence[str], composed: DictConfig, composing: Callable[[tuple[str, ...]], DictConfig]
-) -> list[str]:
-    """A network of one's own has no dataclass here: the values in its YAML file say which types its keys have."""
-    model = composed.get("model")
-    changed = [text for text in overrides if text.lstrip("+").startswith("model.")]
-    if not changed or not isinstance(model, DictConfig) or model.get("_target_") in MODELS:
-        return []
-    base = composing(tuple(text for text in overrides if text.partition("=")[0] in OF_THE_MODEL)).model
-    problems = []
-    for key, value in ((str(key), model[key]) for key in model):
-        old = base.get(key)
-        kinds = (int, float) if type(old) is float else (type(old),)
-        if old is not None and type(value) not in kinds:
-            problems.append(f"model.{key}={value}: must be like the {old} of its YAML file ({type(old).__name__})")
-    return problems
 
 
 def _dotted(config: DictConfig, prefix: str = "") -> list[str]:

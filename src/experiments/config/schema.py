@@ -103,6 +103,7 @@ class Config:
         """The plain form that `validation.parse` reads."""
         plain: dict[str, Any] = _plain(dataclasses.asdict(self))
         plain["model"] = {"_target_": self.model.target, **plain["model"]["parameters"]}
+        plain["data"] |= plain["data"].pop("parameters", {})  # of a custom source
         return plain
 
 

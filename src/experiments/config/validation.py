@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from experiments.config.constraints import OneOf, without_role
 from experiments.config.cross_checks import cross_checks, show_value
+from experiments.config.data import SOURCES, CustomSourceSettings, DataSettings
 from experiments.config.errors import UserError
 from experiments.config.networks import MODELS, ModelSettings
 from experiments.config.schema import FAMILIES, Config
@@ -61,6 +62,8 @@ class _Parser:
             if not isinstance(value, Mapping):
                 return self.refuse(key, value, f"a group of keys, for example {key}={{...}}")
             return self.section(hint, value, key)
+        if get_origin(hint) is Mapping:  # the parameters of a custom source
+            return value
         if get_origin(hint) is tuple:
             return self.sequence(get_args(hint), value, key)
         fitting = _fit(hint, value)
@@ -90,11 +93,25 @@ class _Parser:
             if target in MODELS and self.read(MODELS[target], parameters, f"{key}.") is _INVALID:
                 return _INVALID
             return ModelSettings(target, parameters)
+        if hint is DataSettings:
+            return self.source(value, key)
         if choices := FAMILIES.get(hint):
             if value.get("name") not in choices:
                 return self.refuse(f"{key}.name", value.get("name"), f"one of {', '.join(choices)}")
             hint = choices[value["name"]]
         return self.read(hint, value, f"{key}.")
+
+    def source(self, values: Mapping[str, Any], key: str) -> Any:
+        """The section of a data source; a custom one has the keys of its YAML file beside those of all sources."""
+        target = values.get("_target_")
+        if not isinstance(target, str) or "." not in target:
+            return self.refuse(f"{key}._target_", target, "the dotted path of a data source's class")
+        if target in SOURCES:
+            return self.read(SOURCES[target], values, f"{key}.")
+        shared = {field.name for field in dataclasses.fields(DataSettings)}
+        parameters = {name: item for name, item in values.items() if name not in shared}
+        values = {name: item for name, item in values.items() if name in shared} | {"parameters": parameters}
+        return self.read(CustomSourceSettings, values, f"{key}.")
 
     def refuse(self, key: str, value: Any, wanted: str) -> Any:
         self.problems.append(f"{key}={show_value(value)}: must be {wanted}")

@@ -1,9 +1,10 @@
-"""Where the images come from: a source gives training and test images, and the training images are split.
+"""Images from a source, split into training, validation and test images, and batches of them.
 
-splits = load_splits(config.data, seed=888)     # numpy only; torch is not needed to find out that data is missing
+splits = load_splits(config.data, seed=888)     # NumPy only; torch is not needed to find out that data is missing
 """
 
 from experiments.data.images import Images, Splits
-from experiments.data.loading import load_splits
+from experiments.data.loading import load_all, load_splits
+from experiments.data.sources import Source
 
-__all__ = ["Images", "Splits", "load_splits"]
+__all__ = ["Images", "Source", "Splits", "load_all", "load_splits"]

@@ -1,6 +1,6 @@
-"""Batches of uint8 images: gathered from where they lie on a CPU, and on any other device from a copy of all on it.
+"""Batches of uint8 images: on a CPU copied from the images, on any other device from a copy of all of them on it.
 
-What is too large for that is streamed: a thread reads ahead from the file, while the batches before are trained on.
+Images that are too large for that are streamed: a thread reads the next batches from the file during training.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from torch import Tensor
 from experiments.data.images import Batch, Images
 from experiments.data.prefetch import prefetch
 
-PREFETCH = 3  # pieces, each one batch or some: enough to hide a slow read now and then
+PREFETCH = 3  # chunks of one or more batches: enough to hide an occasional slow read
 
 
 class Batches:
-    """Iterates over every `Batch` of the images on `device`; the last may be smaller.
+    """Iterates over every `Batch` of the images on `device`; the last batch may be smaller.
 
-    The order is that of `images` (`as_is`), a new one every pass (`shuffle`), or a new draw every pass, with
-    repetition, in which every class comes alike often (`balanced`). Draws come from torch's global random numbers of
-    the CPU, so that they are the same on every device.
+    The order is that of `images` (`as_is`), a new permutation in every pass (`shuffle`), or a new draw with replacement in
+    every pass, in which all classes are equally frequent (`balanced`). Random numbers come from torch's global generator
+    of the CPU, so that they are the same on every device.
 
     Attributes:
-        streamed: a thread reads the batches ahead of time; by itself, where the pictures do not fit. The same
-            batches come in the same order either way.
+        streamed: whether a thread reads the batches in advance; by default, if the images do not fit in memory. The
+            batches and their order are the same.
     """
 
     def __init__(
@@ -46,52 +46,54 @@ class Batches:
         self._pixels = None if device.type == "cpu" or self.streamed else _copied(images, device)
 
     def __len__(self) -> int:
-        """Batches a pass."""
+        """Batches per pass."""
         return -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = max(1, self.images.piece // self.batch_size)  # one gather for several small ones
+        batches = max(1, self.images.source.chunk_size // self.batch_size)  # several small ones are copied at once
         together = batches * self.batch_size
-        rows = self._rows()
-        here = rows.to(self.device).split(together)  # once a pass: a GPU is waited for
-        gathered: Iterator[Tensor]
+        order = self._order()
+        on_device = order.to(self.device).split(together)  # once per pass, because it waits for a GPU
+        chunks: Iterator[Tensor]
         if self._pixels is not None:
-            gathered = map(self._pixels.__getitem__, here)
+            chunks = map(self._pixels.__getitem__, on_device)
         elif self.streamed:
-            gathered = prefetch(self._read, rows.split(together), 1, PREFETCH)
+            chunks = prefetch(self._read, order.split(together), 1, PREFETCH)
         else:
-            gathered = map(self._read, rows.split(together))
-        for places, pixels in zip(here, gathered):
-            parts = (pixels.to(self.device, non_blocking=True), self.labels[places], places)
+            chunks = map(self._read, order.split(together))
+        for indices, pixels in zip(on_device, chunks):
+            parts = (pixels.to(self.device, non_blocking=True), self.labels[indices], indices)
             yield from map(Batch, *(part.split(self.batch_size) for part in parts))
 
-    def _read(self, rows: Tensor) -> Tensor:
-        """Straight from the source, which may be a mapped file: beside it there is never a copy of a split."""
-        pixels = torch.from_numpy(self.images.gathered(self.images.rows[rows.numpy()]))
-        return pixels.pin_memory() if self.device.type == "cuda" else pixels  # from there the card copies by itself
+    def _read(self, indices: Tensor) -> Tensor:
+        """Pixels directly from the source, which may be a mapped file: there is never a copy of a whole split."""
+        pixels = torch.from_numpy(self.images.take(indices.numpy()))
+        return (
+            pixels.pin_memory() if self.device.type == "cuda" else pixels
+        )  # a GPU copies pinned memory asynchronously
 
-    def _rows(self) -> Tensor:
+    def _order(self) -> Tensor:
         if self.order == "as_is":
             return torch.arange(len(self.images))
         if self.order == "shuffle":
             return torch.randperm(len(self.images))
-        chances = torch.from_numpy(self.images.balancing_weights[self.images.labels])
-        return torch.multinomial(chances, len(self.images), replacement=True)
+        weights = torch.from_numpy(self.images.balancing_weights[self.images.labels])
+        return torch.multinomial(weights, len(self.images), replacement=True)
 
 
 def _too_large(images: Images, device: torch.device) -> bool:
-    """For memory, or for the card, which has to hold the network and all that it computes as well."""
+    """Whether the images do not fit in memory, or in that of the GPU, which also needs room for the network and its results."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return images.nbytes > 0.6 * free
-    return images.streamed
+    return images.source.streamed
 
 
 def _copied(images: Images, device: torch.device) -> Tensor:
-    """All pixels on the device, copied piece by piece: in the computer's own memory there is never all of it."""
+    """All pixels on the device, copied chunk by chunk, so that the host's memory never holds all of them."""
     pixels = torch.empty(images.shape, dtype=torch.uint8, device=device)
     start = 0
-    for piece in images.pieces():
-        pixels[start : start + len(piece)] = torch.from_numpy(piece)
-        start += len(piece)
+    for chunk in images.chunks():
+        pixels[start : start + len(chunk)] = torch.from_numpy(chunk)
+        start += len(chunk)
     return pixels

@@ -1,4 +1,4 @@
-"""One picture of any kind -> the pixels that a network takes. Training, prediction and explanation all come through here."""
+"""A picture file of any kind -> the pixels that a network takes. Training, prediction and explanation all use this."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from experiments.config import UserError
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files in a folder and in those below it, sorted: all whose ending is one that Pillow opens."""
+    """The files in a folder and its subfolders, sorted, whose extension is one that Pillow opens."""
     return [Path(file) for file in files_in(folder) if is_picture(file)]
 
 
 def is_picture(file: str) -> bool:
-    """By its ending, which is one that Pillow opens."""
-    ending = file.rpartition(".")[2].lower()
-    return Image.registered_extensions().get(f".{ending}") in Image.OPEN
+    """Whether the extension of the file is one that Pillow opens."""
+    extension = file.rpartition(".")[2].lower()
+    return Image.registered_extensions().get(f".{extension}") in Image.OPEN
 
 
 def files_in(folder: Path | str) -> Iterator[str]:
-    """The files in a folder and in those below it, in the order of their names; those that begin with a dot are hidden."""
+    """The files in a folder and its subfolders, in the order of their names, without those that begin with a dot."""
     try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+        with os.scandir(folder) as unsorted:
+            entries = sorted(unsorted, key=lambda entry: entry.name)
     except (FileNotFoundError, PermissionError):
         return
     for entry in entries:
@@ -39,7 +39,7 @@ def files_in(folder: Path | str) -> Iterator[str]:
 
 
 def read_picture(source: Path | IO[bytes], image_size: int) -> np.ndarray:
-    """Pixels of a picture file as a network takes them, uint8, shape (3, image_size, image_size).
+    """The pixels of a picture file as a network takes them, uint8 (3, image_size, image_size).
 
     Raises:
         UserError: as `open_picture`.
@@ -51,7 +51,7 @@ def open_picture(source: Path | IO[bytes]) -> Image.Image:
     """The picture in a file of any kind that Pillow opens: upright, RGB, 8 bits, transparent parts over white.
 
     Raises:
-        UserError: naming the file, where it is not a picture, is broken, or is too large to decode safely.
+        UserError: if the file is not a picture, is broken, or is too large to decode safely.
     """
     name = source if isinstance(source, Path) else getattr(source, "name", "picture")
     try:
@@ -68,18 +68,19 @@ def open_picture(source: Path | IO[bytes]) -> Image.Image:
 
 
 def resize(picture: Image.Image, image_size: int) -> np.ndarray:
-    """Pixels of an RGB picture resized to a square, uint8 (3, image_size, image_size), whatever its shape: nothing is cut off."""
+    """The pixels of an RGB picture, stretched to a square without cropping, uint8 (3, image_size, image_size)."""
     if picture.size != (image_size, image_size):
         picture = picture.resize((image_size, image_size), Image.Resampling.BICUBIC)
     return np.asarray(picture).transpose(2, 0, 1)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An opened picture: upright, RGB, 8 bits, transparent parts over white.
+    """An opened picture made upright, RGB, 8 bits, with transparent parts over white.
 
-    16-bit greys are scaled to 8 bits (a 32-bit one is taken for what its values are); an animation is its first frame.
+    16-bit greys are scaled to 8 bits (the scale of 32-bit greys is guessed from their values). Of an animation the first
+    frame is used.
     """
-    image.load()  # a truncated file is found here
+    image.load()  # raises an error if the file is truncated
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Work that threads do before its results are asked for."""
+"""Threads that compute results before they are requested."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
-def prefetch(function: Callable[[Item], Made], items: Iterable[Item], threads: int, waiting: int) -> Iterator[Made]:
-    """What `function` makes of each item, in their order, at most `waiting` of them before they are asked for.
+def prefetch(function: Callable[[Item], Result], items: Iterable[Item], threads: int, waiting: int) -> Iterator[Result]:
+    """Yields `function(item)` for each item in order, computing at most `waiting` results before they are requested.
 
-    What it raises is raised here, in its turn. The threads end with the iterator, however that ends.
+    An exception in a thread is raised when its result is due. The threads end when the iterator does, also by an exception.
     """
     pool = ThreadPoolExecutor(threads, "prefetch")
-    started: collections.deque[Future[Made]] = collections.deque()
+    started: collections.deque[Future[Result]] = collections.deque()
     try:
         for item in items:
             started.append(pool.submit(function, item))

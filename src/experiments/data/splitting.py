@@ -1,4 +1,4 @@
-"""Row numbers for training and for a held-out part that share no image."""
+"""Indices of images for training, and of held-out images."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from experiments.config import UserError
 
 
 def split(labels: np.ndarray, size: int | float, how: str, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Divide rows into (kept, held out), each in ascending order.
+    """Split indices 0 to N - 1 into (kept, held out), each in ascending order.
 
     Args:
-        labels: shape (N,); one label a row.
-        size: how many rows to hold out, or the share of them where it is a float.
-        how: `random`, `stratified` (the same share of every class), or `first` (the first `size` rows are held out).
-        key: the configuration key that `size` comes from, for messages.
+        labels: shape (N,).
+        size: how many images to hold out: a number, or a fraction if it is a float.
+        how: `random`, `stratified` (the same fraction of every class), or `first` (the first `size` images are held out).
+        key: the configuration key of `size`, for messages.
 
     Raises:
-        UserError: where `size` leaves no row on one of the sides, or a class is too small to stratify.
+        UserError: if one of the two parts would be empty, or a class is too small to stratify.
     """
     total = len(labels)
     count = round(size * total) if isinstance(size, float) else size
     if not 1 <= count < total:
-        raise UserError(f"{key}={size}: must leave at least 1 of the {total:,} images on either side")
+        raise UserError(f"{key}={size}: must leave at least 1 of the {total:,} images in each part")
     if how == "first":
         held_out = np.arange(count)
     elif how == "random":
@@ -40,4 +40,4 @@ def _stratified(labels: np.ndarray, count: int, seed: int, key: str) -> np.ndarr
     try:
         return train_test_split(np.arange(len(labels)), test_size=count, stratify=labels, random_state=seed)[1]
     except ValueError as error:
-        raise UserError(f"{key}={count}: {error} Take data.split=random, or give each class more pictures") from None
+        raise UserError(f"{key}={count}: {error} Use data.split=random, or add images to each class") from None

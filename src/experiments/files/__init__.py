@@ -1,1 +1,1 @@
-"""Files that several processes share: whole or not there, and made once."""
+"""Files that several processes share: each is there whole or not at all, and is made once."""

@@ -1,4 +1,4 @@
-"""Decoded arrays on disk, made once and mapped into memory: all processes that use them share one copy."""
+"""Decoded arrays on disk, made once and mapped into memory, so that all processes that use them share one copy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 import hashlib
 import logging
 import os
-import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,27 +13,30 @@ from pathlib import Path
 
 import numpy as np
 
-FORMAT = 1  # counts up where the same files are decoded to something else than before
+from experiments.files.atomic import atomic_write
+
+FORMAT = 1  # increased when the same files are decoded to different arrays than before
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Files:
-    """Files as they are now: equal to those of an earlier look where none has come, gone or changed since.
+    """The state of some files: equal to an earlier one if no file was added, removed or changed since.
 
     Attributes:
-        states: SHA-256 over the real path of each, its bytes, and when it was changed: of a million files, all that is
-            compared and kept.
+        digest: SHA-256 over the real path, size and time of change of each file; only this is compared, so that a
+            million files cost no more than one.
     """
 
     paths: tuple[str, ...] = field(compare=False)
-    states: str
+    digest: str
 
     @classmethod
-    def now(cls, paths: Iterable[Path | str]) -> Files:
+    def snapshot(cls, paths: Iterable[Path | str]) -> Files:
+        """The state of these files now."""
         names = tuple(str(path) for path in paths)
         digest = hashlib.sha256()
-        real = functools.cache(os.path.realpath)  # once a folder: it looks at every part of a path
+        real = functools.cache(os.path.realpath)  # once per folder, because it looks up every part of a path
         for name in names:
             state = os.lstat(name)
             if stat.S_ISLNK(state.st_mode):
@@ -48,33 +50,34 @@ class Files:
 
 @dataclass(frozen=True)
 class Chunks:
-    """A uint8 array that is made piece after piece, so that there need never be all of it in memory."""
+    """A uint8 array that is made chunk by chunk, so that memory need not hold all of it."""
 
     shape: tuple[int, ...]
-    pieces: Iterator[np.ndarray]
+    chunks: Iterator[np.ndarray]
 
     def joined(self) -> np.ndarray:
         array = np.empty(self.shape, dtype=np.uint8)
         start = 0
-        for piece in self.pieces:
-            array[start : start + len(piece)] = piece
-            start += len(piece)
+        for chunk in self.chunks:
+            array[start : start + len(chunk)] = chunk
+            start += len(chunk)
         return array
 
 
 def cached(
     cache: str, key: Sequence[object], names: Sequence[str], make: Callable[[], tuple[np.ndarray | Chunks, ...]]
 ) -> tuple[np.ndarray, ...]:
-    """The arrays called `names` of this key, mapped read-only from the folder `cache`; `make` makes what is not there.
+    """The arrays `names` of this key, mapped read-only from the folder `cache`; `make` makes those that are missing.
 
-    Processes that start together make them once: the others wait. Where the folder cannot be used they stay in memory.
+    Of processes that start together one makes them, and the others wait. If the folder cannot be written to, the arrays
+    stay in memory.
     """
     folder = Path(cache).expanduser()
     digest = hashlib.sha256(repr((FORMAT, *key)).encode()).hexdigest()[:32]
     paths = [folder / f"{digest}-{name}.npy" for name in names]
-    if found := _mapped(paths):
-        return found
-    import filelock  # only for the first use
+    if arrays := _mapped(paths):
+        return arrays
+    import filelock  # only needed for the first use
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,20 +85,20 @@ def cached(
     except OSError as error:
         return _uncached(folder, error, make())
     with lock:
-        if found := _mapped(paths):
-            return found
+        if arrays := _mapped(paths):
+            return arrays
         try:
             for path, array in zip(paths, make()):
                 _write(path, array)
         except OSError as error:
             return _uncached(folder, error, make())
-    found = _mapped(paths)
-    assert found, paths
-    return found
+    arrays = _mapped(paths)
+    assert arrays, paths
+    return arrays
 
 
 def _mapped(paths: Sequence[Path]) -> tuple[np.ndarray, ...] | None:
-    """The arrays in these files, or None where one is not there or is damaged."""
+    """The arrays in these files, or None if one of them is missing or damaged."""
     try:
         return tuple(np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)) for path in paths)
     except Exception:  # for damaged files numpy raises nearly anything
@@ -103,26 +106,17 @@ def _mapped(paths: Sequence[Path]) -> tuple[np.ndarray, ...] | None:
 
 
 def _write(path: Path, array: np.ndarray | Chunks) -> None:
-    """Write all of it or nothing; a part that a killed process left is written over by the next."""
-    part = path.with_suffix(f".{socket.gethostname()}.part")  # a lock may not reach other machines on the same disk
-    try:
-        with part.open("wb") as file:
-            if isinstance(array, Chunks):
-                header = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                for piece in array.pieces:
-                    file.write(piece.data)
-            else:
-                np.save(file, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())  # a file of the right size without its content would be taken for pictures
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with atomic_write(path) as file:
+        if isinstance(array, Chunks):
+            header = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for chunk in array.chunks:
+                file.write(chunk.data)
+        else:
+            np.save(file, array, allow_pickle=False)
 
 
 def _uncached(folder: Path, error: OSError, made: Iterable[np.ndarray | Chunks]) -> tuple[np.ndarray, ...]:
     reason = error.strerror or error
-    log.warning("data.cache=%s: cannot be written to (%s); the pictures stay in memory", folder, reason)
+    log.warning("data.cache=%s: cannot be written to (%s); the images stay in memory", folder, reason)
     return tuple(array.joined() if isinstance(array, Chunks) else array for array in made)

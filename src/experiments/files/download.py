@@ -1,4 +1,4 @@
-"""An archive from the first mirror that has it: continued where it broke off, checked, and moved into place at once."""
+"""Downloads an archive from the first mirror that has it: resumed after an interruption, checked, and unpacked in one step."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from experiments.config import UserError
+from experiments.files.atomic import replace_synced
 
-TIMEOUT = (10, 30)  # seconds to connect, and between two pieces
-PIECE = 1 << 18  # bytes
+TIMEOUT = (10, 30)  # seconds to connect, and between two chunks
+CHUNK = 1 << 18  # bytes
 
 
 def fetch(urls: Sequence[str], sha256: str, root: Path, folder: str, files: Sequence[str]) -> None:
     """Put `root/folder` in place with `files` in it, from the archive in `root` or from one of `urls`.
 
-    Runs that start together download once: the others wait, and find it there.
+    Of runs that start together one downloads it, and the others wait.
 
     Raises:
-        UserError: where no mirror gives an archive with the right SHA-256, or it does not hold `files`.
+        UserError: if no mirror has an archive with the right SHA-256, or the archive does not contain `files`.
     """
     root.mkdir(parents=True, exist_ok=True)
     archive = root / urls[0].rsplit("/", 1)[-1]
@@ -49,38 +50,38 @@ def _download(urls: Sequence[str], sha256: str, archive: Path, folder: str) -> N
             failures.append(f"  {url}: {_reason(error)}")
             continue
         if _sha256(part) == sha256:
-            part.replace(archive)
+            replace_synced(part, archive)
             return
-        part.unlink()  # what came is something else: nothing of it can be continued
-        failures.append(f"  {url}: what came is not the archive (wrong SHA-256)")
+        part.unlink()  # another file, which cannot be resumed
+        failures.append(f"  {url}: sent another file (wrong SHA-256)")
     raise UserError(
         f"{archive.name} could not be downloaded:\n" + "\n".join(failures) + "\n"
-        f"Three ways on: put the archive at {archive}; or point data.root at a folder that holds {folder}/; "
+        f"Instead, put the archive at {archive}; or set data.root to a folder that contains {folder}/; "
         "or train on data that needs no download: data=digits"
     )
 
 
 def _stream(url: str, part: Path) -> None:
-    """Append to `part` what it lacks of the file behind `url`."""
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    """Append the missing rest of the file at `url` to `part`."""
+    start = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        if response.status_code == 416:  # nothing is missing
+        if response.status_code == 416:  # part is complete
             return
         response.raise_for_status()
-        if response.status_code != 206:  # this server starts from the beginning, whatever it was asked
-            have = 0
+        if response.status_code != 206:  # this server ignores the range and sends the whole file
+            start = 0
         length = int(response.headers.get("Content-Length", 0))
         columns = (TextColumn(part.stem), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        with Progress(*columns) as progress, part.open("ab" if have else "wb") as file:
-            bar = progress.add_task("", total=have + length or None, completed=have)
-            for piece in response.iter_content(PIECE):
-                file.write(piece)
-                progress.advance(bar, len(piece))
+        with Progress(*columns) as progress, part.open("ab" if start else "wb") as file:
+            bar = progress.add_task("", total=start + length or None, completed=start)
+            for chunk in response.iter_content(CHUNK):
+                file.write(chunk)
+                progress.advance(bar, len(chunk))
 
 
 def _unpack(archive: Path, root: Path, folder: str, files: Sequence[str]) -> None:
-    """Extract `files` beside their place, then move the whole folder there in one step."""
+    """Extract `files` to a temporary folder in `root`, then move its folder into place in one step."""
     with tempfile.TemporaryDirectory(dir=root, prefix=".unpack-") as temporary:
         try:
             with tarfile.open(archive) as tar:
@@ -88,7 +89,7 @@ def _unpack(archive: Path, root: Path, folder: str, files: Sequence[str]) -> Non
                     tar.extract(f"{folder}/{file}", temporary, filter="data")
         except (KeyError, tarfile.TarError, EOFError, OSError) as error:
             raise UserError(f"{archive}: cannot be unpacked ({error}); delete it to download it again") from None
-        shutil.rmtree(root / folder, ignore_errors=True)  # a folder that lacks files
+        shutil.rmtree(root / folder, ignore_errors=True)  # an incomplete folder
         (Path(temporary) / folder).replace(root / folder)
 
 
@@ -100,4 +101,4 @@ def _sha256(path: Path) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, requests.HTTPError):
         return f"{error.response.status_code} {error.response.reason}"
-    return "timed out" if isinstance(error, requests.Timeout) else "no connection, or it broke off"
+    return "timed out" if isinstance(error, requests.Timeout) else "no connection, or the connection broke off"

@@ -13,11 +13,8 @@ images (batch, 3, H, W) and returns logits (batch, N). `_target_` in its YAML fi
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +22,7 @@ import torch
 from torch import nn
 
 from experiments.config import Config, ModelSettings, UserError
+from experiments.config.targets import locate
 from experiments.models.classifier import Classifier, Normalize
 
 
@@ -46,7 +44,7 @@ def build_classifier(
     Raises:
         UserError: the class is not found, does not take the keys of its YAML file, or returns the wrong shape.
     """
-    network_class = _locate(settings.target)
+    network_class = locate("model", settings.target, nn.Module, "torch.nn.Module")
     keys = {"image_shape": image_shape, "classes": classes, **settings.parameters}
     try:
         inspect.signature(network_class).bind(**keys)
@@ -97,31 +95,3 @@ def data_init(model: Classifier, images: np.ndarray) -> None:
     """Let a network that needs it set its weights by images, uint8 (N, 3, H, W)."""
     network: Any = model.network
     network.initialize(model.normalize(torch.from_numpy(images)))
-
-
-def source_file(target: str) -> Path | None:
-    """The file of the class `target`, found without importing it; None if there is none."""
-    _search_working_directory()
-    try:
-        found = importlib.util.find_spec(target.rpartition(".")[0])
-    except ModuleNotFoundError:
-        return None
-    return Path(found.origin) if found and found.origin else None
-
-
-def _locate(target: str) -> type[nn.Module]:
-    _search_working_directory()
-    module, _, name = target.rpartition(".")
-    try:
-        located = getattr(importlib.import_module(module), name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise UserError(f"model._target_={target}: there is no such class ({error})") from None
-    if not (isinstance(located, type) and issubclass(located, nn.Module)):
-        raise UserError(f"model._target_={target}: must be a class derived from torch.nn.Module")
-    return located
-
-
-def _search_working_directory() -> None:
-    """Custom networks are in the working directory, which is on the path only for `python train.py`."""
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))

@@ -139,8 +139,7 @@ def _augmented(content: Content) -> dict[str, Any] | None:
     """Rows of pictures with their names, and which keys changed them."""
     if content.augmented is None:
         return None
-    settings = content.config.to_dict()["augment"].items()
     return {
-        "changes": [f"augment.{key}={value}" for key, value in settings if value not in ("none", 0)],
+        "changes": [f"augment.{key}={value}" for key, value in content.config.augment.active.items()],
         "rows": list(zip(augmented_rows(content.augmented), map(sprite, content.augmented))),
     }

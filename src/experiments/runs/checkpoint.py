@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor
 from experiments.config import Config
 from experiments.config.metrics import METRICS
 from experiments.data import Splits
+from experiments.files.atomic import atomic_write
 from experiments.models.classifier import Classifier
 from experiments.training.early_stopping import EarlyStopping
 from experiments.training.learner import Learner
@@ -105,12 +105,8 @@ class State:
                 "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             },
         }
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as file:
+        with atomic_write(path) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
 
     def restore(self, path: Path, run_id: str) -> bool:
         """Become the state that `path` holds of the run `run_id`; False, and unchanged, where it holds none."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from experiments.config import Config
 from experiments.config.keys import decisive_settings
-from experiments.models import build
+from experiments.config.targets import source_file
 
 PACKAGE = Path(__file__).parents[1]
 # A change in these may change the numbers.
@@ -33,7 +33,7 @@ def _sources(target: str) -> dict[str, str]:
     """SHA-256 of each decisive source file, and of the file of a network of one's own; comments and layout do not count."""
     files = {path for name in DECISIVE for path in [PACKAGE / name, *(PACKAGE / name).rglob("*.py")] if path.is_file()}
     named = {path.relative_to(PACKAGE).as_posix(): path for path in files}
-    own = build.source_file(target)
+    own = source_file(target)
     if own is not None and own not in files:
         named[target] = own
     return {

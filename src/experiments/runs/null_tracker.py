@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from experiments.config import Config
 from experiments.data import Splits
+from experiments.files.atomic import atomic_write
 from experiments.models.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -52,9 +53,8 @@ class NullTracker:
         model: Classifier,
         splits: Splits,
     ) -> None:
-        partial = self._results.with_suffix(".part")
-        partial.write_text(json.dumps(dict(results)))
-        partial.replace(self._results)
+        with atomic_write(self._results) as file:
+            file.write(json.dumps(dict(results)).encode())
         self.finished = True
 
     def prune(self, epoch: int, results: Mapping[str, float]) -> None:

@@ -21,6 +21,7 @@ from urllib3 import Retry
 
 from experiments.config import Config, UserError
 from experiments.config.metrics import EPOCH_METRICS
+from experiments.files.atomic import replace_synced
 
 PARENT = "mlflow.parentRunId"
 
@@ -85,9 +86,7 @@ def _create_store(database: Path) -> None:
                 MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
             finally:
                 event.remove(Engine, "connect", _without_waiting)
-            with partial.open("r+b") as file:
-                os.fsync(file.fileno())
-            partial.replace(database)
+            replace_synced(partial, database)
 
 
 def _without_waiting(connection: sqlite3.Connection, _: object) -> None:

@@ -214,7 +214,7 @@ def _datasets(config: Config, splits: Splits) -> Iterator[DatasetInput]:
             name=config.data.name,
             digest=images.digest[:32],
             source_type="local",
-            source=json.dumps({"name": config.data.name, "root": getattr(config.data, "root", "scikit-learn")}),
+            source=json.dumps({"name": config.data.name, "root": config.data.origin}),
             profile=json.dumps({"images": len(images), "sha256": images.digest, "classes": len(images.classes)}),
         )
         yield DatasetInput(dataset, [InputTag("mlflow.data.context", context)])

@@ -10,6 +10,7 @@ import sys
 import torch
 
 from experiments.config import Config, UserError
+from experiments.files.limits import usable_cpus
 
 # of glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -67,9 +68,7 @@ def _set_threads(threads: int | None) -> None:
     it many times slower.
     """
     if threads is None and not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys():
-        import joblib  # knows CPU affinity and the quotas of both versions of cgroups
-
-        usable = joblib.cpu_count()
+        usable = usable_cpus()
         threads = usable if usable < torch.get_num_threads() else None
     if threads:
         torch.set_num_threads(threads)

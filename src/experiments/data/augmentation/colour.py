@@ -1,7 +1,7 @@
-"""Colour jitter: what torchvision's ColorJitter does, with factors of its own for every picture.
+"""Colour jitter as in torchvision's ColorJitter, with separate factors for every image.
 
-Pictures are float32 (batch, 3, H, W) from 0 to 255, factors (batch,). torchvision changes in a random order; here it is
-always brightness, contrast, saturation, hue.
+Images are float32 (batch, 3, H, W) from 0 to 255, factors (batch,). torchvision applies the changes in random order; here
+the order is always brightness, contrast, saturation, hue.
 """
 
 from __future__ import annotations
@@ -12,52 +12,53 @@ from torch import Tensor
 from experiments import config
 
 
-def jitter(pictures: Tensor, settings: config.AugmentSettings) -> Tensor:
-    """Pictures of any type with those changes of colour that are on; the same object where none is."""
+def jitter(images: Tensor, settings: config.AugmentSettings) -> Tensor:
+    """Images of any type after the changes of colour that are switched on; the same object if there are none."""
     if settings.brightness:
-        pictures = brightness(pictures.float(), _around(1, settings.brightness, pictures))
+        images = brightness(images.float(), _around(1, settings.brightness, images))
     if settings.contrast:
-        pictures = contrast(pictures.float(), _around(1, settings.contrast, pictures))
+        images = contrast(images.float(), _around(1, settings.contrast, images))
     if settings.saturation:
-        pictures = saturation(pictures.float(), _around(1, settings.saturation, pictures))
+        images = saturation(images.float(), _around(1, settings.saturation, images))
     if settings.hue:
-        pictures = hue(pictures.float(), _around(0, settings.hue, pictures))
-    return pictures
+        images = hue(images.float(), _around(0, settings.hue, images))
+    return images
 
 
-def _around(middle: float, spread: float, pictures: Tensor) -> Tensor:
-    return torch.empty(len(pictures), device=pictures.device).uniform_(middle - spread, middle + spread)
+def _around(middle: float, spread: float, images: Tensor) -> Tensor:
+    return torch.empty(len(images), device=images.device).uniform_(middle - spread, middle + spread)
 
 
-def brightness(pictures: Tensor, factors: Tensor) -> Tensor:
+def brightness(images: Tensor, factors: Tensor) -> Tensor:
     """0 is black, 1 changes nothing."""
-    return (pictures * factors.view(-1, 1, 1, 1)).clamp_(0, 255)
+    return (images * factors.view(-1, 1, 1, 1)).clamp_(0, 255)
 
 
-def contrast(pictures: Tensor, factors: Tensor) -> Tensor:
-    """0 is one grey, the mean of the picture; 1 changes nothing."""
-    return _grey(pictures.mean((2, 3), keepdim=True)).lerp(pictures, factors.view(-1, 1, 1, 1)).clamp_(0, 255)
+def contrast(images: Tensor, factors: Tensor) -> Tensor:
+    """0 is uniform grey, the mean of the image; 1 changes nothing."""
+    return _grey(images.mean((2, 3), keepdim=True)).lerp(images, factors.view(-1, 1, 1, 1)).clamp_(0, 255)
 
 
-def saturation(pictures: Tensor, factors: Tensor) -> Tensor:
-    """0 is the picture in grey, 1 changes nothing."""
-    return _grey(pictures).lerp(pictures, factors.view(-1, 1, 1, 1)).clamp_(0, 255)
+def saturation(images: Tensor, factors: Tensor) -> Tensor:
+    """0 is the image in grey, 1 changes nothing."""
+    return _grey(images).lerp(images, factors.view(-1, 1, 1, 1)).clamp_(0, 255)
 
 
-def _grey(pictures: Tensor) -> Tensor:
-    """Luma as torchvision has it, (batch, 1, H, W)."""
-    return 0.2989 * pictures[:, 0:1] + 0.587 * pictures[:, 1:2] + 0.114 * pictures[:, 2:3]
+def _grey(images: Tensor) -> Tensor:
+    """Luma with torchvision's weights, (batch, 1, H, W)."""
+    return 0.2989 * images[:, 0:1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:3]
 
 
-def hue(pictures: Tensor, shifts: Tensor) -> Tensor:
-    """Turn the circle of colours by a share of it: 0 changes nothing, 0.5 makes blue of yellow."""
-    red, green, blue = pictures.unbind(1)
-    darkest, brightest = pictures.amin(1), pictures.amax(1)
+def hue(images: Tensor, shifts: Tensor) -> Tensor:
+    """Rotate the colour circle by a fraction of a full turn: 0 changes nothing, 0.5 turns yellow into blue."""
+    red, green, blue = images.unbind(1)
+    darkest, brightest = images.amin(1), images.amax(1)
     chroma = brightest - darkest
-    divisor = chroma.clamp(min=1e-6)  # of greys it does not matter
+    divisor = chroma.clamp(min=1e-6)  # for greys the hue does not matter
     of_red, of_green, of_blue = (green - blue) / divisor, (blue - red) / divisor + 2, (red - green) / divisor + 4
     sixth = of_blue.lerp(of_green, (brightest == green).float()).lerp(of_red, (brightest == red).float())
     sixth = sixth.add_(6 * shifts.view(-1, 1, 1)).remainder_(6)  # on the circle: red at 0 and 6, green at 2, blue at 4
-    away = sixth.unsqueeze(1) - torch.arange(0, 6, 2, device=pictures.device).view(3, 1, 1)
-    shares = away.abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)  # 1 up to a sixth from the channel's colour, 0 from two
-    return shares.mul_(chroma.unsqueeze(1)).add_(darkest.unsqueeze(1))
+    distance = sixth.unsqueeze(1) - torch.arange(0, 6, 2, device=images.device).view(3, 1, 1)
+    # 1 within a sixth of a turn from the channel's colour, 0 beyond two sixths
+    parts = distance.abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
+    return parts.mul_(chroma.unsqueeze(1)).add_(darkest.unsqueeze(1))

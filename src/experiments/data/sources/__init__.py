@@ -1,1 +1,5 @@
-"""Where the images come from: one module per source."""
+"""Where images come from: one module per source."""
+
+from experiments.data.sources.source import Source
+
+__all__ = ["Source"]

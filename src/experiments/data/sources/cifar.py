@@ -15,10 +15,11 @@ import numpy as np
 
 from experiments.config import CifarSettings, UserError
 from experiments.data.images import Images
+from experiments.data.sources.source import Source
 from experiments.files.cache import Files, cached
 
-TRAINING, TEST = 50_000, 10_000  # pictures
-_reconstruct = np.zeros(0).__reduce__()[0]  # how numpy itself rebuilds an array, under the two names that it had
+TRAINING, TEST = CifarSettings.training_images, 10_000  # images
+_reconstruct = np.zeros(0).__reduce__()[0]  # how NumPy itself rebuilds an array, under the two names that it has had
 
 
 @dataclass(frozen=True)
@@ -51,44 +52,47 @@ LAYOUTS = {
 }
 
 
-def list_files(config: CifarSettings) -> Files:
-    """The files of the data set, class names last; downloaded where `config.root` does not hold them.
+class Cifar(Source[CifarSettings, Files]):
+    """50,000 training and 10,000 test images of 32x32 pixels in ten or a hundred classes."""
+
+    def listing(self) -> Files:
+        """The files of the data set, class names last; downloaded if `root` does not contain them.
+
+        Raises:
+            UserError: if they cannot be downloaded.
+        """
+        layout = LAYOUTS[self.settings.name]
+        root = Path(self.settings.root).expanduser()
+        folder = root / layout.folder
+        files = (*layout.train, layout.test, layout.meta)
+        if not all((folder / file).exists() for file in files):
+            from experiments.files.download import fetch  # its imports take a quarter of a second
+
+            fetch(self.settings.urls, self.settings.sha256, root, layout.folder, files)
+        return Files.snapshot(folder / file for file in files)
+
+    def read(self, listing: Files, seed: int) -> tuple[Images, Images]:
+        images = _images(self.settings.name, listing, self.settings.cache)
+        return images[:TRAINING], images[TRAINING:]
+
+
+@functools.lru_cache(maxsize=2)  # another split of the same images need not read them again
+def _images(name: str, files: Files, cache: str) -> Images:
+    """All images, training first.
 
     Raises:
-        UserError: where they cannot be had.
+        UserError: if the files are damaged.
     """
-    layout = LAYOUTS[config.name]
-    root = Path(config.root).expanduser()
-    folder = root / layout.folder
-    files = (*layout.train, layout.test, layout.meta)
-    if not all((folder / file).exists() for file in files):
-        from experiments.files.download import fetch  # a quarter of a second of imports
-
-        fetch(config.urls, config.sha256, root, layout.folder, files)
-    return Files.now(folder / file for file in files)
-
-
-@functools.lru_cache(maxsize=2)  # another split of the same pictures needs no second look at them
-def read(config: CifarSettings, files: Files) -> tuple[Images, Images]:
-    """(training, test): 50,000 and 10,000 pictures of 32x32.
-
-    Raises:
-        UserError: where the files are not what they should be.
-    """
-    layout = LAYOUTS[config.name]
+    layout = LAYOUTS[name]
     *batches, meta = map(Path, files.paths)
     names = _read(meta).get(layout.names)
     if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
-        raise UserError(f"{meta}: holds no list of class names; delete {meta.parent} to download it again")
+        raise UserError(f"{meta}: contains no list of class names; delete {meta.parent} to download it again")
     classes = tuple(name.decode() for name in names)
     pixels, labels = cached(
-        config.cache,
-        (config.name, files.states),
-        ("pixels", "labels"),
-        lambda: _decoded(batches, layout, len(classes)),
+        cache, (name, files.digest), ("pixels", "labels"), lambda: _decoded(batches, layout, len(classes))
     )
-    images = Images(pixels, labels, classes)
-    return images[:TRAINING], images[TRAINING:]
+    return Images(pixels, labels, classes)
 
 
 def _decoded(files: Sequence[Path], layout: _Layout, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -96,10 +100,10 @@ def _decoded(files: Sequence[Path], layout: _Layout, classes: int) -> tuple[np.n
     pixels = np.empty((TRAINING + TEST, 3, 32, 32), dtype=np.uint8)
     labels = np.empty(len(pixels), dtype=np.int64)
     start = 0
-    for file in files:  # straight into place: at no time are there two copies of all
+    for file in files:  # directly into place, so that there are never two copies of all
         count = TEST if file.name == layout.test else TRAINING // len(layout.train)
-        rows = slice(start, start + count)
-        pixels[rows], labels[rows] = _batch(file, layout, count, classes)
+        part = slice(start, start + count)
+        pixels[part], labels[part] = _batch(file, layout, count, classes)
         start += count
     return pixels, labels
 
@@ -110,10 +114,12 @@ def _batch(path: Path, layout: _Layout, count: int, classes: int) -> tuple[np.nd
     if not isinstance(pixels, np.ndarray) or pixels.shape != (count, 3072) or pixels.dtype != np.uint8:
         found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
         raise UserError(
-            f"{path}: its pixels are {found}, not uint8 ({count}, 3072); delete {path.parent} to start afresh"
+            f"{path}: its pixels are {found}, not uint8 ({count}, 3072); delete {path.parent} to download it again"
         )
     if labels.shape != (count,) or labels.dtype.kind != "i" or not 0 <= labels.min() <= labels.max() < classes:
-        raise UserError(f"{path}: its labels are not {count:,} numbers from 0 to {classes - 1}; delete {path.parent}")
+        raise UserError(
+            f"{path}: its labels are not {count:,} numbers from 0 to {classes - 1}; delete {path.parent} to download it again"
+        )
     return pixels.reshape(count, 3, 32, 32), labels.astype(np.int64)
 
 
@@ -122,16 +128,14 @@ def _read(path: Path) -> dict[bytes, Any]:
         with path.open("rb") as file:
             content = _ArrayUnpickler(file, encoding="bytes").load()
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
-        raise UserError(
-            f"{path}: not the file that it should be ({error}); delete {path.parent} to start afresh"
-        ) from None
+        raise UserError(f"{path}: is damaged ({error}); delete {path.parent} to download it again") from None
     return content if isinstance(content, dict) else {}
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Admits numpy arrays beside plain containers, and refuses every other name that a pickle may ask for."""
+    """Allows NumPy arrays and plain containers, and refuses every other name that a pickle may ask for."""
 
-    ADMITTED: ClassVar = {
+    ALLOWED: ClassVar = {
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
@@ -141,6 +145,6 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return self.ADMITTED[module, name]
+            return self.ALLOWED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no data file needs") from None

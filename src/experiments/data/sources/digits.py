@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits as colour pictures: real data that needs no download."""
+"""The handwritten digits of scikit-learn as colour images: real data that needs no download."""
 
 from __future__ import annotations
 
@@ -9,26 +9,39 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from experiments.config import DigitsSettings
 from experiments.data.images import Images
+from experiments.data.sources.source import Source
 
-TRAINING = 1_500  # the data come in the order of their writers, so the last 297 are by others
+
+class Digits(Source[DigitsSettings, tuple[()]]):
+    """1,500 training and 297 test images: grey digits in three equal channels, enlarged from 8x8 pixels.
+
+    The digits are ordered by their writers, so those of the test set are by other writers.
+    """
+
+    def listing(self) -> tuple[()]:
+        return ()
+
+    def read(self, listing: tuple[()], seed: int) -> tuple[Images, Images]:
+        images = _enlarged(self.settings.image_size)
+        count = self.settings.training_images
+        return images[:count], images[count:]
 
 
 @functools.lru_cache(maxsize=2)
-def read(image_size: int) -> tuple[Images, Images]:
-    """(training, test): 1,500 and 297 grey digits in three equal channels, enlarged from 8x8."""
+def _enlarged(image_size: int) -> Images:
     values, labels = _read()
     small = (values * (255 / 16)).round().astype(np.uint8)
     large = [
         np.asarray(Image.fromarray(digit).resize((image_size, image_size), Image.Resampling.BICUBIC)) for digit in small
     ]
     pixels = np.repeat(np.stack(large)[:, None], 3, axis=1)
-    images = Images(pixels, labels, tuple("0123456789"))
-    return images[:TRAINING], images[TRAINING:]
+    return Images(pixels, labels, tuple("0123456789"))
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    """Grey values 0 to 16, shape (1797, 8, 8), and labels: from scikit-learn's file, without the second of its import."""
+    """Grey values 0 to 16, shape (1797, 8, 8), and labels, from scikit-learn's file: importing it would take a second."""
     found = importlib.util.find_spec("sklearn")
     assert found and found.origin, "scikit-learn is not installed"
     file = Path(found.origin).parent / "datasets/data/digits.csv.gz"

@@ -1,0 +1,81 @@
+"""Where pixels lie: in an array in memory, or in a file that is mapped into memory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import mmap
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from experiments.files.limits import memory_limit
+
+CHUNK = 1 << 20  # bytes: a chunk of this size stays in a core's cache until it is used
+LARGE = 1 << 30  # bytes; a larger file, or one above an eighth of the memory limit, is not kept in memory
+
+
+class Pixels:
+    """Pixels of images, which all splits of a data set share. Read-only.
+
+    Attributes:
+        array: uint8, shape (M, 3, H, W), 0 to 255.
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        assert array.dtype == np.uint8 and array.ndim == 4 and array.shape[1] == 3, (array.dtype, array.shape)
+        self.array = read_only(array)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of every image."""
+        return self.array.shape[1:]
+
+    @property
+    def chunk_size(self) -> int:
+        """Images per chunk."""
+        return images_per_chunk(self.image_shape)
+
+    @functools.cached_property
+    def streamed(self) -> bool:
+        """Whether the pixels are in a file that is too large to be kept in memory."""
+        return self._file is not None and self.array.nbytes > min(LARGE, memory_limit() // 8)
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """A copy of the images at `indices`, uint8 (len(indices), 3, H, W).
+
+        Pages of a streamed file are released at once, because they would count as memory of this process.
+        """
+        pixels = self.array.take(indices, axis=0)
+        if self.streamed:
+            assert self._file is not None
+            with contextlib.suppress(AttributeError):  # Windows has no madvise
+                self._file.madvise(mmap.MADV_DONTNEED)  # the operating system's own cache keeps them
+        return pixels
+
+    def chunks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """Copies of the images at `indices`, chunk by chunk, so that there is never a copy of all."""
+        for start in range(0, len(indices), self.chunk_size):
+            yield self.take(indices[start : start + self.chunk_size])
+
+    @functools.cached_property
+    def _file(self) -> mmap.mmap | None:
+        """The mapped file behind the array."""
+        base: object = self.array
+        while isinstance(base, np.ndarray | memoryview):
+            base = base.obj if isinstance(base, memoryview) else base.base
+        return base if isinstance(base, mmap.mmap) else None
+
+
+def images_per_chunk(image_shape: Sequence[int]) -> int:
+    """Images of this shape in a chunk of about `CHUNK` bytes; at least 1."""
+    return max(1, CHUNK // math.prod(image_shape))
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """The array itself if it cannot be written to, else a view that cannot."""
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array

@@ -1,0 +1,72 @@
+"""What every data source does. A custom source is a class in a Python file, and a YAML file that names the class.
+
+shapes.py, in the working directory:
+
+    class Shapes(experiments.data.Source):
+        def listing(self):
+            return ()
+
+        def read(self, listing, seed):
+            size, count = self.settings.image_size, self.settings.parameters["count"]
+            ...
+            return Images(pixels, labels, ("circle", "square")), Images(...)
+
+conf/data/shapes.yaml, or data/shapes.yaml in the folder of --config-dir:
+
+    defaults: [_base]
+    _target_: shapes.Shapes
+    name: shapes
+    validation_size: 0.2
+    count: 1000
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from typing import ClassVar, Generic, TypeVar
+
+from experiments.config import DataSettings
+from experiments.data.images import Images
+
+Settings = TypeVar("Settings", bound=DataSettings)
+Listing = TypeVar("Listing", bound=Hashable)
+
+
+class Source(ABC, Generic[Settings, Listing]):
+    """Reads the images of a data set.
+
+    Attributes:
+        settings: the keys of its YAML file; those of a custom source are in `settings.parameters`.
+        may_hold_copies: whether the same image may be there more than once. Copies of test images are then removed from
+            training and validation, and copies of validation images from training.
+    """
+
+    may_hold_copies: ClassVar[bool] = False
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def listing(self) -> Listing:
+        """What there is to read, found without reading it. The images are read again when it differs from the last one.
+
+        Raises:
+            UserError: if data is missing.
+        """
+
+    @abstractmethod
+    def read(self, listing: Listing, seed: int) -> tuple[Images, Images]:
+        """(training, test) images, `settings.image_size` pixels per side; validation images are still among the first.
+
+        Raises:
+            UserError: if data is broken, or too small to be split.
+        """
+
+    def read_all(self) -> Images | None:
+        """Every image without a split, for an evaluation; None if there are no others than those of `read`.
+
+        Raises:
+            UserError: if data is missing or broken.
+        """
+        return None

@@ -1,0 +1,43 @@
+"""Files that are written whole or not at all, whenever the process is killed or the power fails."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that replaces `path` when the block ends; an exception in the block leaves `path` as it was.
+
+    The content is first written to a file with a unique name in the same folder. Where several processes of one machine
+    may write `path`, the caller holds a lock: files that killed processes of this machine have left are deleted.
+    """
+    host = socket.gethostname()  # a lock may not reach other machines that use the same disk
+    for left in path.parent.glob(f"{glob.escape(path.name)}.{glob.escape(host)}-*.part"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+    part = path.with_name(f"{path.name}.{host}-{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+        replace_synced(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def replace_synced(part: Path, path: Path) -> None:
+    """Move the complete file `part` to `path` in one step, after its content has reached the disk.
+
+    Without the sync, a power failure could leave a file of the right size without its content.
+    """
+    with part.open("r+b") as file:
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,50 @@
+"""Small data sets for tests, and their splits."""
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+
+from experiments.config.loading import compose_config
+from experiments.data import load_splits
+
+
+def splits_of(*overrides, seed=1):
+    return load_splits(compose_config(list(overrides)).data, seed)
+
+
+def paint(folder, name, count, start, size=20):
+    """`count` different pictures in `folder/name`."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    for number in range(start, start + count):
+        pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+def load_elsewhere(*overrides, before="pass"):
+    """Another process that prints the digest of the splits."""
+    program = (
+        f"{before}\nfrom experiments.config.loading import compose_config as compose\nfrom experiments.data import load_splits as load\n"
+        f"print(load(compose({list(overrides)}).data, 1).digest)"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="."
+    )
+
+
+def answer(process):
+    """(digest, standard error) of `load_elsewhere`."""
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out.split()[-1], err
+
+
+def digest_of(*parts):
+    """SHA-256 over those of three times (pixels, labels, classes), from plain arrays."""
+    digests = [
+        hashlib.sha256(repr((pixels.shape, classes)).encode() + labels.tobytes() + pixels.tobytes()).hexdigest()
+        for pixels, labels, classes in parts
+    ]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
