@@ -36,8 +36,8 @@ def main() -> None:
     figures.learning_rates(found.rates, found.losses, found.smoothed, found.suggestion).savefig(path, dpi=110)
     print(path)
     rates = {"optimizer.lr": found.suggestion}
-    if hasattr(config.optimizer, "rest_lr"):  # Muon's: it rose in proportion
-        rates["optimizer.rest_lr"] = config.optimizer.rest_lr / config.optimizer.lr * found.suggestion
+    if hasattr(config.optimizer, "adam_lr"):  # Muon's: it rose in proportion
+        rates["optimizer.adam_lr"] = config.optimizer.adam_lr / config.optimizer.lr * found.suggestion
     kept = [text for text in arguments.overrides if text.lstrip("+").partition("=")[0] not in rates]
     print(shlex.join(["python", "train.py", *kept, *(f"{key}={rate:.2g}" for key, rate in rates.items())]))
 

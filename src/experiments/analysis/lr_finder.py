@@ -42,7 +42,7 @@ class RangeTest:
 def range_test(config: Config, first: float, last: float, steps: int) -> RangeTest:
     """Train as a run of `config` would, with a rate that rises exponentially at every step, until the loss explodes.
 
-    Rates of other groups of parameters (optimizer.rest_lr) rise in proportion.
+    Rates of other groups of parameters (optimizer.adam_lr) rise in proportion.
 
     Raises:
         UserError: where no rate made the loss smaller; and for mistakes that only show here, such as missing data.

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import validation
 from experiments.config.errors import UserError
+from experiments.config.renamed import with_new_names
 from experiments.config.schema import Config
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -35,17 +36,18 @@ def parse_composed(composed: DictConfig, problems: Sequence[str] = ()) -> Config
 
 
 def with_defaults(saved: Mapping[str, Any]) -> Config:
-    """The configuration that a finished run saved; keys that were added since have their default of today.
+    """The configuration that a finished run saved, with its renamed keys; a key added since has today's default.
 
     Raises:
-        UserError: where it holds a key that is no more.
+        UserError: if it holds a key that no longer exists.
     """
+    saved = with_new_names(saved)
     groups = [f"{group}={saved[group]['name']}" for group in ("data", "optimizer", "schedule") if group in saved]
     with hydra_api():
         base = compose("config", overrides=groups)
     OmegaConf.set_struct(base, False)
     if base.model["_target_"] != saved["model"]["_target_"]:
-        base.model = saved["model"]  # a network of one's own has no defaults but those that it was saved with
+        base.model = saved["model"]  # a custom network has no defaults but the values it was saved with
     return parse_composed(OmegaConf.merge(base, saved))  # type: ignore[arg-type]
 
 

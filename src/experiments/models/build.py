@@ -67,7 +67,7 @@ def check_image_sizes(model: Classifier, target: str, sides: Sequence[int]) -> N
             model.eval()(torch.zeros((2, 3, side, side), dtype=torch.uint8))
         except RuntimeError as error:
             raise UserError(
-                f"training.sides: {target} does not take pictures of {side}x{side} pixels ({error})"
+                f"training.image_sizes: {target} does not take pictures of {side}x{side} pixels ({error})"
             ) from None
     model.train(training)
 

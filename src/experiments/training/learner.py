@@ -31,7 +31,7 @@ def initial_model(settings: config.Config, splits: Splits) -> classifier.Classif
     torch.manual_seed(settings.seed)
     data = settings.data
     model = build.build(settings.model, len(splits.classes), splits.image_shape, data.mean, data.std)
-    build.check_image_sizes(model, settings.model.target, settings.training.sides)
+    build.check_image_sizes(model, settings.model.target, settings.training.image_sizes)
     if build.needs_data_init(model):
         _, height, width = splits.image_shape
         order = np.random.default_rng(settings.seed).permutation(len(splits.train))
@@ -95,7 +95,7 @@ class Learner:
     def step(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         """Learn from a batch; gives its mean loss and how many it had right, on the device. Nothing waits for either."""
         pictures, targets = self.augmentation(batch, epoch)
-        pictures = resized(pictures, self.settings.training.sides[epoch - 1 : epoch])
+        pictures = resized(pictures, self.settings.training.image_sizes[epoch - 1 : epoch])
         with self.autocast:
             logits = self.forward(pictures)
         training = self.settings.training

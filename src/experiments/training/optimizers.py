@@ -98,7 +98,7 @@ def make_optimizer(
         parts = [(hidden, settings), (rest, _of_the_rest(settings))]
     groups = []
     for some, rule in parts:
-        spared = [p for p in some if p.ndim < 2 and settings.weight_decay_on == "weights"]
+        spared = [p for p in some if p.ndim < 2 and settings.weight_decay_exclude == "bias_and_norm"]
         decayed = [p for p in some if all(p is not other for other in spared)]
         for chosen, weight_decay in ((decayed, settings.weight_decay), (spared, 0.0)):
             if chosen:
@@ -115,7 +115,7 @@ def _hidden(model: nn.Module) -> list[nn.Parameter]:
 def _of_the_rest(muon: config.MuonSettings) -> config.AdamSettings:
     """What trains biases, norms, and the first and the last layer beside Muon."""
     common = {field.name: getattr(muon, field.name) for field in dataclasses.fields(config.OptimizerSettings)}
-    return config.AdamSettings(**common | {"name": "adamw", "lr": muon.rest_lr}, beta1=0.9, beta2=0.95, epsilon=1e-8)
+    return config.AdamSettings(**common | {"name": "adamw", "lr": muon.adam_lr}, beta1=0.9, beta2=0.95, epsilon=1e-8)
 
 
 Tensors = list[Tensor]
@@ -149,7 +149,7 @@ def _muon(group: Group, parameters: Tensors, gradients: Tensors, momenta: Tensor
 
     A convolution's weights are taken as a matrix (out, in * height * width). The update is the momentum with its
     singular values made about 1, times sqrt(rows / columns) where that is larger than 1. Weights whose scale
-    a normalisation undoes would grow, and so learn ever more slowly: `unit_filters` keeps their size.
+    a normalisation undoes would grow, and so learn ever more slowly: `normalize_filters` keeps their size.
     """
     settings = group.settings
     assert isinstance(settings, config.MuonSettings)
@@ -158,7 +158,7 @@ def _muon(group: Group, parameters: Tensors, gradients: Tensors, momenta: Tensor
         matrix = (gradient.add(momentum, alpha=settings.momentum) if settings.nesterov else momentum).flatten(1)
         update = orthogonalized(matrix.to(group.precision)).reshape(weight.shape).to(weight.dtype)
         scale = max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        if settings.unit_filters:
+        if settings.normalize_filters:
             weight.mul_(len(weight) ** 0.5 / weight.norm())
         weight.mul_(1 - group.rate * group.weight_decay).add_(update, alpha=-group.rate * scale)
 
