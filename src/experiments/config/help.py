@@ -122,11 +122,15 @@ def _shown(node: Any) -> str:
 
 
 def _group(folders: Sequence[Path], group: str, default: str | None, keys: bool) -> Iterator[str]:
-    """The choices of a group; with `keys`, the keys that all choices have, then those that some choices have."""
+    """The choices of a group, with one sentence each.
+
+    With `keys`, all of their descriptions, then the keys that all choices have, then those that some of them have.
+    """
     names = sorted({file.stem for folder in folders for file in (folder / group).glob("[!_]*.yaml")})
     choices = {name: explained(folders, f"{group}/{name}") for name in names}
     yield f"\n== {group}=... {f'(default: {default}) ' if default else ''}=="
-    yield from _table([(name, "", re.split(r"(?<=[.])\s", text)[0]) for name, (text, _) in choices.items()])
+    described = {name: text if keys else re.split(r"(?<=[.])\s", text)[0] for name, (text, _) in choices.items()}
+    yield from _table([(name, "", text) for name, text in described.items()])
     values: dict[tuple[str, str], dict[str, str]] = {}  # (key, explanation) -> {choice: value}
     for name in sorted(names, key=lambda name: name != default):
         for key, (value, text) in choices[name][1].items() if keys else ():
