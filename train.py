@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from experiments.config.command_line import Command, exit_codes, exit_now
 from experiments.config.composition import parse_composed
+from experiments.config.help import show_help
 from experiments.config.loading import check_command_line
 from experiments.sweep.sweepers import register_sweepers
 
@@ -26,6 +27,7 @@ def main(composed: DictConfig) -> None:
 
 if __name__ == "__main__":
     with exit_codes(Command.typed()):
+        show_help()
         check_command_line()
         register_sweepers()
         main()

@@ -34,8 +34,8 @@ def main() -> None:
     figures.learning_rates(found.learning_rates, found.losses, found.smoothed, found.suggestion).savefig(path, dpi=110)
     print(path)
     suggested = {"optimizer.lr": found.suggestion}
-    if hasattr(config.optimizer, "rest_lr"):  # of Muon: it rose in proportion
-        suggested["optimizer.rest_lr"] = config.optimizer.rest_lr / config.optimizer.lr * found.suggestion
+    if hasattr(config.optimizer, "adam_lr"):  # of Muon: it rose in proportion
+        suggested["optimizer.adam_lr"] = config.optimizer.adam_lr / config.optimizer.lr * found.suggestion
     kept = [text for text in arguments.overrides if text.lstrip("+").partition("=")[0] not in suggested]
     print(shlex.join(["python", "train.py", *kept, *(f"{key}={lr:.2g}" for key, lr in suggested.items())]))
 

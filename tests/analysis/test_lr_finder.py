@@ -52,9 +52,9 @@ def test_the_command_prints_what_to_type_and_draws_the_curve(here, monkeypatch, 
     assert Image.open(here / picture).size > (500, 300) and picture == "outputs/find_lr/digits_CNN_muon_32.png"
     assert re.fullmatch(
         r"python train\.py data=digits threads=1 model\.filters=4 model\.dense_width=16 optimizer=muon "
-        r"optimizer\.lr=[\d.e-]+ optimizer\.rest_lr=[\d.e-]+",
+        r"optimizer\.lr=[\d.e-]+ optimizer\.adam_lr=[\d.e-]+",
         command,
     )
     found = compose_config(shlex.split(command)[2:]).optimizer
-    assert found.rest_lr / found.lr == pytest.approx(0.003 / 0.5, rel=0.1)
+    assert found.adam_lr / found.lr == pytest.approx(0.003 / 0.5, rel=0.1)
     assert not (here / "mlflow.db").exists()

@@ -53,8 +53,8 @@ def test_residual_adds_what_was_halved():
 @pytest.mark.parametrize(
     ("sides", "message"),
     [
-        ("[20,20]", r"training\.sides=\[20, 20\]: must be fewer than training\.epochs=2"),
-        ("[33]", r"training\.sides=\[33\]: must be at most the 32 pixels"),
+        ("[20,20]", r"training\.image_sizes=\[20, 20\]: must be fewer than training\.epochs=2"),
+        ("[33]", r"training\.image_sizes=\[33\]: must be at most the 32 pixels"),
         (
             "[7]",
             r"model\.widths=\[32, 128, 128\]: must be 1 to 2 widths, because every block halves the picture of 7x7",
@@ -63,7 +63,7 @@ def test_residual_adds_what_was_halved():
 )
 def test_small_pictures_have_to_fit(sides, message):
     with pytest.raises(UserError, match=message):
-        compose_config(["data=digits", "model=fastnet", "training.epochs=2", f"training.sides={sides}"])
+        compose_config(["data=digits", "model=fastnet", "training.epochs=2", f"training.image_sizes={sides}"])
 
 
 @pytest.mark.parametrize("widths", ["[]", "[8,8,8,8,8]"])

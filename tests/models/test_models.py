@@ -132,7 +132,7 @@ def test_forward_gradient_and_adam_step_against_numpy():
 
     loss.backward()
     settings = AdamSettings(
-        name="adam", lr=0.01, weight_decay=0.0, weight_decay_on="all", beta1=0.9, beta2=0.999, epsilon=1e-7
+        name="adam", lr=0.01, weight_decay=0.0, weight_decay_exclude="none", beta1=0.9, beta2=0.999, epsilon=1e-7
     )
     make_optimizer(model, settings).step()
     for name, parameter in model.network.named_parameters():

@@ -41,7 +41,7 @@ def test_weight_decay_can_spare_biases_and_norms(name):
     model = Net()
     decay = (f"optimizer={name}", "optimizer.weight_decay=0.1", "optimizer.lr=0.2")
     (everything,) = optimizer_of(model, *decay).groups
-    weights, rest = optimizer_of(model, *decay, "optimizer.weight_decay_on=weights").groups
+    weights, rest = optimizer_of(model, *decay, "optimizer.weight_decay_exclude=bias_and_norm").groups
     assert names(model, weights) == {"1.weight", "4.weight", "5.weight"}
     assert names(model, rest) == {"1.bias", "2.weight", "2.bias", "4.bias", "5.bias"}
     assert names(model, everything) == names(model, weights) | names(model, rest)
@@ -51,7 +51,7 @@ def test_weight_decay_can_spare_biases_and_norms(name):
 
 def test_muon_trains_what_lies_between_the_first_layer_and_the_last():
     model = Net()
-    hidden, head, rest = optimizer_of(model, "optimizer=muon", "optimizer.lr=0.1", "optimizer.rest_lr=0.01").groups
+    hidden, head, rest = optimizer_of(model, "optimizer=muon", "optimizer.lr=0.1", "optimizer.adam_lr=0.01").groups
     assert names(model, hidden) == {"1.weight", "4.weight"}  # the first is frozen
     assert names(model, head) == {"5.weight"}
     assert names(model, rest) == {"1.bias", "2.weight", "2.bias", "4.bias", "5.bias"}
@@ -74,12 +74,12 @@ def test_the_singular_values_of_an_update_are_about_one(shape, precision):
     assert torch.nn.functional.cosine_similarity(found, left @ right).min() > 0.9
 
 
-@pytest.mark.parametrize("unit_filters", [False, True])
-def test_a_step_of_muon(unit_filters):
+@pytest.mark.parametrize("normalize_filters", [False, True])
+def test_a_step_of_muon(normalize_filters):
     """Of a convolution, against the definition; where there are more rows than columns the step is longer."""
     weight = nn.Parameter(torch.randn(40, 4, 2, 2, generator=torch.Generator().manual_seed(1)))
     settings = compose_config(
-        ["optimizer=muon", "optimizer.momentum=0.5", f"optimizer.unit_filters={unit_filters}"]
+        ["optimizer=muon", "optimizer.momentum=0.5", f"optimizer.normalize_filters={normalize_filters}"]
     ).optimizer
     optimizer = Optimizer([Group([weight], settings, 0.1, 0.2, torch.float32)])
     momentum, expected = torch.zeros_like(weight), weight.detach().clone()
@@ -87,7 +87,7 @@ def test_a_step_of_muon(unit_filters):
         weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
         momentum = 0.5 * momentum + weight.grad
         update = orthogonalize((weight.grad + 0.5 * momentum).view(40, 16)).view(weight.shape)
-        if unit_filters:
+        if normalize_filters:
             expected = expected / expected.flatten(1).norm(dim=1).square().mean().sqrt()
         expected = expected * (1 - 0.1 * 0.2) - 0.1 * (40 / 16) ** 0.5 * update
         optimizer.step()

@@ -67,7 +67,7 @@ class Waits(TorchDispatchMode):
     "overrides",
     [
         (),
-        ("model=fastnet", "optimizer=muon", "optimizer.unit_filters=true", "training.sides=[20]"),
+        ("model=fastnet", "optimizer=muon", "optimizer.normalize_filters=true", "training.image_sizes=[20]"),
         ("optimizer=sgd", "training.ema=0.9", "training.gradient_clip=1", "training.class_weights=balanced"),
         ("optimizer=adamw", "augment.mixup=0.2", "augment.crop=0.3", "model.dropout=0.1"),
     ],
@@ -259,7 +259,7 @@ def test_a_gradient_is_no_longer_than_it_may_be():
 
 
 def test_the_first_epochs_see_smaller_pictures_and_validation_whole_ones():
-    small = ("model=fastnet", "model.widths=[4,4]", "training.epochs=3", "training.sides=[12,16]")
+    small = ("model=fastnet", "model.widths=[4,4]", "training.epochs=3", "training.image_sizes=[12,16]")
     learner, splits = learner_of(*small)
     seen = []
     learner.model.register_forward_pre_hook(lambda model, inputs: seen.append((model.training, inputs[0])))
@@ -299,8 +299,10 @@ NORMED = [
 
 
 def test_a_network_has_to_take_the_smaller_pictures():
-    with pytest.raises(UserError, match=r"training\.sides: test_training\.Normed does not take images of 16x16 pixels"):
-        learner_of(*NORMED, "training.sides=[16]")
+    with pytest.raises(
+        UserError, match=r"training\.image_sizes: test_training\.Normed does not take images of 16x16 pixels"
+    ):
+        learner_of(*NORMED, "training.image_sizes=[16]")
 
 
 def test_averaged_weights():

@@ -42,7 +42,7 @@ class RangeTest:
 def range_test(config: Config, first: float, last: float, steps: int) -> RangeTest:
     """Train like a run of `config`, with a learning rate that rises exponentially per step, until the loss explodes.
 
-    The learning rates of other groups of parameters (optimizer.rest_lr) rise in proportion.
+    The learning rates of other groups of parameters (optimizer.adam_lr) rise in proportion.
 
     Raises:
         UserError: no learning rate made the loss smaller, or a mistake that only shows here, such as missing data.

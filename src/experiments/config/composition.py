@@ -16,6 +16,7 @@ from experiments.config import validation
 from experiments.config.data import DataSettings
 from experiments.config.defaults import CONF
 from experiments.config.errors import UserError
+from experiments.config.renamed import with_new_names
 from experiments.config.schema import Config
 
 
@@ -35,11 +36,12 @@ def parse_composed(composed: DictConfig, problems: Sequence[str] = ()) -> Config
 
 
 def with_defaults(saved: Mapping[str, Any]) -> Config:
-    """The configuration that a finished run saved; keys that were added since have their default of today.
+    """The configuration that a finished run saved, with its renamed keys; a key added since has today's default.
 
     Raises:
-        UserError: where it holds a key that is no more.
+        UserError: if it holds a key that no longer exists.
     """
+    saved = with_new_names(saved)
     names = {group: saved[group]["name"] for group in ("data", "optimizer", "schedule") if group in saved}
     with hydra_api():
         known = {group: group_options(group) for group in names}
@@ -49,7 +51,7 @@ def with_defaults(saved: Mapping[str, Any]) -> Config:
         shared = [field.name for field in dataclasses.fields(DataSettings)]
         base.data = OmegaConf.masked_copy(base.data, shared)  # a custom source has no defaults of its other keys
     if base.model["_target_"] != saved["model"]["_target_"]:
-        base.model = saved["model"]  # a network of one's own has no defaults but those that it was saved with
+        base.model = saved["model"]  # a custom network has no defaults but the values it was saved with
     return parse_composed(OmegaConf.merge(base, saved))  # type: ignore[arg-type]
 
 

@@ -28,17 +28,17 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield from _check_kernel(*values)
     if values := get("model.widths", "model.patch", "model.stride", "data.image_size"):
         widths, patch, stride, image_size = values
-        yield from _check_halvings(widths, patch, stride, min((image_size, *valid.get("training.sides", ()))))
+        yield from _check_halvings(widths, patch, stride, min((image_size, *valid.get("training.image_sizes", ()))))
     if values := get("data._target_", "data.name"):
         yield from _check_source(valid, *values)
     if (values := get("augment.translate", "data.image_size")) and values[0] >= values[1]:
         yield f"augment.translate={values[0]}: must be less than the {values[1]} pixels of a picture's side"
     if (values := get("augment.cutout", "data.image_size")) and values[0] > values[1]:
         yield f"augment.cutout={values[0]}: must be at most the {values[1]} pixels of a picture's side"
-    if (values := get("training.sides", "training.epochs", "data.image_size")) and values[0]:
-        yield from _check_sides(*values)
+    if (values := get("training.image_sizes", "training.epochs", "data.image_size")) and values[0]:
+        yield from _check_image_sizes(*values)
         if "model.dense_width" in valid:
-            yield f"training.sides={list(values[0])}: must be [] for a network with a dense layer; model=fastnet takes any"
+            yield f"training.image_sizes={list(values[0])}: must be [] for a network with a dense layer; model=fastnet takes any"
     if (values := get("optimizer.nesterov", "optimizer.momentum")) and values[0] and values[1] == 0:
         yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
     if (values := get("schedule.warmup", "training.epochs")) and values[0] >= values[1]:
@@ -77,11 +77,11 @@ def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:
         )
 
 
-def _check_sides(sides: tuple[int, ...], epochs: int, image_size: int) -> Iterator[str]:
-    if len(sides) >= epochs:
-        yield f"training.sides={list(sides)}: must be fewer than training.epochs={epochs}, or []; the last see whole pictures"
-    if max(sides) > image_size:
-        yield f"training.sides={list(sides)}: must be at most the {image_size} pixels of a picture's side"
+def _check_image_sizes(sizes: tuple[int, ...], epochs: int, image_size: int) -> Iterator[str]:
+    if len(sizes) >= epochs:
+        yield f"training.image_sizes={list(sizes)}: must be fewer than training.epochs={epochs}, or []; the last see whole pictures"
+    if max(sizes) > image_size:
+        yield f"training.image_sizes={list(sizes)}: must be at most the {image_size} pixels of a picture's side"
 
 
 def _check_halvings(widths: tuple[int, ...], patch: int, stride: int, image_size: int) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """Command line -> checked configuration: overrides are composed by Hydra, and every mistake is reported at once.
 
-    check(["data=digits", "model.filtres=64"])   # UserError: model.filtres: ... did you mean model.filters?
+    check_overrides(["data=digits", "model.filtres=64"])   # UserError: model.filtres: ... did you mean model.filters?
 
-Hydra stops at the first override it cannot apply. So where it stops, the overrides are taken one by one here: those
-that cannot apply are described, the others are composed and checked by `parsing.parse`.
+Hydra stops at the first override that it cannot apply. Then the overrides are taken one by one here: those that cannot be
+applied are described, and the others are composed and checked by `validation.parse`.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import copy
 import difflib
@@ -27,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config.composition import compose_groups, group_options, hydra_api, parse_composed
 from experiments.config.errors import UserError
+from experiments.config.keys import flatten
 from experiments.config.schema import Config
 from experiments.config.start_checks import start_checks
 from experiments.config.validation import unknown_key
@@ -41,19 +43,44 @@ def compose_config(overrides: Sequence[str]) -> Config:
         UserError: listing every mistake.
     """
     with hydra_api():
-        try:
-            composed = compose("config", overrides=list(overrides))
-        except HYDRA_ERRORS:
-            raise UserError("\n".join(_diagnose(overrides))) from None
+        composed = compose_overrides(overrides)
         problems = start_checks(overrides, composed)
     return parse_composed(composed, problems)
 
 
+def compose_overrides(overrides: Sequence[str]) -> DictConfig:
+    """Compose `overrides`; the values are not checked.
+
+    Raises:
+        UserError: listing every mistake, if Hydra cannot apply them.
+    """
+    with hydra_api():
+        try:
+            return compose("config", overrides=list(overrides))
+        except HYDRA_ERRORS:
+            raise UserError("\n".join(_diagnose(overrides))) from None
+
+
 def check_overrides(overrides: Sequence[str], multirun: bool = True) -> None:
-    """Check a command line, every point of a multirun included; of a continuous range its two ends.
+    """Check a command line, including every point of a multirun; of a continuous range, its two ends.
 
     Raises:
         UserError: listing every mistake of every point.
+    """
+    choices = alternatives(overrides, multirun)
+    first = [values[0] for values in choices]
+    changed = ((index, value) for index, values in enumerate(choices) for value in values[1:])
+    one_by_one = ([*first[:index], value, *first[index + 1 :]] for index, value in changed)
+    _check_points([first, *one_by_one])  # of thousands of points the mistakes show at once
+    if sum(len(values) > 1 for values in choices) > 1:
+        _check_points(itertools.islice(itertools.product(*choices), 100_000))
+
+
+def alternatives(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
+    """For each override, the overrides with a single value that it stands for; several only in a multirun.
+
+    Raises:
+        UserError: if an override has several values, but `multirun` is false.
     """
     parsed = [_parse(override) for override in overrides]
     if not multirun and (sweeps := [o.input_line for o in parsed if isinstance(o, Override) and o.is_sweep_override()]):
@@ -62,30 +89,24 @@ def check_overrides(overrides: Sequence[str], multirun: bool = True) -> None:
         _points(override) if isinstance(override, Override) and override.is_sweep_override() else [text]
         for text, override in zip(overrides, parsed)
     ]
-    choices = [alternatives for alternatives in choices if alternatives]
-    first = [alternatives[0] for alternatives in choices]
-    one_by_one = [
-        [*first[:index], value, *first[index + 1 :]]
-        for index, alternatives in enumerate(choices)
-        for value in alternatives[1:]
-    ]
-    _check_points([first, *one_by_one])  # of thousands of points the mistakes show at once
-    if sum(len(alternatives) > 1 for alternatives in choices) > 1:
-        _check_points(itertools.islice(itertools.product(*choices), 100_000))
+    return [values for values in choices if values]
 
 
 def check_command_line() -> None:
-    """Check what was typed behind `python train.py`; where only Hydra is asked something, it answers by itself.
+    """Check what was typed after `python train.py`, unless Hydra only has to print something.
 
     Raises:
         UserError: listing every mistake.
     """
     arguments = get_args_parser().parse_intermixed_args()
-    if arguments.help or arguments.hydra_help or arguments.config_name or arguments.config_path:
-        return
+    if not (arguments.help or arguments.hydra_help or arguments.config_name or arguments.config_path):
+        check_overrides(typed_overrides(arguments), arguments.multirun)
+
+
+def typed_overrides(arguments: argparse.Namespace) -> list[str]:
+    """The overrides of Hydra's command line, with the folder of --config-dir as one of them."""
     folder = arguments.config_dir and Path(arguments.config_dir).resolve()
-    search = [f"hydra.searchpath=[file://{folder}]"] if folder else []
-    check_overrides([*arguments.overrides, *search], arguments.multirun)
+    return [*arguments.overrides, *([f"hydra.searchpath=[file://{folder}]"] if folder else [])]
 
 
 def _check_points(points: Iterable[Sequence[str]]) -> None:
@@ -97,7 +118,7 @@ def _check_points(points: Iterable[Sequence[str]]) -> None:
                 _parse_quickly(point, composed)
             except (UserError, *HYDRA_ERRORS):
                 try:
-                    compose_config(point)  # tells what is wrong
+                    compose_config(point)  # raises with what is wrong
                 except UserError as error:
                     problems.update(dict.fromkeys(str(error).split("\n")))
     if problems:
@@ -105,7 +126,7 @@ def _check_points(points: Iterable[Sequence[str]]) -> None:
 
 
 def _parse_quickly(point: Sequence[str], compose_groups: Callable[[tuple[str, ...]], DictConfig]) -> None:
-    """Parse a point without a composition of its own: that takes Hydra 50 ms, and many points choose the same groups."""
+    """Parse a point without composing it anew: Hydra takes 50 ms for that, and many points choose the same groups."""
     values, others = [], []
     for text in point:
         override = _parse(text)
@@ -124,7 +145,7 @@ def _points(override: Override) -> list[str]:
     sweep, key = override.value(), override.get_key_element()
     if isinstance(sweep, IntervalSweep):
         return [f"{key}={sweep.start:g}", f"{key}={sweep.end:g}"]
-    if isinstance(sweep, Glob):  # choices of a group that are there by definition
+    if isinstance(sweep, Glob):  # its choices exist by definition
         return []
     return [f"{key}={value}" for value in itertools.islice(override.sweep_string_iterator(), 1000)]
 
@@ -139,11 +160,10 @@ def _parse(text: str) -> Override | str:
 
 
 def _diagnose(overrides: Sequence[str]) -> list[str]:
-    """Why Hydra refused `overrides`: a line a mistake, with those that only show in the composed configuration."""
+    """Why Hydra refused `overrides`, one line per mistake, with those that only show in the composed configuration."""
     problems = []
     search = [text for text in overrides if text.startswith("hydra.searchpath=")]  # decides which choices there are
     groups, values = [*search], []
-    repository = GlobalHydra.instance().config_loader()
     for text in (text for text in overrides if text not in search):
         override = _parse(text)
         if isinstance(override, str):
@@ -158,22 +178,20 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
             values.append((text, override))
     try:
         base = compose("config", overrides=groups)
-    except (
-        HydraException,
-        OmegaConfBaseException,
-    ) as error:  # two groups that contradict each other, a broken YAML file
+    except HYDRA_ERRORS as error:  # two groups that contradict each other, a broken YAML file
         return [*problems, str(error)]
+    known = [key for key, _ in flatten(OmegaConf.to_container(base))]  # type: ignore[arg-type]
+    known += GlobalHydra.instance().config_loader().get_group_options("", results_filter=None)
     accepted = list(groups)
     for text, override in values:
         try:
             compose("config", overrides=[*accepted, text])
             accepted.append(text)
         except HYDRA_ERRORS as error:
-            known = _dotted(base) + repository.get_group_options("", results_filter=None)
             missing = OmegaConf.select(base, override.key_or_group, throw_on_missing=False) is None
             missing = missing and not override.key_or_group.startswith("hydra")  # those are Hydra's own to explain
-            reason = str(error).splitlines()[0]
-            problems.append(unknown_key(override.key_or_group, known) if missing else f"{text}: {reason}")
+            message = unknown_key(override.key_or_group, known) if missing else f"{text}: {str(error).splitlines()[0]}"
+            problems.append(message)
     composed = compose("config", overrides=accepted)
     try:
         parse_composed(composed, start_checks(accepted, composed))
@@ -183,7 +201,7 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
 
 
 def _is_value(override: Override) -> bool:
-    """Of the program's own configuration, and no group."""
+    """Whether an override sets a key of the program, not a group and not a key of Hydra."""
     return not override.key_or_group.startswith("hydra") and not _choices(override)
 
 
@@ -196,10 +214,3 @@ def _unknown_choice(group: str, choice: str, options: Sequence[str]) -> str:
     nearest = difflib.get_close_matches(choice, options, n=1)
     hint = f"; did you mean {group}={nearest[0]}?" if nearest else ""
     return f"{group}={choice}: must be one of {', '.join(options)}{hint}"
-
-
-def _dotted(config: DictConfig, prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in config.items():
-        keys += _dotted(value, f"{prefix}{key!s}.") if isinstance(value, DictConfig) else [f"{prefix}{key!s}"]
-    return keys

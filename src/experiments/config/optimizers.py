@@ -13,7 +13,7 @@ class OptimizerSettings:
     name: str
     lr: Annotated[float, Between(0, 100, above=True)]
     weight_decay: Annotated[float, Between(0, 10)]
-    weight_decay_on: Literal["all", "weights"]
+    weight_decay_exclude: Literal["none", "bias_and_norm"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class SGDSettings(OptimizerSettings):
 class MuonSettings(OptimizerSettings):
     momentum: Annotated[float, Between(0, 0.999999)]
     nesterov: bool
-    unit_filters: bool
-    rest_lr: Annotated[float, Between(0, 100, above=True)]  # of what Muon does not train
+    normalize_filters: bool
+    adam_lr: Annotated[float, Between(0, 100, above=True)]  # of what Muon does not train
     adam_beta1: Annotated[float, Between(0, 0.999999)]
     adam_beta2: Annotated[float, Between(0, 0.999999)]
     adam_epsilon: Annotated[float, Between(0, 1, above=True)]

@@ -21,7 +21,7 @@ from experiments.config.views import VIEWS
 @dataclass(frozen=True)
 class TrainingSettings:
     epochs: Annotated[int, Between(1, 100_000)]
-    sides: tuple[Annotated[int, Between(4, 1024)], ...]
+    image_sizes: tuple[Annotated[int, Between(4, 1024)], ...]
     batch_size: Annotated[int, Between(1, 1_000_000)]
     class_weights: Literal["none", "balanced"]
     sampler: Literal["shuffle", "balanced"]

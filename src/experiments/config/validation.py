@@ -16,6 +16,7 @@ from experiments.config.cross_checks import cross_checks, show_value
 from experiments.config.data import SOURCES, CustomSourceSettings, DataSettings
 from experiments.config.errors import UserError
 from experiments.config.networks import MODELS, ModelSettings
+from experiments.config.renamed import RENAMED, explain_rename
 from experiments.config.schema import FAMILIES, Config
 
 
@@ -153,7 +154,9 @@ def describe(hint: Any) -> str:
 
 
 def unknown_key(key: str, known: list[str]) -> str:
-    """The message for a key that does not exist, with the nearest that does."""
+    """The message for a key that does not exist, with its new name or the nearest that does."""
+    if key in RENAMED:
+        return explain_rename(key)
     group, _, end = key.rpartition(".")
     beside = {name.removeprefix(f"{group}."): name for name in known if group and name.startswith(f"{group}.")}
     anywhere = {name.rpartition(".")[2]: name for name in known}  # the right name at the wrong place: filters

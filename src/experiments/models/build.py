@@ -80,7 +80,7 @@ def check_image_sizes(model: Classifier, target: str, sizes: Sequence[int]) -> N
             model.eval()(torch.zeros((2, 3, size, size), dtype=torch.uint8))
         except RuntimeError as error:
             raise UserError(
-                f"training.sides: {target} does not take images of {size}x{size} pixels ({error})"
+                f"training.image_sizes: {target} does not take images of {size}x{size} pixels ({error})"
             ) from None
     model.train(training)
 

@@ -33,7 +33,7 @@ def initial_model(settings: config.Config, splits: Splits) -> classifier.Classif
     """
     torch.manual_seed(settings.seed)
     model = build.build(settings, len(splits.classes))
-    build.check_image_sizes(model, settings.model.target, settings.training.sides)
+    build.check_image_sizes(model, settings.model.target, settings.training.image_sizes)
     if build.needs_data_init(model):
         _, height, width = splits.image_shape
         order = np.random.default_rng(settings.seed).permutation(len(splits.train))
@@ -100,7 +100,7 @@ class Learner:
         Nothing here makes the CPU wait for a GPU.
         """
         images, targets = self.augmentation(batch, epoch)
-        images = resize(images, self.settings.training.sides[epoch - 1 : epoch])
+        images = resize(images, self.settings.training.image_sizes[epoch - 1 : epoch])
         with self.autocast:
             logits = self.forward(images)
         training = self.settings.training

@@ -96,7 +96,7 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings, precision: tor
         parts = [(hidden, settings), (others, _adam_settings(settings))]
     groups = []
     for some, rule in parts:
-        excluded = [p for p in some if p.ndim < 2 and settings.weight_decay_on == "weights"]
+        excluded = [p for p in some if p.ndim < 2 and settings.weight_decay_exclude == "bias_and_norm"]
         decayed = [p for p in some if all(p is not other for other in excluded)]
         for chosen, weight_decay in ((decayed, settings.weight_decay), (excluded, 0.0)):
             if chosen:
@@ -114,7 +114,7 @@ def _adam_settings(muon: MuonSettings) -> AdamSettings:
     """The settings of AdamW for the parameters that Muon does not train: biases, norms, the first and the last layer."""
     common = {field.name: getattr(muon, field.name) for field in dataclasses.fields(OptimizerSettings)}
     return AdamSettings(
-        **common | {"name": "adamw", "lr": muon.rest_lr},
+        **common | {"name": "adamw", "lr": muon.adam_lr},
         beta1=muon.adam_beta1,
         beta2=muon.adam_beta2,
         epsilon=muon.adam_epsilon,
@@ -152,7 +152,7 @@ def _muon(group: Group, parameters: Tensors, gradients: Tensors, momenta: Tensor
 
     The weights of a convolution are treated as a matrix (out, in * height * width). The update is the momentum with its
     singular values set to about 1, times sqrt(rows / columns) where that is larger than 1. Weights whose scale is
-    cancelled by a normalisation would grow and learn ever more slowly; `unit_filters` keeps their size.
+    cancelled by a normalisation would grow and learn ever more slowly; `normalize_filters` keeps their size.
     """
     settings = group.settings
     assert isinstance(settings, MuonSettings)
@@ -161,7 +161,7 @@ def _muon(group: Group, parameters: Tensors, gradients: Tensors, momenta: Tensor
         matrix = (gradient.add(momentum, alpha=settings.momentum) if settings.nesterov else momentum).flatten(1)
         update = orthogonalize(matrix.to(group.precision)).reshape(weight.shape).to(weight.dtype)
         scale = max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        if settings.unit_filters:
+        if settings.normalize_filters:
             weight.mul_(len(weight) ** 0.5 / weight.norm())
         weight.mul_(1 - group.lr * group.weight_decay).add_(update, alpha=-group.lr * scale)
 

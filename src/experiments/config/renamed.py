@@ -1,0 +1,32 @@
+"""Keys that were renamed: a typed old name is explained, and a configuration that was saved with one is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+RENAMED: dict[str, tuple[str, dict[str, str]]] = {  # old key: (new key, {old value: new value} where values changed)
+    "training.sides": ("training.image_sizes", {}),
+    "optimizer.unit_filters": ("optimizer.normalize_filters", {}),
+    "optimizer.rest_lr": ("optimizer.adam_lr", {}),
+    "optimizer.weight_decay_on": ("optimizer.weight_decay_exclude", {"all": "none", "weights": "bias_and_norm"}),
+}
+
+
+def explain_rename(old: str) -> str:
+    """The message for an old key: what to set instead."""
+    new, values = RENAMED[old]
+    choices = " or ".join(f"{now} (was {was})" for was, now in values.items())
+    return f"{old} was renamed: set {new}={choices or '...'}"
+
+
+def with_new_names(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a nested configuration with today's keys and values."""
+    renamed = {key: dict(value) if isinstance(value, Mapping) else value for key, value in saved.items()}
+    for old, (new, values) in RENAMED.items():
+        group, _, name = old.partition(".")
+        section = renamed.get(group)
+        if isinstance(section, dict) and name in section:
+            value = section.pop(name)
+            section[new.removeprefix(f"{group}.")] = values.get(value, value) if isinstance(value, str) else value
+    return renamed
