@@ -48,7 +48,7 @@ def curve(benchmark: Benchmark, name: str, settings: Sequence[Setting], file: Pa
 
 
 def available(contenders: Sequence[str], pythons: Collection[str] = ()) -> list[str]:
-    """The contenders that can run; of each other one, what it needs is printed."""
+    """The contenders that can run. Prints what the others need."""
     can, lines = installed(contenders, pythons)
     for line in lines:
         console.print(line, markup=False)
@@ -126,7 +126,7 @@ def _measure(benchmark: Benchmark, settings: Sequence[Setting]) -> bool:
 
 
 def _title(setting: Setting) -> str:
-    threads = f", {setting.threads} threads" if setting.threads else ""
+    threads = f", threads={setting.threads}" if setting.threads else ""
     overrides = "".join(f", {override}" for override in setting.overrides)
     images = f"{setting.images:,} training and {setting.validation:,} validation images per epoch"
     return f"batch {setting.batch:,}, {setting.precision}{threads}{overrides}: {images}"

@@ -90,18 +90,22 @@ def test_a_contender_that_is_not_installed_is_left_out(monkeypatch):
     assert installed(("keras",), ("keras",)) == (["keras"], [])  # of another interpreter nothing is known
 
 
-@pytest.mark.parametrize("file", ["train.py", "conf/config.yaml", "src/experiments/data/batches.py"])
+MEASURED = ("train.py", "conf/config.yaml", "src/experiments/data/batches.py", "src/experiments/models/_pooling.c")
+
+
+@pytest.mark.parametrize("file", [*MEASURED, "scripts/benchmark/contenders/plain.py"])
 def test_results_of_other_code_are_not_used(file, tmp_path, monkeypatch):
-    for copied in ("train.py", "conf", "src"):
+    for copied in ("train.py", "conf", "src", "scripts"):
         copy = shutil.copytree if (ROOT / copied).is_dir() else shutil.copy
         copy(ROOT / copied, tmp_path / copied)
     monkeypatch.setattr("benchmark.ROOT", tmp_path)
     monkeypatch.setattr("experiments.__file__", str(tmp_path / "src" / "experiments" / "__init__.py"))
-    before = Benchmark(None, {}).code
-    assert Benchmark(None, {}).code == before
+    programs = tmp_path / "scripts" / "benchmark" / "contenders"
+    before = Benchmark(None, {}, programs).code
+    assert Benchmark(None, {}, programs).code == before
     with (tmp_path / file).open("a") as changed:
         changed.write("# changed")
-    assert Benchmark(None, {}).code != before
+    assert Benchmark(None, {}, programs).code != before
 
 
 def test_time_to_an_accuracy(cifar_root, tmp_path):
