@@ -8,11 +8,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import filelock
 from mlflow.entities import Metric, Run, RunTag
 
 from experiments.comparison.comparison import Comparison
-from experiments.comparison.loading import STATUS, children, to_point
+from experiments.comparison.loading import STATUS, to_point
 from experiments.comparison.points import Point, latest
 from experiments.config import Config
 from experiments.runs import provenance, store
@@ -31,18 +30,20 @@ class Parent:
         self.client = store.connect(self.uri)
         self.experiment_id = store.experiment_id(self.client, config)
         key = identify(config, name)
-        with filelock.FileLock(Path(config.outputs) / ".mlflow.lock"):  # processes that start together make it once
-            found = self.client.search_runs([self.experiment_id], f"tags.sweep = '{key}'", max_results=1)
+        with store.creation_lock(config):
+            found = self.client.search_runs([self.experiment_id], f"tags.{store.TAG_MULTIRUN} = '{key}'", max_results=1)
             if config.resume and found:
                 self.run_id: str = found[0].info.run_id
-                self.client.update_run(self.run_id, status="RUNNING")
+                self.client.update_run(self.run_id, status=store.RUNNING)
             else:
-                tags = {"sweep": key, "test_set_evaluations": "0", **provenance.provenance_tags(overrides)}
-                self.run_id = self.client.create_run(self.experiment_id, run_name=name[:250], tags=tags).info.run_id
+                tags = {store.TAG_MULTIRUN: key, store.TAG_TEST_SET_EVALUATIONS: "0"}
+                tags |= {**store.override_tags(overrides), **provenance.provenance_tags()}
+                run = self.client.create_run(self.experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
+                self.run_id = run.info.run_id
 
     def children(self) -> list[Run]:
         """The points as MLflow's runs, in the order in which they were started."""
-        return children(self.client, self.experiment_id, self.run_id)
+        return store.child_runs(self.client, self.experiment_id, self.run_id)
 
     def points(self) -> list[Point]:
         return latest([to_point(self.client, run) for run in self.children()])
@@ -50,15 +51,17 @@ class Parent:
     def conclude(self, comparison: Comparison, folder: Path) -> None:
         """Keep what the multirun came to, and the report in `folder`; FAILED where a point did, else FINISHED."""
         winner, now = comparison.winner, int(time.time() * 1000)
-        tags = {"test_set_evaluations": str(len(comparison.tested)), "objectives": " ".join(comparison.objectives)}
+        tags = {store.TAG_TEST_SET_EVALUATIONS: str(len(comparison.tested))}
+        tags |= {store.TAG_OBJECTIVES: " ".join(comparison.objectives)}
         values = []
         if winner:
-            tags |= {"winner": winner.run_id, "winner_command": comparison.winner_command[:5000]}
+            tags |= {store.TAG_WINNER: winner.run_id}
+            tags |= {store.TAG_WINNER_COMMAND: comparison.winner_command[: store.MAX_TAG]}
             kept = {name: value for name, value in winner.metrics.items() if name.startswith(("best/", "test/"))}
             values = [Metric(name, value, now, 0) for name, value in kept.items()]
         self.client.log_artifacts(self.run_id, str(folder))
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
-        self.close("FAILED" if comparison.count("failed") else "FINISHED")
+        self.close(store.FAILED if comparison.count("failed") else store.FINISHED)
 
     def close(self, status: str) -> None:
         self.client.set_terminated(self.run_id, status)
@@ -67,7 +70,7 @@ class Parent:
         """Close it before its time; of points that were under way in other processes, none is left as running."""
         for run in self.children():
             if run.info.status not in STATUS:
-                self.client.set_terminated(run.info.run_id, "KILLED")
+                self.client.set_terminated(run.info.run_id, store.KILLED)
         self.close(status)
 
     def url(self) -> str:

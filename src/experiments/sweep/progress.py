@@ -20,6 +20,7 @@ from rich.text import Text
 from experiments.comparison.loading import STATUS
 from experiments.comparison.points import higher_is_better
 from experiments.reports.terminal import new_console
+from experiments.runs import store
 from experiments.sweep.parent_run import Parent
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class _Watch:
     def _tell(self, children: list[Run], first: bool) -> None:
         """A line for each point that has come to an end since the last look."""
         for run in children:
-            status, pruned = STATUS.get(run.info.status, "running"), "pruned" in run.data.tags
+            status, pruned = STATUS.get(run.info.status, "running"), store.TAG_PRUNED in run.data.tags
             ended = pruned or status in ("finished", "failed")
             if not ended or self.told.get(run.info.run_id) == run.info.end_time:
                 continue
@@ -96,7 +97,13 @@ class _Watch:
         metrics, tags = run.data.metrics, run.data.tags
         seconds = f"{metrics['seconds']:.0f} s" if "seconds" in metrics else ""
         value = f"{self.latest} {metrics[self.metric]:.4f}" if self.metric in metrics else ""
-        how = f"pruned {tags['pruned']}" if "pruned" in tags else tags.get("failure", "") if status == "failed" else ""
+        how = (
+            f"pruned {tags[store.TAG_PRUNED]}"
+            if store.TAG_PRUNED in tags
+            else tags.get(store.TAG_FAILURE, "")
+            if status == "failed"
+            else ""
+        )
         epoch = f"epoch {metrics['best/epoch']:.0f}" if "best/epoch" in metrics else ""
         mark = "failed" if status == "failed" else f"{len(self.done)}/{self.total}"
         self.console.print(
