@@ -14,7 +14,7 @@ def run_name(overrides: Sequence[str], fingerprint: str) -> str:
         for text in overrides
         if not text.startswith(ignored)
     ]
-    return " ".join([*different, fingerprint[:6]])
+    return " ".join([*different, fingerprint[:6]])[:250]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
