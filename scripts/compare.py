@@ -1,4 +1,4 @@
-"""A multirun, or single runs, ranked and compared: on the terminal, and as a page with figures.
+"""Rank and compare the runs of a multirun, or single runs: on the terminal, and as a page with figures.
 
 python scripts/compare.py                          the latest multirun
 python scripts/compare.py wide --objective val/loss
@@ -17,22 +17,29 @@ from experiments.config.metrics import EVALUATED, OBJECTIVES
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("which", nargs="*", metavar="SWEEP or RUN", help="name or id, or the start of one")
+    add("which", nargs="*", metavar="MULTIRUN or RUN", help="name or id, or the start of an id")
     objectives = (*OBJECTIVES, *(f"test/{name}" for name in EVALUATED))
-    add("--objective", action="append", choices=objectives, help="what to rank by; a second one draws the Pareto front")
-    add("--save", metavar="FOLDER", type=Path, help="where to write the page (default: outputs/compare/NAME)")
+    add(
+        "--objective",
+        action="append",
+        choices=objectives,
+        help="metric to rank by; with a second one, the Pareto front is drawn",
+    )
+    add(
+        "--save",
+        metavar="FOLDER",
+        type=Path,
+        help="where to write the page (default: compare/NAME in the outputs folder of the runs)",
+    )
     add("--uri", default=default("tracking.uri"), help="MLflow's store (default: %(default)s)")
     arguments = parser.parse_args()
 
-    from experiments.comparison import (
-        loading,
-        page,
-        terminal,  # mlflow and pandas take seconds: not for --help
-    )
+    from experiments.comparison import loading, page, terminal  # imports mlflow, which --help must not wait for
 
     found = loading.find_comparison(arguments.which, arguments.uri, list(dict.fromkeys(arguments.objective or ())))
     name = re.sub(r"[^\w.=-]+", "-", found.title)[:80]
-    folder = arguments.save or Path("outputs/compare") / name
+    outputs = next((point.settings["outputs"] for point in found.points if "outputs" in point.settings), "outputs")
+    folder = arguments.save or Path(outputs) / "compare" / name
     page.write(folder, found)
     terminal.show_comparison(found, str(folder / "report.html"))
 

@@ -1,4 +1,4 @@
-"""What a finished run is worth on its own test set, or on other pictures with the same classes.
+"""Evaluate a finished run on its own test set, or on other images of the same classes.
 
 python scripts/evaluate.py --run best
 python scripts/evaluate.py --run best --data image_folder data.root=holiday
@@ -7,26 +7,29 @@ python scripts/evaluate.py --run best --data image_folder data.root=holiday
 import argparse
 
 from experiments.config.command_line import add_run_arguments, exit_codes
+from experiments.config.composition import CONF
+from experiments.config.splits import ALL, SPLITS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="keys of the data, as for train.py: data.root=...")
     add_run_arguments(parser)
-    parser.add_argument("--data", help="cifar10, cifar100, digits, image_folder; without it, the run's own data")
-    splits = ("train", "validation", "test", "all")
-    parser.add_argument("--split", choices=splits, help="test (default for the run's own data) or all (for other data)")
+    sources = sorted(file.stem for file in (CONF / "data").glob("[!_]*.yaml"))
+    parser.add_argument("--data", help=f"{', '.join(sources)}; the run's own data by default")
+    splits = (*SPLITS, ALL)
+    parser.add_argument("--split", choices=splits, help="default: test of the run's own data, all of other data")
     arguments = parser.parse_intermixed_args()
 
     from experiments.analysis import evaluate_run
-    from experiments.reports import terminal  # torch and mlflow take seconds: not for --help
+    from experiments.reports import terminal  # imports torch, which --help must not wait for
     from experiments.runs import finished
 
-    trained = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
-    found = evaluate_run.evaluate_run(trained, arguments.data, arguments.overrides, arguments.split)
-    terminal.show_results(found.metrics, trained.config.evaluation.note, "")
-    if found.caution:
-        print(found.caution)
+    run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
+    found = evaluate_run.evaluate_run(run, arguments.data, arguments.overrides, arguments.split)
+    terminal.show_results(found.metrics, run.config.evaluation.note, "")
+    if found.warning:
+        print(found.warning)
     terminal.show_test(found.evaluation, found.classes)
     terminal.show_next(found.name, found.run_id, found.url, has_model=False)
 

@@ -100,6 +100,28 @@ def finished(tmp_path_factory):
     return folder, done.stdout
 
 
+@pytest.fixture(scope="module")
+def store(finished, tmp_path_factory):
+    """The address of a copy of the finished run's store, which the tests of a module may add to."""
+    copy = tmp_path_factory.mktemp("store") / "mlflow.db"
+    shutil.copy(finished[0] / "mlflow.db", copy)
+    return f"sqlite:///{copy}"
+
+
+@pytest.fixture(scope="module")
+def trained(store):
+    """The finished run, loaded from that store."""
+    from experiments.runs.finished import load_run
+
+    return load_run("best", uri=store)
+
+
+@pytest.fixture(scope="module")
+def test_images(trained):
+    """The test set of the finished run."""
+    return trained.splits().test
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty working directory."""

@@ -1,39 +1,17 @@
 """A picture gets the prediction that it got in the test set, on every way to predict."""
 
 import json
-import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import ROOT
 from experiments import notebook
-from experiments.analysis.evaluate_run import evaluate_run
 from experiments.analysis.pictures import find_pictures
 from experiments.analysis.prediction import predict, save
 from experiments.config import UserError
-from experiments.runs.finished import find_run, load_run
-
-
-@pytest.fixture(scope="module")
-def store(finished, tmp_path_factory):
-    """The address of a copy of the finished run's store, which these tests may add to."""
-    copy = tmp_path_factory.mktemp("store") / "mlflow.db"
-    shutil.copy(finished[0] / "mlflow.db", copy)
-    return f"sqlite:///{copy}"
-
-
-@pytest.fixture(scope="module")
-def trained(store):
-    return load_run("best", uri=store)
-
-
-@pytest.fixture(scope="module")
-def test_images(trained):
-    return trained.splits().test
 
 
 def saved(folder, images, count):
@@ -75,20 +53,6 @@ def test_the_command_line(store, trained, test_images, tmp_path):
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
 
 
-def test_runs_are_found_by_what_names_them(store, trained):
-    assert find_run("latest", uri=store).info.run_id == trained.run_id
-    assert find_run(trained.run_id[:6], "digits", uri=store).info.run_id == trained.run_id
-    for arguments, message in [
-        (("nonsense",), "--run nonsense: no finished run starts so"),
-        (("best", "cifar"), "--experiment cifar: there is none of that name; there are .*digits"),
-        (("best", None, "best/nothing"), "--metric best/nothing: no finished run has it; there are best/epoch"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            find_run(*arguments, uri=store)
-    with pytest.raises(UserError, match="there are no runs here"):
-        find_run("latest", uri="sqlite:///nowhere.db")
-
-
 def test_folders_and_files_are_found(tmp_path):
     for name in ("b.JPG", "a.png", "notes.txt"):
         (tmp_path / name).touch()
@@ -116,44 +80,6 @@ def test_originals_do_not_fill_the_memory(trained, tmp_path):
     Image.new("RGB", (3000, 2000)).save(tmp_path / "photo.png")
     (answer,) = predict(trained, [str(tmp_path / "photo.png")])
     assert max(answer.picture.size) <= 512 and answer.pixels.shape == (3, 32, 32)
-
-
-def test_evaluation_on_the_runs_own_test_set_is_counted(trained, store):
-    from mlflow import MlflowClient
-
-    found = evaluate_run(trained, None, [], None)
-    assert found.metrics["test/accuracy"] == trained.metrics["test/accuracy"]
-    assert found.metrics["test/loss"] == trained.metrics["test/loss"]
-    client = MlflowClient(store)
-    assert client.get_run(trained.run_id).data.tags["test_set_evaluations"] == "2"
-    trained_on = evaluate_run(trained, None, [], "train").metrics
-    assert trained_on.keys() >= {"train/accuracy", "train/loss"} and "test/accuracy" not in trained_on
-    assert not evaluate_run(trained, "digits", [], "test").caution
-    assert client.get_run(trained.run_id).data.tags["test_set_evaluations"] == "3"
-    everything = evaluate_run(trained, "digits", [], None)
-    assert everything.evaluation.confusion.sum() == 1797 and "trained with some of these pictures" in everything.caution
-    child = client.get_run(found.run_id)
-    assert child.data.tags["mlflow.parentRunId"] == trained.run_id and child.info.status == "FINISHED"
-    assert {"report.html", "confusion_matrix.csv"} <= {file.path for file in client.list_artifacts(found.run_id)}
-    assert find_run("latest", uri=store).info.run_id == trained.run_id
-
-
-def test_evaluation_on_other_pictures_matches_classes_by_name(trained, test_images, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for label in (7, 3):
-        (tmp_path / f"set/{label}").mkdir(parents=True)
-        for row in np.flatnonzero(test_images.labels == label)[:6]:
-            Image.fromarray(test_images.pixels[row].transpose(1, 2, 0)).save(tmp_path / f"set/{label}/{row}.png")
-    found = evaluate_run(trained, "image_folder", [f"data.root={tmp_path}/set"], None)
-    assert found.evaluation.support.tolist() == [0, 0, 0, 6, 0, 0, 0, 6, 0, 0]
-    assert found.metrics["test/accuracy"] > 0.5
-    shutil.rmtree(tmp_path / "set/7")
-    assert evaluate_run(trained, "image_folder", [f"data.root={tmp_path}/set"], None).evaluation.confusion.sum() == 6
-    with pytest.raises(UserError, match="seed=3: only keys of the data"):
-        evaluate_run(trained, None, ["seed=3"], None)
-    (tmp_path / "set/3").rename(tmp_path / "set/three")
-    with pytest.raises(UserError, match="does not know three; it knows 0, 1"):
-        evaluate_run(trained, "image_folder", [f"data.root={tmp_path}/set"], None)
 
 
 def test_a_result_in_a_notebook(store, trained, test_images):

@@ -17,14 +17,11 @@ from conftest import DIGITS, train_py
 from experiments import notebook
 from experiments.analysis import evaluate_run
 from experiments.config import UserError
-from experiments.config.command_line import Command
 from experiments.config.loading import compose_config
 from experiments.data import load_splits
 from experiments.experiment import run
 from experiments.models.build import build
-from experiments.runs.fingerprint import fingerprint
 from experiments.runs.finished import load_run
-from experiments.runs.lock import locked
 
 EPOCH_METRICS = {
     "train/loss",
@@ -200,47 +197,6 @@ def test_how_predictions_were_made_stands_beside_every_number(here, capsys):
     assert "(mean over 2 views)" in repr(notebook.Result(trained))
 
 
-def test_a_server_that_does_not_answer_is_said(here):
-    with pytest.raises(UserError, match="no MLflow server answers"):
-        run(compose_config([*DIGITS, "tracking.uri=http://127.0.0.1:9"]))
-
-
-def test_two_at_once_say_who_holds_the_run(here):
-    settings = compose_config([*DIGITS, "tracking=none", "training.epochs=1"])
-    splits = load_splits(settings.data, settings.seed)
-    identity = fingerprint(settings, "cpu", splits.digest)
-    with (
-        locked(here / "outputs/runs" / f"{identity[:16]}-untracked", Command()),
-        pytest.raises(UserError, match=r"process \d+ on .*, since"),
-    ):
-        run(settings)
-
-
-def test_the_fingerprint_is_what_determines_the_numbers(here):
-    def of(*overrides, digest="data"):
-        return fingerprint(compose_config(["data=digits", *overrides]), "cpu", digest)
-
-    assert of() == of("resume=false") == of("tracking=none") == of("outputs=elsewhere") == of("tracking.run_name=a")
-    changes = (
-        "seed=1",
-        "model.filters=8",
-        "optimizer.lr=0.01",
-        "training.epochs=1",
-        "data.mean=[1,0,0]",
-        "precision=bf16",
-        "evaluation.tta=flip",
-        "schedule=cosine",
-    )
-    assert len({of(), of(digest="other"), *(of(change) for change in changes)}) == len(changes) + 2
-
-    (here / "own_network.py").write_text("class Net: pass\n")
-    first = of("model._target_=own_network.Net")
-    (here / "own_network.py").write_text("# a comment changes nothing\nclass Net: pass\n")
-    assert of("model._target_=own_network.Net") == first
-    (here / "own_network.py").write_text("class Net: width = 3\n")
-    assert of("model._target_=own_network.Net") != first
-
-
 def numbers(result):
     """The final metrics without the time that it took."""
     return {name: value for name, value in result.metrics.items() if name != "seconds"}
@@ -340,24 +296,3 @@ def test_a_run_that_died_on_its_last_step_is_finished(here):
     assert again.metrics == first.metrics and again.run_id == first.run_id and found.info.status == "FINISHED"
     assert len(found.outputs.model_outputs) == len(client.search_logged_models([found.info.experiment_id])) == 1
     assert all(len(client.get_metric_history(first.run_id, name)) == 1 for name in found.data.metrics)
-
-
-def test_a_damaged_checkpoint_is_not_used(here, caplog):
-    overrides = [*DIGITS, "tracking=none", "training.epochs=1"]
-    first = run(compose_config(overrides))
-    (folder,) = here.glob("outputs/runs/*")
-    (folder / "results.json").unlink()
-    (folder / "checkpoint.pt").write_bytes((folder / "checkpoint.pt").read_bytes()[:5000])
-    assert numbers(run(compose_config(overrides))) == numbers(first)
-    assert "checkpoint.pt is damaged" in caplog.text
-
-
-def test_a_deleted_experiment_is_said(here):
-    from mlflow import MlflowClient
-
-    overrides = [*DIGITS, "training.epochs=1"]
-    run(compose_config(overrides))
-    client = MlflowClient(f"sqlite:///{here}/mlflow.db")
-    client.delete_experiment(client.get_experiment_by_name("digits").experiment_id)
-    with pytest.raises(UserError, match=r"tracking\.experiment=digits: was deleted"):
-        run(compose_config(overrides))

@@ -1,4 +1,4 @@
-"""A finished model on any data: the same report, kept in MLflow as a child of the run that it evaluates."""
+"""A finished run evaluated on any data: the same report as of a run, logged in MLflow as a child of the evaluated run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from experiments.config import DataSettings, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.loading import compose_config
+from experiments.config.splits import ALL
 from experiments.data import Images, load_all, load_splits
 from experiments.models.classifier import list_layers
 from experiments.reports import report
@@ -27,87 +28,99 @@ from experiments.training.evaluation import Evaluation, score
 
 @dataclasses.dataclass(frozen=True)
 class RunEvaluation:
-    """What a model was worth on some images, and where the report lies."""
+    """The evaluation of a finished run on some images, and where its report is.
+
+    Attributes:
+        run_id: MLflow's id of the evaluation, a child run of the evaluated one.
+        metrics: loss, accuracy and F1, by their names in MLflow.
+        url: command or address that shows it in MLflow.
+        warning: why the numbers are not those of a test; usually empty.
+    """
 
     run_id: str
     name: str
     evaluation: Evaluation
     metrics: dict[str, float]
     classes: tuple[str, ...]
-    url: str  # how to look at it
-    caution: str  # why the numbers are less than a test; usually empty
+    url: str
+    warning: str
 
 
-def evaluate_run(trained: FinishedRun, data: str | None, overrides: Sequence[str], split: str | None) -> RunEvaluation:
-    """Evaluate a finished run on `split` (train, validation, test or all) of the data that name and overrides configure.
+def evaluate_run(run: FinishedRun, data: str | None, overrides: Sequence[str], split: str | None) -> RunEvaluation:
+    """Evaluate a finished run on a split of some data, and log the report.
 
-    Without `data`, on the test set of its own; with `data`, on all of that. The metrics are called test/..., or
-    train/... and validation/... where that is what they are of.
+    Args:
+        data: name of a data source; by default, the run's own data.
+        overrides: keys of the data to change, such as data.root=...
+        split: train, validation, test or all; by default, test of the run's own data, and all of other data. The
+            metrics are named by it, and test/... for all.
 
     Raises:
-        UserError: where the data cannot be read, or has a class that the network does not know.
+        UserError: the data cannot be read, or has a class that the network does not know.
     """
-    chosen = _configured(trained, data, overrides)
-    split = split or ("all" if data else "test")
-    images = _with_classes_of(trained, _part(chosen, trained.config.seed, split))
-    logits = trained.logits(images.pixels)
+    settings = _data_settings(run, data, overrides)
+    own_data, split = settings == run.config.data, split or (ALL if data else "test")
+    images = _with_classes_of(run, _load_images(settings, run.config.seed, split))
+    logits = run.logits(images.pixels)
     evaluation = score(logits, torch.tensor(images.labels))
-    own = chosen == trained.config.data
-    looks = evaluations.count_test_evaluation(trained) if own and split in ("test", "all") else 0
-    caution = (
-        "The network was trained with some of these pictures; --split test has only others."
-        if own and split == "all"
-        else ""
-    )
-    name = f"{trained.name} on {chosen.name} ({split})"
+    warning, protocol = "", f"Run {run.run_id} on {split} of {settings.name}: {len(images):,} images."
+    if own_data and split == ALL:
+        warning = "The network was trained with some of these images; --split test has only others."
+    if own_data and split in ("test", ALL):
+        count = evaluations.count_test_evaluation(run)
+        protocol = f"This is evaluation number {count} of run {run.run_id} on its test set. {warning}".strip()
     content = Content(
-        name=name,
+        name=f"{run.name} on {settings.name} ({split})",
         command=shlex.join(["python", *sys.argv]),
-        config=dataclasses.replace(trained.config, data=chosen),
-        split=split if split != "all" else "overall",
+        config=dataclasses.replace(run.config, data=settings),
+        split="overall" if split == ALL else split,
         images=images,
         probabilities=logits.softmax(dim=1).numpy(),
         evaluation=evaluation,
         class_counts={split: images.class_counts},
-        layers=list_layers(trained.model, images.shape[1:]),
-        protocol=f"This is look number {looks} at the test set of run {trained.run_id}. {caution}".strip()
-        if looks
-        else f"Run {trained.run_id} on {split} of {chosen.name}: {len(images):,} pictures.",
+        layers=list_layers(run.model, images.shape[1:]),
+        protocol=protocol,
         environment=provenance.environment(torch.device("cpu"), images.digest),
     )
-    metrics = evaluation.metrics("test" if split == "all" else split, trained.classes)
+    return _report(run, content, split, warning)
+
+
+def _report(run: FinishedRun, content: Content, split: str, warning: str) -> RunEvaluation:
+    """Log the report of an evaluation as a child run."""
+    metrics = content.evaluation.metrics("test" if split == ALL else split, run.classes)
     with tempfile.TemporaryDirectory() as folder:
         report.write(Path(folder), content)
-        settings = {**content.config.to_dict()["data"], "evaluated_split": split}
-        run_id = evaluations.log_evaluation(trained, name, settings, metrics, Path(folder))
-    url = store.how_to_open(trained.uri, trained.experiment_id, run_id)
-    return RunEvaluation(run_id, name, evaluation, metrics, trained.classes, url, caution)
+        described = {**content.config.to_dict()["data"], "evaluated_split": split}
+        run_id = evaluations.log_evaluation(run, content.name, described, metrics, Path(folder))
+    url = store.how_to_open(run.uri, run.experiment_id, run_id)
+    return RunEvaluation(run_id, content.name, content.evaluation, metrics, run.classes, url, warning)
 
 
-def _configured(trained: FinishedRun, data: str | None, overrides: Sequence[str]) -> DataSettings:
-    """The data of the run, or those named, with what the overrides change of them."""
-    if strange := [text for text in overrides if not text.lstrip("+~").startswith("data.")]:
-        raise UserError(f"{', '.join(strange)}: only keys of the data can be set here, such as data.root=...")
+def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str]) -> DataSettings:
+    """The settings of the run's own data, or those of another source, with the overrides."""
+    if others := [text for text in overrides if not text.lstrip("+~").startswith("data.")]:
+        raise UserError(f"{', '.join(others)}: only keys of the data can be set here, such as data.root=...")
     if data is None:
-        changed = OmegaConf.merge(trained.config.to_dict(), OmegaConf.from_dotlist(list(overrides)))
-        chosen = with_defaults(OmegaConf.to_container(changed)).data  # type: ignore[arg-type]
+        changed = OmegaConf.merge(run.config.to_dict(), OmegaConf.from_dotlist(list(overrides)))
+        settings = with_defaults(OmegaConf.to_container(changed)).data  # type: ignore[arg-type]
     else:
-        size = [] if any("data.image_size" in text for text in overrides) else [f"data.image_size={trained.image_size}"]
-        chosen = compose_config([f"data={data}", *size, *overrides]).data
-    if chosen.image_size != trained.image_size:
-        raise UserError(f"data.image_size={chosen.image_size}: this network takes {trained.image_size}")
-    return chosen
+        size = [] if any("data.image_size" in text for text in overrides) else [f"data.image_size={run.image_size}"]
+        settings = compose_config([f"data={data}", *size, *overrides]).data
+    if settings.image_size != run.image_size:
+        raise UserError(f"data.image_size={settings.image_size}: this network takes {run.image_size}")
+    return settings
 
 
-def _part(data: DataSettings, seed: int, split: str) -> Images:
-    return load_all(data, seed) if split == "all" else load_splits(data, seed).parts()[split]
+def _load_images(settings: DataSettings, seed: int, split: str) -> Images:
+    """The images of a split, or of all splits."""
+    return load_all(settings, seed) if split == ALL else load_splits(settings, seed).parts()[split]
 
 
-def _with_classes_of(trained: FinishedRun, images: Images) -> Images:
+def _with_classes_of(run: FinishedRun, images: Images) -> Images:
     """The same images with the labels of the network's classes, matched by name."""
     present = [images.classes[label] for label in np.flatnonzero(images.class_counts)]
-    unknown = [name for name in present if name not in trained.classes]
+    unknown = [name for name in present if name not in run.classes]
     if unknown:
-        raise UserError(f"this network does not know {', '.join(unknown)}; it knows {', '.join(trained.classes)}")
-    place = np.array([trained.classes.index(name) if name in present else -1 for name in images.classes])
-    return Images(images.source, place[images.labels], trained.classes, images.indices)
+        raise UserError(f"this network does not know {', '.join(unknown)}; it knows {', '.join(run.classes)}")
+    place = np.array([run.classes.index(name) if name in present else -1 for name in images.classes])
+    return Images(images.source, place[images.labels], run.classes, images.indices)

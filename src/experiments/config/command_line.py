@@ -1,4 +1,4 @@
-"""What every command has in common: how it names a run, and how it ends."""
+"""What all commands share: the command line, the options that name a run, and the exit codes."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ MASK = ":***@"
 
 
 def mask_passwords(text: str) -> str:
-    """Addresses without the passwords in them: what is kept of a run is read by many."""
+    """The text without the passwords in its addresses, for what others may read."""
     return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", rf"\1{MASK}", text)
 
 
 @contextlib.contextmanager
 def exit_codes(command: Command | None = None) -> Iterator[None]:
-    """The user's mistakes and Ctrl-C end in a message and an exit code (2, 130); anything else in a traceback.
+    """End with a message and exit code 2 after a mistake of the user, 130 after Ctrl-C; other errors keep their traceback.
 
-    SIGTERM, which a cluster sends before it takes the machine away, is the same as Ctrl-C.
+    SIGTERM, which a cluster sends before it stops a job, is handled as Ctrl-C.
 
     Args:
-        command: continues what Ctrl-C interrupts, and is shown then.
+        command: printed after Ctrl-C, because it continues what was interrupted.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    gc.set_threshold(50_000, 20, 100)  # torch and MLflow bring half a million objects
+    gc.set_threshold(50_000, 20, 100)  # torch and MLflow create half a million objects
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # file names need not be UTF-8
+            stream.reconfigure(errors="replace")  # file names may not be UTF-8
     try:
         yield
     except UserError as error:
@@ -57,21 +57,21 @@ def exit_codes(command: Command | None = None) -> Iterator[None]:
 
 
 def exit_now() -> NoReturn:
-    """End the process, with exit code 0, as Python would, but for the second in which it takes its objects apart."""
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    """End the process with exit code 0, without the second that Python takes to delete its objects."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for the other threads
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()  # what cannot be written is an error, as ever
+        stream.flush()  # raises if the output cannot be written
     os._exit(0)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command line of train.py, as it was typed: shown in reports, and what to type next is made from it.
+    """A command line of train.py, for reports and for the commands to type next.
 
     Attributes:
-        overrides: key=value, Hydra's own included.
-        config_dir: folder of `--config-dir`, with YAML files of the user's own.
+        overrides: key=value, also of Hydra's own keys.
+        config_dir: folder of `--config-dir`, with the user's YAML files.
     """
 
     overrides: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ class Command:
 
     @classmethod
     def typed(cls) -> Command:
-        """What this process was started with."""
+        """The command line of this process."""
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         parser.add_argument("--config-dir", "-cd")
         parser.add_argument("--multirun", "-m", action="store_true")
@@ -89,14 +89,14 @@ class Command:
 
     @classmethod
     def from_hydra(cls, hydra: Any, overrides: Sequence[str], multirun: bool = False) -> Command:
-        """The command that Hydra runs; `hydra` is its own configuration, which also travels to other machines."""
+        """The command that Hydra runs; `hydra` is its own configuration, which is also sent to other machines."""
         folders = [Path(source.path) for source in hydra.runtime.config_sources if source.provider == "command-line"]
         here = Path(hydra.runtime.cwd)
         shown = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in folders]
         return cls(tuple(overrides), shown[0] if shown else None, multirun)
 
     def resumed(self) -> Command:
-        """The same command, continuing what is there: without `resume=false`."""
+        """The command that continues this one: the same without `resume=false`."""
         kept = tuple(text for text in self.overrides if text.lstrip("+").partition("=")[0] != "resume")
         return dataclasses.replace(self, overrides=kept)
 
@@ -105,13 +105,13 @@ class Command:
         return dataclasses.replace(self, overrides=tuple(overrides), multirun=False)
 
     def __str__(self) -> str:
-        """Ready to be typed again, except for the passwords, which are masked."""
+        """The command line, with masked passwords."""
         options = [*(["-m"] if self.multirun else []), *(["--config-dir", self.config_dir] if self.config_dir else [])]
         return mask_passwords(shlex.join(["python", "train.py", *options, *self.overrides]))
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that name a finished run."""
+    """Add the options that name a finished run."""
     parser.add_argument("--run", default="latest", help="latest (default), best, a run's id, or the start of one")
     parser.add_argument("--experiment", help="MLflow experiment to look in, for example cifar10; all by default")
     parser.add_argument("--metric", default=DEFAULT_FINAL, help="what --run best goes by (default: %(default)s)")

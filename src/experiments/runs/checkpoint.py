@@ -1,4 +1,4 @@
-"""Everything that a run needs to continue, in one file of plain containers and tensors."""
+"""The state of training, and its checkpoint: one file of plain containers and tensors, from which a run continues."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from experiments.training.early_stopping import EarlyStopping
 from experiments.training.learner import Learner
 from experiments.training.loop import EpochResult
 
+ShouldPrune = Callable[[int, Mapping[str, float]], bool]  # number and metrics of an epoch -> stop after it
 FORMAT = 2
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,9 @@ class State:
     """Everything that training changes.
 
     Attributes:
-        learner: with the model, its optimizer, and the average of its weights where there is one.
+        learner: has the model, its optimizer, and the average of its weights if there is one.
         history: the metrics of each epoch so far.
-        best: the weights of the best epoch, on the CPU; None where the last ones are to be kept.
+        best: the weights of the best epoch, on the CPU; None if the run keeps those of its last epoch.
         pruned: a pruner has stopped the training.
     """
 
@@ -54,7 +55,7 @@ class State:
         return range(0) if self.stopping.stopped or self.pruned else range(len(self.history) + 1, epochs + 1)
 
     def update(self, epoch: EpochResult) -> bool:
-        """Take note of an epoch; True where it was the last."""
+        """Add the results of an epoch; True if early stopping ends the training after it."""
         self.history.append(epoch.metrics)
         stop = self.stopping.update(epoch.epoch, epoch.metrics)
         if self.stopping.settings.restore_best and self.stopping.best_epoch == epoch.epoch:
@@ -62,8 +63,8 @@ class State:
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
         return stop
 
-    def prune(self, should_prune: Callable[[int, Mapping[str, float]], bool], first_epoch: int) -> bool:
-        """Ask a pruner about every epoch from `first_epoch` on; True where it stops the training after the last one."""
+    def prune(self, should_prune: ShouldPrune, first_epoch: int) -> bool:
+        """Ask a pruner about every epoch from `first_epoch` on; True if it ends the training after the last one."""
         answers = [should_prune(epoch, self.history[epoch - 1]) for epoch in range(first_epoch, len(self.history) + 1)]
         self.pruned = any(answers[-1:]) and len(self.remaining) > 0
         return self.pruned
@@ -86,7 +87,7 @@ class State:
         return model.eval()
 
     def save(self, path: Path, run_id: str, config: Config, splits: Splits) -> None:
-        """Write all of it, so that `path` holds either this state or the one before, whenever the power goes."""
+        """Write the state, so that `path` has either this state or the one before, whenever the process or the machine stops."""
         learner = self.learner
         content = {
             "format": FORMAT,
@@ -109,7 +110,7 @@ class State:
             torch.save(content, file)
 
     def restore(self, path: Path, run_id: str) -> bool:
-        """Become the state that `path` holds of the run `run_id`; False, and unchanged, where it holds none."""
+        """Load the state that `path` has of the run `run_id`; False, and nothing changes, if it has none."""
         content = _load(path)
         if content is None or content["run_id"] != run_id:
             return False
@@ -126,7 +127,7 @@ class State:
 
 
 def _load(path: Path) -> dict[str, Any] | None:
-    """What `save` wrote, on the CPU; None where there is nothing that can be used. Tensors and containers only: no code can run."""
+    """What `save` wrote, on the CPU; None if there is no usable file. Only tensors and containers: no code can run."""
     if not path.exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Evaluations of a finished run, kept as its children and counted."""
+"""Evaluations of a finished run: its child runs in MLflow, and how often its test set was used."""
 
 from __future__ import annotations
 
@@ -10,32 +10,41 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
+from experiments.runs import store
 from experiments.runs.finished import FinishedRun
-from experiments.runs.store import PARENT, safe_name
+from experiments.runs.store import safe_name
 
 
 def log_evaluation(
-    trained: FinishedRun, name: str, data: Mapping[str, Any], results: Mapping[str, float], artifacts: Path
+    run: FinishedRun, name: str, data: Mapping[str, Any], results: Mapping[str, float], artifacts: Path
 ) -> str:
-    """Keep an evaluation of a finished run as its child; gives the child's id."""
-    client = MlflowClient(trained.uri)
-    tags = {PARENT: trained.run_id, "evaluated_run": trained.run_id}
-    child = client.create_run(trained.experiment_id, run_name=name, tags=tags).info.run_id
+    """Log an evaluation of a finished run as its child run, and return the child's id.
+
+    Args:
+        data: settings of the data, logged as parameters data.*
+        results: the metrics.
+        artifacts: a folder whose files are all logged.
+    """
+    client = MlflowClient(run.uri)
+    tags = {store.TAG_PARENT: run.run_id, store.TAG_EVALUATED_RUN: run.run_id}
+    child = client.create_run(run.experiment_id, run_name=name[: store.MAX_NAME], tags=tags).info.run_id
     now = int(time.time() * 1000)
-    params = [Param(f"data.{key}", str(value)[:6000]) for key, value in data.items()]
+    params = [Param(f"data.{key}", str(value)[: store.MAX_PARAM]) for key, value in data.items()]
     client.log_batch(child, [Metric(safe_name(key), value, now, 0) for key, value in results.items()], params)
     client.log_artifacts(child, str(artifacts))
-    client.set_terminated(child, "FINISHED")
+    client.set_terminated(child, store.FINISHED)
     return child
 
 
-def count_test_evaluation(trained: FinishedRun) -> int:
-    """Note that a run's own test set is looked at once more; gives how often it was, this time included."""
-    client = MlflowClient(trained.uri)
-    tag = next_test_evaluation(client.get_run(trained.run_id))
-    client.set_tag(trained.run_id, tag.key, tag.value)
+def count_test_evaluation(run: FinishedRun) -> int:
+    """Record one more evaluation on the run's own test set, and return how many there are with it."""
+    client = MlflowClient(run.uri)
+    tag = next_test_evaluation(client.get_run(run.run_id))
+    client.set_tag(run.run_id, tag.key, tag.value)
     return int(tag.value)
 
 
 def next_test_evaluation(run: Run) -> RunTag:
-    return RunTag("test_set_evaluations", str(int(run.data.tags.get("test_set_evaluations", "0")) + 1))
+    """The tag that counts the evaluations on the run's own test set, with one more."""
+    count = int(run.data.tags.get(store.TAG_TEST_SET_EVALUATIONS, "0"))
+    return RunTag(store.TAG_TEST_SET_EVALUATIONS, str(count + 1))

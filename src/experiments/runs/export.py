@@ -1,4 +1,4 @@
-"""A trained network as an MLflow model: exported without pickle, and checked before training that this will work."""
+"""The export of a trained network as an MLflow model, without pickle; and a check before training that this will work."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from experiments.config import UserError
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
 from experiments.runs import serving
+from experiments.training.evaluation import batch_size
 
 
 def example(splits: Splits) -> np.ndarray:
-    """Two training pictures, or one twice: the model is exported with them, and one alone would fix its batch size."""
+    """Two training images, uint8 (2, 3, H, W), or one twice: an export with a single image would fix the batch size at 1."""
     return np.resize(splits.train[:2].pixels, (2, *splits.image_shape))
 
 
 def check_export(model: Classifier, target: str, image_shape: tuple[int, int, int]) -> None:
-    """Make sure before training that the model can be logged: it must give the same answers once it is exported.
+    """Check before training that the model can be logged: exported, it must return the same logits.
 
     Raises:
-        UserError: where `torch.export` cannot take the network, or fixes its batch size.
+        UserError: `torch.export` cannot export the network, or fixes its batch size.
     """
-    advice = "a network must not look at values or at the batch size in Python; use tensor operations"
+    advice = "a network must not use values or the batch size in Python code; use tensor operations"
     dynamic = ({0: torch.export.Dim.AUTO},)
     training = model.training
     try:
@@ -37,9 +38,9 @@ def check_export(model: Classifier, target: str, image_shape: tuple[int, int, in
             model.eval(), (torch.zeros((2, *image_shape), dtype=torch.uint8),), None, dynamic_shapes=dynamic
         )
         for count in (1, 3, 5):
-            pictures = torch.randint(0, 256, (count, *image_shape), dtype=torch.uint8, generator=torch.Generator())
-            torch.testing.assert_close(exported.module()(pictures), model(pictures))
-    except Exception as error:  # torch.export has no error class of its own
+            images = torch.randint(0, 256, (count, *image_shape), dtype=torch.uint8, generator=torch.Generator())
+            torch.testing.assert_close(exported.module()(images), model(images))
+    except Exception as error:  # torch.export raises many classes of errors
         raise UserError(
             f"model._target_={target}: cannot be exported: {str(error).splitlines()[0]}; {advice}"
         ) from None
@@ -50,10 +51,10 @@ def check_export(model: Classifier, target: str, image_shape: tuple[int, int, in
 def save_model(
     model: Classifier, path: Path, example: np.ndarray, classes: Sequence[str], logged: LoggedModel, precision: str
 ) -> None:
-    """An MLflow model that loads without pickle and takes raw uint8 pictures in any number.
+    """Write an MLflow model that loads without pickle and takes any number of raw uint8 images.
 
-    `mlflow.pytorch.load_model` gives the network (logits); `mlflow.pyfunc.load_model` and `mlflow models serve` go
-    through `serving.py` (a probability for every class name).
+    `mlflow.pytorch.load_model` returns the network (logits); `mlflow.pyfunc.load_model` and `mlflow models serve` use
+    `serving.py` (a probability for every class name).
     """
     import mlflow.pytorch  # this and what follows take 1 s
     from mlflow.models import Model, ModelSignature
@@ -65,7 +66,9 @@ def save_model(
     )
     packages = ("mlflow", "numpy", "pandas", "torch")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No complete tensor found")  # torch.export says it of the plainest models
+        warnings.filterwarnings(
+            "ignore", "No complete tensor found"
+        )  # torch.export warns about models without any fault
         mlflow.pytorch.save_model(
             model.cpu(),
             str(path),
@@ -75,10 +78,10 @@ def save_model(
             serialization_format="pt2",
             code_paths=[serving.__file__],
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in packages],
-            metadata={"classes": list(classes), "preprocessing": "raw uint8 RGB pictures, normalised inside the model"},
+            metadata={"classes": list(classes), "preprocessing": "raw uint8 RGB images, normalised inside the model"},
         )
-    settings = json.dumps({"classes": list(classes), "precision": precision}, ensure_ascii=False)
-    (path / "data" / "serving.json").write_text(settings, encoding="utf-8")
+    settings = {"classes": list(classes), "precision": precision, "batch_size": batch_size(example.shape)}
+    (path / "data" / "serving.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
     described = Model.load(str(path))
     described.flavors["python_function"]["loader_module"] = Path(serving.__file__).stem
     described.save(str(path / "MLmodel"))

@@ -1,6 +1,6 @@
-"""What makes two runs the same run.
+"""The identity of a run.
 
-A run is what determines its result: the configuration, the data, and the source code that computes with them.
+A run is identified by what determines its result: the configuration, the data, and the source code that computes it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def fingerprint(config: Config, device: str, data_digest: str) -> str:
 
 
 def _sources(target: str) -> dict[str, str]:
-    """SHA-256 of each decisive source file, and of the file of a network of one's own; comments and layout do not count."""
+    """SHA-256 of each decisive source file and of the file of a custom network; comments and layout do not change it."""
     files = {path for name in DECISIVE for path in [PACKAGE / name, *(PACKAGE / name).rglob("*.py")] if path.is_file()}
     named = {path.relative_to(PACKAGE).as_posix(): path for path in files}
-    own = source_file(target)
-    if own is not None and own not in files:
-        named[target] = own
+    custom = source_file(target)
+    if custom is not None and custom not in files:
+        named[target] = custom
     return {
         name: hashlib.sha256(ast.unparse(ast.parse(path.read_bytes())).encode()).hexdigest()
         for name, path in sorted(named.items())

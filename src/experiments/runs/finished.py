@@ -1,12 +1,14 @@
-"""A finished run brought back from MLflow: its configuration, its classes, its network, its data.
+"""A finished run loaded from MLflow: its configuration, its classes, its network, its data.
 
-trained = load("best")                  # or "latest", or a run's id, or the start of one
-trained.probabilities(trained.splits().test.pixels)
+run = load_run("best")                  # or "latest", or a run's id, or the start of one
+run.probabilities(run.splits().test.pixels)
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,15 +32,18 @@ from experiments.runs import store
 from experiments.training import devices, evaluation
 
 STORE: str = default("tracking.uri")
+# Only training runs have a fingerprint; evaluations of them and the parents of multiruns have no model.
+FINISHED_RUNS = f"status = '{store.FINISHED}' and tags.{store.TAG_FINGERPRINT} != ''"
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a finished run left.
+    """A finished run, and what it left in MLflow.
 
     Attributes:
-        model: on the CPU, in evaluation mode; takes raw uint8 pictures (batch, 3, H, W), gives logits.
-        metrics: the final ones, as in MLflow.
+        uri: the address of MLflow's store.
+        model: on the CPU, in evaluation mode; raw uint8 images (batch, 3, H, W) -> logits (batch, classes).
+        metrics: the final metrics, by their names in MLflow.
     """
 
     run_id: str
@@ -52,84 +57,79 @@ class FinishedRun:
 
     @property
     def image_size(self) -> int:
-        """Pixels a side of the pictures that the network takes."""
+        """Pixels per side of the images that the network takes."""
         return self.config.data.image_size
 
     def logits(self, pixels: np.ndarray) -> torch.Tensor:
-        """Logits, float32 (N, classes), of raw pictures, uint8 (N, 3, H, W), to the last bit as in the run.
+        """Logits, float32 (N, classes), of raw images, uint8 (N, 3, H, W), to the last bit as in the run.
 
-        With the run's `evaluation.tta` they are means over several views, as those that its accuracy was measured by.
+        With the run's `evaluation.tta` they are means over several views, as in the evaluation of the run.
         """
         images = Images(pixels, np.zeros(len(pixels), dtype=np.int64), self.classes)
         batches = Batches(images, evaluation.batch_size(pixels.shape), torch.device("cpu"))
         return evaluation.predict(self.model, batches, devices.autocast(self.config, "cpu"), self.config.evaluation.tta)
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """Class probabilities, float32 (N, classes), of raw pictures, uint8 (N, 3, H, W)."""
+        """Class probabilities, float32 (N, classes), of raw images, uint8 (N, 3, H, W)."""
         return self.logits(pixels).softmax(dim=1).numpy()
 
     @property
     def examined(self) -> Literal["test", "validation"]:
-        """What may be looked at: the test set of a run that was tested, else (the points of a multirun) the validation set."""
+        """The split that the run was evaluated on: test, or validation if it was not tested (most points of a multirun)."""
         return "test" if "test/loss" in self.metrics else "validation"
 
     def splits(self) -> Splits:
-        """The images that it was trained, validated and tested on, read anew.
+        """The images that the run was trained, validated and tested on, read again.
 
         Raises:
-            UserError: where the data is not there any more.
+            UserError: the data is missing.
         """
         return load_splits(self.config.data, self.config.seed)
 
 
 def find_run(which: str, experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = STORE) -> Run:
-    """The finished run that `which` means: `best` by `metric`, `latest`, an id, or the start of one.
+    """The finished run that `which` names: `best` by `metric`, `latest`, an id, or the start of one.
 
     Raises:
-        UserError: where there is no such run, or more than one.
+        UserError: there is no such run, or more than one.
     """
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise UserError(
-            f"{uri.removeprefix('sqlite:///')}: there are no runs here; train one: python train.py data=digits"
-        )
-    client = store.connect(uri)
-    known = {found.name: found.experiment_id for found in client.search_experiments()}
+    advice = "train one: python train.py data=digits"
+    client = store.connect_existing(uri, advice)
+    known = store.experiment_ids(client)
     if experiment is not None and experiment not in known:
-        raise UserError(f"--experiment {experiment}: there is none of that name; there are {', '.join(known)}")
+        raise UserError(f"--experiment {experiment}: there is no such MLflow experiment; there are {', '.join(known)}")
     places = [known[experiment]] if experiment else list(known.values())
     order = (
         f"metrics.`{metric}` {'DESC' if higher_is_better(metric) else 'ASC'}" if which == "best" else "start_time DESC"
     )
-    # Only training runs have a fingerprint: evaluations of them, and parents of multiruns, have no model.
-    runs = client.search_runs(
-        places, "status = 'FINISHED' and tags.fingerprint != ''", order_by=[order], max_results=1000
-    )
+    runs = client.search_runs(places, FINISHED_RUNS, order_by=[order], max_results=5)
     if not runs:
-        raise UserError("there is no finished run yet; train one: python train.py data=digits")
-    if which == "latest":
-        return runs[0]
-    if which == "best":
-        if metric not in runs[0].data.metrics:
-            raise UserError(
-                f"--metric {metric}: no finished run has it; there are {', '.join(sorted(runs[0].data.metrics))}"
-            )
-        return runs[0]
-    fitting = [run for run in runs if run.info.run_id.startswith(which)]
-    if len(fitting) != 1:
-        there = ", ".join(f"{run.info.run_id[:8]} ({run.info.run_name})" for run in (fitting or runs)[:5])
-        raise UserError(
-            f"--run {which}: {'more than one run starts so' if fitting else 'no finished run starts so'}: {there}"
-        )
-    return fitting[0]
+        raise UserError(f"there is no finished run yet; {advice}")
+    if which == "best" and metric not in runs[0].data.metrics:
+        there = ", ".join(sorted(runs[0].data.metrics))
+        raise UserError(f"--metric {metric}: no finished run has it; there are {there}")
+    return runs[0] if which in ("best", "latest") else _with_id(client, places, which, runs)
+
+
+def _with_id(client: MlflowClient, places: list[str], start: str, latest: Sequence[Run]) -> Run:
+    """The only finished run whose id has this start."""
+    of_an_id = re.fullmatch("[0-9a-f]+", start)  # of MLflow's wildcards and quotation marks, an id has none
+    condition = f"{FINISHED_RUNS} and attributes.run_id LIKE '{start}%'"
+    fitting = client.search_runs(places, condition, order_by=["start_time DESC"], max_results=5) if of_an_id else []
+    if len(fitting) == 1:
+        return fitting[0]
+    there = ", ".join(f"{run.info.run_id[:8]} ({run.info.run_name})" for run in fitting or latest)
+    problem = "more than one run has an id with this start" if fitting else "no finished run has an id with this start"
+    raise UserError(f"--run {start}: {problem}; {'these' if fitting else 'the latest'} are {there}")
 
 
 def load_run(
     which: str = "latest", experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = STORE
 ) -> FinishedRun:
-    """Bring back the run that `find` gives.
+    """Load the run that `find_run` returns.
 
     Raises:
-        UserError: where there is no such run, or its files are gone.
+        UserError: there is no such run, or its files are missing.
     """
     uri = store.resolve(uri)
     run = find_run(which, experiment, metric, uri)
@@ -147,7 +147,7 @@ def load_run(
                 for name in ("MLmodel", "data/model.pt2")
             )
         except (OSError, MlflowException) as error:
-            raise UserError(f"run {run_id}: its files are gone ({error})") from None
+            raise UserError(f"run {run_id}: its files are missing ({error})") from None
         classes = tuple(yaml.safe_load(Path(described).read_text(encoding="utf-8"))["metadata"]["classes"])
         weights = torch.export.load(exported).state_dict
     config = with_defaults(yaml.safe_load(settings))
@@ -157,9 +157,8 @@ def load_run(
     return FinishedRun(run_id, run.info.run_name, experiment_id, uri, config, classes, model.eval(), metrics)
 
 
-def read_artifact(trained: FinishedRun, name: str) -> str:
-    """The text of one of a run's files."""
+def read_artifact(run: FinishedRun, name: str) -> str:
+    """The text of one of a run's artifacts."""
     with tempfile.TemporaryDirectory() as folder:
-        return Path(MlflowClient(trained.uri).download_artifacts(trained.run_id, name, folder)).read_text(
-            encoding="utf-8"
-        )
+        file = Path(MlflowClient(run.uri).download_artifacts(run.run_id, name, folder))
+        return file.read_text(encoding="utf-8")

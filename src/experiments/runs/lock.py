@@ -1,4 +1,4 @@
-"""One process at a time: a folder that is locked for as long as a process lives."""
+"""A folder that only one process uses at a time: locked until that process ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from experiments.config.command_line import Command
 def locked(
     folder: Path, command: Command, what: str = "run", advice: str = "wait for it, or change seed=..."
 ) -> Iterator[Path]:
-    """Lock the folder of a run for this process; the system releases the lock when the process ends, however it ends.
+    """Lock the folder of a run for this process; the operating system releases the lock however the process ends.
 
     Raises:
         UserError: another process has the lock; the message names it and gives the advice.
@@ -43,5 +43,5 @@ def _describe(owner: Path) -> str:
     try:
         who: dict[str, Any] = json.loads(owner.read_text())
         return f" (process {who['pid']} on {who['host']}, since {who['since']})"
-    except (OSError, ValueError, KeyError):  # written a moment ago, or being written now
+    except (OSError, ValueError, KeyError):  # not written yet, or being written now
         return ""

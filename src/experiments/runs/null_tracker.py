@@ -1,4 +1,4 @@
-"""A run that MLflow does not keep: the methods of `tracking.Tracker`, without the second that importing MLflow takes."""
+"""A run without MLflow (tracking=none): the methods of `tracker.Tracker`, without the second that importing MLflow takes."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.config import Config
 from experiments.data import Splits
 from experiments.files.atomic import atomic_write
 from experiments.models.classifier import Classifier
 
 if TYPE_CHECKING:
     from experiments.runs.checkpoint import State
-    from experiments.runs.provenance import ParentRun
 
 
 class NullTracker:
-    """Keeps no run anywhere but in `folder`; for `tracking=none`."""
+    """Writes the results of a run to `folder` only; with `resume`, a finished run is found there."""
 
     run_id = "none"
     has_model = False
 
-    def __init__(self, folder: Path, config: Config, fingerprint: str, parent: ParentRun | None = None) -> None:
+    def __init__(self, folder: Path, name: str, resume: bool) -> None:
         self._results = folder / "results.json"
-        self.name = config.tracking.run_name or (parent.point_name if parent else fingerprint[:8])
-        self.finished = config.resume and self._results.exists()
+        self.name = name
+        self.finished = resume and self._results.exists()
         if not self.finished:
             self._results.unlink(missing_ok=True)
         self.tested = self.finished and "test/loss" in self.results()
@@ -46,13 +44,7 @@ class NullTracker:
     def restore(self, state: State) -> bool:
         return False
 
-    def finish(
-        self,
-        results: Mapping[str, float],
-        artifacts: Path,
-        model: Classifier,
-        splits: Splits,
-    ) -> None:
+    def finish(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
         with atomic_write(self._results) as file:
             file.write(json.dumps(dict(results)).encode())
         self.finished = True

@@ -1,4 +1,4 @@
-"""Where a run comes from: command, user, and the commit of the working directory."""
+"""Where a run comes from: its user, the commit of the working directory, its environment, and its multirun."""
 
 from __future__ import annotations
 
@@ -7,33 +7,26 @@ import functools
 import getpass
 import platform
 import re
-import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from experiments.config.command_line import mask_passwords
 
-
-def provenance_tags(overrides: Sequence[str]) -> dict[str, str]:
-    """The tags that say so, by the names that MLflow has for them."""
-    tags = {
-        "overrides": mask_passwords(shlex.join(overrides))[:5000],  # MLflow's limit a tag
-        "mlflow.source.name": "train.py",
-        "mlflow.source.type": "LOCAL",
-    }
-    with contextlib.suppress(KeyError, OSError):  # a container's user may have a number but no name
+def provenance_tags() -> dict[str, str]:
+    """Program, user and commit, as MLflow's own tags."""
+    tags = {"mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL"}
+    with contextlib.suppress(KeyError, OSError):  # in a container, the user may have a number but no name
         tags["mlflow.user"] = getpass.getuser()
     return {**tags, **_commit()}
 
 
 @functools.cache
 def _commit() -> Mapping[str, str]:
-    """The commit, and whether there were changes beside it; once a process, because the code was read once."""
+    """The commit, and whether there were uncommitted changes; read once per process, as the code is."""
     git = ("git", "--no-optional-locks")
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
@@ -45,14 +38,14 @@ def _commit() -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class ParentRun:
-    """The multirun that a run belongs to: its run in MLflow, if there is one, and what it calls this run."""
+    """The multirun that a run belongs to: its id in MLflow, if it has one, and its name for this run."""
 
     run_id: str | None
     point_name: str
 
 
 def environment(device: torch.device, digest: str) -> dict[str, str]:
-    """Where and on what a run was made, in words."""
+    """Data, device, machine and package versions of a run, as text for its report."""
     packages = ("experiments", "torch", "mlflow", "numpy", "hydra-core", "pillow")
     return {
         "data (SHA-256)": digest,
@@ -67,5 +60,5 @@ def processor() -> str:
     """The name of the processor, such as "AMD EPYC 9355"."""
     try:
         return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]  # type: ignore[index]
-    except (OSError, TypeError):  # not Linux, or a processor that does not say
+    except (OSError, TypeError):  # not Linux, or the processor has no model name there
         return platform.processor() or "unknown processor"

@@ -1,6 +1,6 @@
-"""How MLflow serves a model: raw pictures in, a probability for every class name out.
+"""How MLflow serves a model: raw images in, a probability for every class name out.
 
-This file travels inside every logged model, so it imports nothing of the package.
+This file is copied into every logged model, so it imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import torch
 
 
 class Served:
-    """What `mlflow.pyfunc.load_model` gives: `predict` takes uint8 pictures (N, 3, H, W)."""
+    """What `mlflow.pyfunc.load_model` returns: `predict` takes uint8 images (N, 3, H, W)."""
 
-    def __init__(self, model: Any, classes: list[str], precision: str) -> None:
+    def __init__(self, model: Any, classes: list[str], precision: str, batch_size: int) -> None:
         self.model = model
         self.classes = classes
         self.precision = precision
+        self.batch_size = batch_size
 
     @torch.inference_mode()
-    def predict(self, pictures: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """A row a picture, a column a class."""
-        # As in `evaluation`: batches of one size give a picture the same answer alone and among others.
-        size = max(1, min(250, 250 * 32 * 32 // (pictures.shape[-1] * pictures.shape[-2])))
-        missing = -len(pictures) % size
-        full = torch.from_numpy(np.concatenate([pictures, np.zeros((missing, *pictures.shape[1:]), dtype=np.uint8)]))
+    def predict(self, images: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row per image, one column per class."""
+        # As in `training.evaluation`: with batches of one size, an image gets the same logits alone and among others.
+        missing = -len(images) % self.batch_size
+        full = torch.from_numpy(np.concatenate([images, np.zeros((missing, *images.shape[1:]), dtype=np.uint8)]))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = torch.cat([self.model(batch) for batch in full.split(size)])[: len(pictures)]
+            logits = torch.cat([self.model(batch) for batch in full.split(self.batch_size)])[: len(images)]
         return pd.DataFrame(logits.float().softmax(dim=1).numpy().astype(np.float64), columns=self.classes)
 
 

@@ -1,4 +1,4 @@
-"""The run that a configuration stands for: identified, locked, tracked, and marked where it ends too early."""
+"""The run that a configuration describes: identified, locked, tracked, and marked if it does not reach its end."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import torch
 
 from experiments.config import MODELS, Config
 from experiments.config.command_line import Command
+from experiments.config.keys import run_name
 from experiments.data import Splits
 from experiments.data.batches import Batches
-from experiments.models.classifier import Classifier
-from experiments.runs.checkpoint import State
+from experiments.models.classifier import Classifier, Layer, list_layers
+from experiments.runs.checkpoint import ShouldPrune, State
 from experiments.runs.fingerprint import fingerprint
 from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
 from experiments.runs.provenance import ParentRun
-from experiments.training.evaluation import batch_size
+from experiments.training.evaluation import Evaluation, batch_size
 from experiments.training.learner import Learner
 
 if TYPE_CHECKING:
@@ -30,15 +31,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ActiveRun:
-    """A run that this process works on, and no other.
+    """A run that only this process works on.
 
     Attributes:
-        folder: holds its checkpoint, and its artifacts until they are logged.
+        layers: of its network.
+        test: it is to be evaluated on the test set.
+        folder: has its checkpoint, and its artifacts until they are logged.
     """
 
     config: Config
+    command: Command
     splits: Splits
+    layers: list[Layer]
     device: torch.device
+    test: bool
     folder: Path
     tracker: Tracker | NullTracker
 
@@ -61,19 +67,37 @@ class ActiveRun:
         """The validation set."""
         return Batches(self.splits.validation, batch_size(self.splits.image_shape), self.device)
 
-    def is_complete(self, test: bool) -> bool:
-        """Whether it was finished before; with `test`, whether it was evaluated on the test set as well."""
-        return self.tracker.finished and (self.tracker.tested or not test)
+    @property
+    def is_complete(self) -> bool:
+        """It was finished before, and evaluated on the test set if it is to be."""
+        return self.tracker.finished and (self.tracker.tested or not self.test)
 
-    def restore(self, learner: Learner) -> State:
-        """The state of training as the last process left it; the state before the first epoch where there is none."""
+    def restore(self, learner: Learner, should_prune: ShouldPrune) -> State:
+        """The state in which the last process left the training; without one, the state before the first epoch.
+
+        `should_prune` is asked about every epoch in it.
+        """
         state = State.fresh(learner)
         if self.config.resume:
             _ = state.restore(self.checkpoint, self.tracker.run_id) or self.tracker.restore(state)
+        state.prune(should_prune, first_epoch=1)
         return state
 
     def save(self, state: State) -> None:
+        """Write the checkpoint."""
         state.save(self.checkpoint, self.tracker.run_id, self.config, self.splits)
+
+    def prune(self, state: State) -> dict[str, float]:
+        """Close the run as pruned, and return its metrics so far."""
+        results = state.results()
+        self.tracker.prune(len(state.history), results)
+        return results
+
+    def finish(self, state: State, evaluation: Evaluation) -> dict[str, float]:
+        """Close the run as finished, with its artifacts and its model, and return its final metrics."""
+        results = state.results() | (evaluation.metrics("test", self.splits.classes) if self.test else {})
+        self.tracker.finish(results, self.artifacts, state.final_model(), self.splits)
+        return results
 
 
 @contextlib.contextmanager
@@ -85,7 +109,7 @@ def started(
     device: torch.device,
     parent: ParentRun | None,
 ) -> Iterator[ActiveRun]:
-    """The run, for this process alone; a run that does not reach its end is marked as KILLED or FAILED.
+    """The run, for this process alone; if an exception leaves the block, the run is marked as KILLED or FAILED.
 
     Raises:
         UserError: the network cannot be exported, another process works on the run, or MLflow cannot be reached.
@@ -94,13 +118,15 @@ def started(
         from experiments.runs.export import check_export  # imports mlflow
 
         check_export(model, config.model.target, splits.image_shape)
+    layers = list_layers(model, splits.image_shape)
+    test = parent is None if config.evaluate_test is None else config.evaluate_test
     identity = fingerprint(config, device.type, splits.digest)
     with locked(_folder(config, identity), command) as folder:
         tracker = _tracker(config, command, identity, splits, folder, parent)
         try:
-            yield ActiveRun(config, splits, device, folder, tracker)
+            yield ActiveRun(config, command, splits, layers, device, test, folder, tracker)
         except BaseException as error:
-            if not tracker.finished:  # a finished run is only shown, which may fail without harm
+            if not tracker.finished:  # a finished run is only shown; an error there does not change its status
                 tracker.fail(error)
             raise
 
@@ -112,8 +138,9 @@ def _folder(config: Config, identity: str) -> Path:
 def _tracker(
     config: Config, command: Command, identity: str, splits: Splits, folder: Path, parent: ParentRun | None
 ) -> Tracker | NullTracker:
+    name = config.tracking.run_name or (parent.point_name if parent else run_name(command.overrides, identity))
     if config.tracking.uri is None:
-        return NullTracker(folder, config, identity, parent)
+        return NullTracker(folder, name, config.resume)
     from experiments.runs.tracker import Tracker  # imports mlflow
 
-    return Tracker(config, command.overrides, identity, splits, parent)
+    return Tracker(config, command.overrides, identity, name, splits, parent)

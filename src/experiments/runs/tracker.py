@@ -1,4 +1,4 @@
-"""The only module that writes to MLflow. `Tracker` finds or starts the run that stands for a fingerprint."""
+"""One training run in MLflow: found by its fingerprint, or started; logged, and closed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, 
 from mlflow.exceptions import MlflowException
 
 from experiments.config import Config, command_line
-from experiments.config.keys import flatten, run_name
+from experiments.config.keys import flatten
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
 from experiments.runs import export, finished, provenance, store
 from experiments.runs.evaluations import next_test_evaluation
 from experiments.runs.provenance import ParentRun
-from experiments.runs.store import PARENT, safe_name
+from experiments.runs.store import safe_name
 
 if TYPE_CHECKING:
     from experiments.runs.checkpoint import State
@@ -30,10 +30,10 @@ class Tracker:
     """One run in MLflow. Every method may be called again after a crash: nothing is written twice.
 
     Attributes:
-        run_id: MLflow's.
-        name: the run's, for people.
-        finished: training was finished before, and all that it leaves is there.
-        tested: and so was the evaluation on the test set.
+        run_id: its id in MLflow.
+        name: its name, for people.
+        finished: the run was finished before: its model and artifacts are in MLflow.
+        tested: the run was finished before, and evaluated on the test set.
     """
 
     has_model = True
@@ -43,6 +43,7 @@ class Tracker:
         config: Config,
         overrides: Sequence[str],
         fingerprint: str,
+        name: str,
         splits: Splits,
         parent: ParentRun | None = None,
     ) -> None:
@@ -50,29 +51,29 @@ class Tracker:
         self.uri = config.tracking.uri.rstrip("/")
         self.client = store.connect(self.uri, patient=parent is not None)
         experiment_id = store.experiment_id(self.client, config)
-        run = self._newest(experiment_id, fingerprint) if config.resume else None
+        run = self._latest(experiment_id, fingerprint) if config.resume else None
         if run is None:
-            name = config.tracking.run_name or (parent.point_name if parent else run_name(overrides, fingerprint))
-            tags = {"fingerprint": fingerprint, "test_set_evaluations": "0", **provenance.provenance_tags(overrides)}
-            tags |= {PARENT: parent.run_id} if parent and parent.run_id else {}
-            run = self.client.create_run(experiment_id, run_name=name, tags=tags)
-        elif parent and parent.run_id and run.data.tags.get(PARENT) != parent.run_id:
-            self.client.set_tag(run.info.run_id, PARENT, parent.run_id)
-            self.client.update_run(run.info.run_id, name=parent.point_name)
+            tags = {store.TAG_FINGERPRINT: fingerprint, store.TAG_TEST_SET_EVALUATIONS: "0"}
+            tags |= {**store.override_tags(overrides), **provenance.provenance_tags()}
+            tags |= {store.TAG_PARENT: parent.run_id} if parent and parent.run_id else {}
+            run = self.client.create_run(experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
+        elif parent and parent.run_id and run.data.tags.get(store.TAG_PARENT) != parent.run_id:
+            self.client.set_tag(run.info.run_id, store.TAG_PARENT, parent.run_id)
+            self.client.update_run(run.info.run_id, name=name[: store.MAX_NAME])
         self.run_id: str = run.info.run_id
-        self.name: str = parent.point_name if parent else run.info.run_name
+        self.name: str = name if parent else run.info.run_name
         self.experiment_id = experiment_id
-        self.finished = run.info.status == "FINISHED"
+        self.finished = run.info.status == store.FINISHED
         self.tested = self.finished and "test/loss" in run.data.metrics
         self._logged = self._logged_epochs(run)
         self._precision = config.precision
         if not self.finished:
             self._describe(run, config, splits)
 
-    def _newest(self, experiment_id: str, fingerprint: str) -> Run | None:
+    def _latest(self, experiment_id: str, fingerprint: str) -> Run | None:
         found = self.client.search_runs(
             [experiment_id],
-            f"tags.fingerprint = '{fingerprint}'",
+            f"tags.{store.TAG_FINGERPRINT} = '{fingerprint}'",
             order_by=["attributes.start_time DESC"],
             max_results=1,
         )
@@ -84,25 +85,25 @@ class Tracker:
         return {metric.step for metric in self.client.get_metric_history(self.run_id, "val/loss")}
 
     def _describe(self, run: Run, config: Config, splits: Splits) -> None:
-        """Parameters and data set, where they are not there yet (the process may have died before)."""
-        if run.info.status != "RUNNING":
-            self.client.update_run(self.run_id, status="RUNNING")
-        for tag in {"pruned", "failure"} & run.data.tags.keys():
+        """Log parameters and data sets, unless an earlier process has logged them."""
+        if run.info.status != store.RUNNING:
+            self.client.update_run(self.run_id, status=store.RUNNING)
+        for tag in {store.TAG_PRUNED, store.TAG_FAILURE} & run.data.tags.keys():
             self.client.delete_tag(self.run_id, tag)
         params = [
-            Param(key, command_line.mask_passwords(str(value))[:6000])
+            Param(key, command_line.mask_passwords(str(value))[: store.MAX_PARAM])
             for key, value in flatten(config.to_dict())
             if key not in run.data.params
         ]
-        for start in range(0, len(params), 100):  # MLflow's limit a call
-            self.client.log_batch(self.run_id, params=params[start : start + 100])
+        for start in range(0, len(params), store.MAX_BATCH):
+            self.client.log_batch(self.run_id, params=params[start : start + store.MAX_BATCH])
         if not run.inputs or not run.inputs.dataset_inputs:
             self._log_datasets(list(_datasets(config, splits)))
 
     def _log_datasets(self, datasets: list[DatasetInput]) -> None:
-        """MLflow looks whether it knows a data set, then adds it; where another run adds it in between, it refuses.
+        """MLflow checks whether it has a data set, then adds it; if another run adds it in between, MLflow raises.
 
-        Each refusal means that one more of them is there now.
+        Each such error means that it has one more of them now, so there is at most one per data set.
         """
         for _ in datasets:
             with contextlib.suppress(MlflowException):
@@ -110,7 +111,7 @@ class Tracker:
         return self.client.log_inputs(self.run_id, datasets=datasets)
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """The metrics of an epoch, in one transaction."""
+        """Log the metrics of an epoch, in one transaction."""
         if epoch not in self._logged:
             self._log_metrics(metrics, epoch)
             self._logged.add(epoch)
@@ -129,60 +130,55 @@ class Tracker:
         return store.metric_history(self.client, self.run_id)
 
     def restore(self, state: State) -> bool:
-        """Make `state` that of the finished run, from what MLflow keeps of it; False where it is not finished.
+        """Set `state` to that of the finished run, from its model and metrics in MLflow; False if it is not finished.
 
-        For a checkpoint that is gone, or lies on another machine; nothing can be trained further with it.
+        Used when the checkpoint was deleted, or is on another machine. The run cannot be trained further.
         """
         if not self.finished:
             return False
-        trained = finished.load_run(self.run_id, uri=self.uri)
-        state.learner.eval_model.load_state_dict(trained.model.state_dict())
+        run = finished.load_run(self.run_id, uri=self.uri)
+        state.learner.eval_model.load_state_dict(run.model.state_dict())
         state.best, state.history = None, self.history()
-        state.stopping.best_epoch, state.stopping.stopped = int(trained.metrics["best/epoch"]), True
+        state.stopping.best_epoch, state.stopping.stopped = int(run.metrics["best/epoch"]), True
         return True
 
-    def finish(
-        self,
-        results: Mapping[str, float],
-        artifacts: Path,
-        model: Classifier,
-        splits: Splits,
-    ) -> None:
-        """Keep everything that a finished run leaves, and close it.
+    def finish(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
+        """Log everything that a finished run has, and close it.
 
         Args:
-            results: final metrics.
-            artifacts: a folder; all that it holds.
+            results: the final metrics.
+            artifacts: a folder whose files are all logged.
             model: in evaluation mode.
         """
         self.client.log_artifacts(self.run_id, str(artifacts))
         self._log_model(model, splits)
         self._log_final(results)
-        self.client.set_terminated(self.run_id, "FINISHED")
+        self.client.set_terminated(self.run_id, store.FINISHED)
         self.finished = True
 
     def prune(self, epoch: int, results: Mapping[str, float]) -> None:
-        """Close the run as one that was given up after `epoch`; the same command without pruning continues it."""
+        """Close the run as pruned after `epoch`; the same command without a pruner continues it."""
         self._log_final(results)
-        self.client.set_tag(self.run_id, "pruned", f"after epoch {epoch}")
-        self.client.set_terminated(self.run_id, "KILLED")
+        self.client.set_tag(self.run_id, store.TAG_PRUNED, f"after epoch {epoch}")
+        self.client.set_terminated(self.run_id, store.KILLED)
 
     def fail(self, error: BaseException) -> None:
-        """Close the run as KILLED by Ctrl-C, or as FAILED, with the reason."""
+        """Close the run as KILLED after Ctrl-C, else as FAILED with the reason."""
         killed = isinstance(error, KeyboardInterrupt)
         if not killed:
-            self.client.set_tag(self.run_id, "failure", f"{type(error).__name__}: {error}"[:5000])
-        self.client.set_terminated(self.run_id, "KILLED" if killed else "FAILED")
+            reason = f"{type(error).__name__}: {error}"[: store.MAX_TAG]
+            self.client.set_tag(self.run_id, store.TAG_FAILURE, reason)
+        self.client.set_terminated(self.run_id, store.KILLED if killed else store.FAILED)
 
     def _log_final(self, results: Mapping[str, float]) -> None:
-        """Those of the final metrics that are not there yet, or not as they are now; a first look at the test set counts."""
+        """Log the final metrics that are new or have changed; count the first evaluation on the test set."""
         run = self.client.get_run(self.run_id)
         new = {name: value for name, value in results.items() if run.data.metrics.get(safe_name(name)) != value}
-        looked = "test/loss" in results and "test/loss" not in run.data.metrics
-        self._log_metrics(new, int(results["best/epoch"]), [next_test_evaluation(run)] if looked else [])
+        first_test = "test/loss" in results and "test/loss" not in run.data.metrics
+        self._log_metrics(new, int(results["best/epoch"]), [next_test_evaluation(run)] if first_test else [])
 
     def _log_model(self, model: Classifier, splits: Splits) -> None:
-        """The model as `model`, exported without pickle; a half-written one of an earlier attempt is removed."""
+        """Log the model as `model`, exported without pickle; an incomplete one of an earlier attempt is deleted."""
         found = self.client.search_logged_models([self.experiment_id], filter_string=f"source_run_id = '{self.run_id}'")
         for logged in found:
             if str(logged.status) == "READY":
@@ -198,7 +194,7 @@ class Tracker:
         self._link(logged.model_id)
 
     def _link(self, model_id: str) -> None:
-        """Show the model as an output of the run; MLflow refuses to be told twice."""
+        """Record the model as an output of the run; MLflow raises if that is done twice."""
         outputs = self.client.get_run(self.run_id).outputs
         if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
             self.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=0)])
@@ -208,7 +204,7 @@ class Tracker:
 
 
 def _datasets(config: Config, splits: Splits) -> Iterator[DatasetInput]:
-    """The three splits, each with the SHA-256 of its own images and labels (MLflow's digest holds the first 32 digits)."""
+    """The three splits, each with the SHA-256 of its images and labels (MLflow's digest has room for 32 digits of it)."""
     for context, images in (("training", splits.train), ("validation", splits.validation), ("testing", splits.test)):
         dataset = Dataset(
             name=config.data.name,

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
 from mlflow.entities import Metric, Run, RunTag
 
 from experiments.comparison.comparison import Comparison
-from experiments.comparison.loading import STATUS, children, to_point
+from experiments.comparison.loading import STATUS, to_point
 from experiments.comparison.points import Point, Status, latest
 from experiments.config import Config
 from experiments.runs import provenance, store
@@ -39,9 +38,9 @@ class Child:
     def from_mlflow(cls, run: Run) -> Child:
         info, tags = run.info, run.data.tags
         status = STATUS.get(info.status, "running")
-        if status == "killed" and "pruned" in tags:
+        if status == "killed" and store.TAG_PRUNED in tags:
             status = "pruned"
-        reason = tags.get({"pruned": "pruned", "failed": "failure"}.get(status, ""), "")
+        reason = tags.get({"pruned": store.TAG_PRUNED, "failed": store.TAG_FAILURE}.get(status, ""), "")
         ended = info.end_time / 1000 if info.end_time and status not in ("running", "killed") else None
         return cls(info.run_id, info.run_name, status, run.data.metrics, info.start_time / 1000, ended, reason)
 
@@ -61,14 +60,16 @@ class Parent:
         self.uri = config.tracking.uri.rstrip("/")
         self.client = store.connect(self.uri)
         self.experiment_id = store.experiment_id(self.client, config)
-        with filelock.FileLock(Path(config.outputs) / ".mlflow.lock"):  # processes that start together create one run
-            found = self.client.search_runs([self.experiment_id], f"tags.sweep = '{key}'", max_results=1)
+        with store.creation_lock(config):  # processes that start together create one run
+            found = self.client.search_runs([self.experiment_id], f"tags.{store.TAG_MULTIRUN} = '{key}'", max_results=1)
             if config.resume and found:
                 self.run_id: str = found[0].info.run_id
-                self.client.update_run(self.run_id, status="RUNNING")
+                self.client.update_run(self.run_id, status=store.RUNNING)
             else:
-                tags = {"sweep": key, "test_set_evaluations": "0", **provenance.provenance_tags(overrides)}
-                self.run_id = self.client.create_run(self.experiment_id, run_name=name[:250], tags=tags).info.run_id
+                tags = {store.TAG_MULTIRUN: key, store.TAG_TEST_SET_EVALUATIONS: "0"}
+                tags |= {**store.override_tags(overrides), **provenance.provenance_tags()}
+                run = self.client.create_run(self.experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
+                self.run_id = run.info.run_id
 
     def children(self) -> list[Child]:
         """The runs of the multirun, in the order in which they were started."""
@@ -79,26 +80,28 @@ class Parent:
         return latest([to_point(self.client, run) for run in self._runs()])
 
     def _runs(self) -> list[Run]:
-        return children(self.client, self.experiment_id, self.run_id)
+        return store.child_runs(self.client, self.experiment_id, self.run_id)
 
     def finalize(self, comparison: Comparison, folder: Path) -> None:
         """Store the results and the report in `folder`; the status is FAILED where a point failed, else FINISHED."""
         winner, now = comparison.winner, int(time.time() * 1000)
-        tags = {"test_set_evaluations": str(len(comparison.tested)), "objectives": " ".join(comparison.objectives)}
+        tags = {store.TAG_TEST_SET_EVALUATIONS: str(len(comparison.tested))}
+        tags |= {store.TAG_OBJECTIVES: " ".join(comparison.objectives)}
         values = []
         if winner:
-            tags |= {"winner": winner.run_id, "winner_command": comparison.winner_command[:5000]}
+            tags |= {store.TAG_WINNER: winner.run_id}
+            tags |= {store.TAG_WINNER_COMMAND: comparison.winner_command[: store.MAX_TAG]}
             kept = {name: value for name, value in winner.metrics.items() if name.startswith(("best/", "test/"))}
             values = [Metric(name, value, now, 0) for name, value in kept.items()]
         self.client.log_artifacts(self.run_id, str(folder))
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
-        self.client.set_terminated(self.run_id, "FAILED" if comparison.count("failed") else "FINISHED")
+        self.client.set_terminated(self.run_id, store.FAILED if comparison.count("failed") else store.FINISHED)
 
     def stop(self, status: str) -> None:
         """Set the status of a multirun that ends early; its runs in other processes are marked as KILLED."""
         for child in self.children():
             if child.status == "running":
-                self.client.set_terminated(child.run_id, "KILLED")
+                self.client.set_terminated(child.run_id, store.KILLED)
         self.client.set_terminated(self.run_id, status)
 
     def url(self) -> str:

@@ -1,0 +1,59 @@
+"""Finished runs are found by what names them."""
+
+import pytest
+
+from experiments.config import UserError
+from experiments.runs.finished import find_run
+
+
+def test_runs_are_found_by_what_names_them(store, trained):
+    assert find_run("latest", uri=store).info.run_id == trained.run_id
+    assert find_run(trained.run_id[:6], "digits", uri=store).info.run_id == trained.run_id
+    for arguments, message in [
+        (("nonsense",), "--run nonsense: no finished run has an id with this start; the latest are "),
+        (("best", "cifar"), "--experiment cifar: there is no such MLflow experiment; there are .*digits"),
+        (("best", None, "best/nothing"), "--metric best/nothing: no finished run has it; there are best/epoch"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            find_run(*arguments, uri=store)
+    with pytest.raises(UserError, match="there are no runs here"):
+        find_run("latest", uri="sqlite:///nowhere.db")
+
+
+@pytest.fixture
+def many(here):
+    """(client, the ids of finished runs, the oldest first): more than a message lists."""
+    from experiments.runs import store
+
+    client = store.connect("sqlite:///mlflow.db")
+    ids = []
+    for number in range(8):
+        run = client.create_run("0", start_time=number + 1, tags={store.TAG_FINGERPRINT: str(number)})
+        client.set_terminated(run.info.run_id, store.FINISHED)
+        ids.append(run.info.run_id)
+    return client, ids
+
+
+def test_an_id_is_looked_for_among_all_runs(many):
+    client, ids = many
+    others = {"evaluation": client.create_run("0"), "unfinished": client.create_run("0", tags={"fingerprint": "x"})}
+    client.set_terminated(others["evaluation"].info.run_id)
+    for run_id in ids:
+        assert find_run(run_id, uri="sqlite:///mlflow.db").info.run_id == run_id
+    assert find_run("latest", uri="sqlite:///mlflow.db").info.run_id == ids[-1]
+    for which in (*(run.info.run_id for run in others.values()), "%", "_", "' or '1' = '1", ids[0].upper() + "X"):
+        with pytest.raises(UserError, match="no finished run has an id with this start"):
+            find_run(which, uri="sqlite:///mlflow.db")
+
+
+def test_two_runs_with_the_same_start_are_named(many):
+    starts = [run_id[0] for run_id in many[1]]
+    while len(set(starts)) == len(starts):  # until two begin with the same digit, of sixteen
+        run = many[0].create_run("0", tags={"fingerprint": "y"})
+        many[0].set_terminated(run.info.run_id)
+        starts.append(run.info.run_id[0])
+    twice = next(start for start in starts if starts.count(start) > 1)
+    with pytest.raises(
+        UserError, match=f"--run {twice}: more than one run has an id with this start; these are {twice}"
+    ):
+        find_run(twice, uri="sqlite:///mlflow.db")
