@@ -43,12 +43,9 @@ def show_progress(parent: Parent, total: int, objective: str) -> Iterator[None]:
 
 
 def _watch(parent: Parent, display: ProgressDisplay, stop: threading.Event) -> None:
-    terminal = display.console.is_terminal
-    with (
-        Live(console=display.console, auto_refresh=False, transient=True)
-        if terminal
-        else contextlib.nullcontext() as live
-    ):
+    console = display.console
+    live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+    with live or contextlib.nullcontext():
         pause, stopped = 0.0, False
         while not stopped:
             stopped = stop.wait(pause)
