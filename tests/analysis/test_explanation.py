@@ -1,4 +1,4 @@
-"""Explanations: numbers against computations by hand, a network left as it was, and the command as a user types it."""
+"""Explanations: values against computations by hand, an unchanged network, and the command as a user types it."""
 
 import re
 import subprocess
@@ -43,7 +43,7 @@ def normalised(pixels):
 
 
 def logits(model, pixels):
-    """Of pictures (N, 3, H, W), float64 or uint8, in evaluation mode."""
+    """Of images (N, 3, H, W), float64 or uint8, in evaluation mode."""
     with torch.inference_mode():
         return model.eval()(torch.from_numpy(pixels)).numpy()
 
@@ -64,11 +64,11 @@ def test_integrated_gradients_are_complete(trained, test_images, which):
     pictures, black = logits(trained.model, pixels), logits(trained.model, np.zeros_like(pixels[:1]))[0]
     for image, answers in zip(pixels, pictures):
         target = int(answers.argmax()) if which == "predicted" else int(answers.argsort()[-2])
-        shares = integrated_gradients(trained.model, image, target)
-        assert shares.shape == (32, 32) and shares.dtype == np.float32 and (shares < 0).any()
-        assert shares.sum() == pytest.approx(answers[target] - black[target], rel=0.01)
-        assert (shares[(image == 0).all(axis=0)] == 0).all()
-        assert np.array_equal(integrated_gradients(trained.model, image, target), shares)
+        contributions = integrated_gradients(trained.model, image, target)
+        assert contributions.shape == (32, 32) and contributions.dtype == np.float32 and (contributions < 0).any()
+        assert contributions.sum() == pytest.approx(answers[target] - black[target], rel=0.01)
+        assert (contributions[(image == 0).all(axis=0)] == 0).all()
+        assert np.array_equal(integrated_gradients(trained.model, image, target), contributions)
 
 
 def test_integrated_gradients_of_a_linear_network_are_weight_times_input():
@@ -79,7 +79,7 @@ def test_integrated_gradients_of_a_linear_network_are_weight_times_input():
 
 
 def stretched(coarse, size):
-    """Bilinear, by its definition: pixel centres are mapped onto each other, the border is repeated."""
+    """Bilinear, by definition: pixel centres are mapped onto each other, and the border is repeated."""
     position = ((np.arange(size) + 0.5) * len(coarse) / size - 0.5).clip(0, len(coarse) - 1)
     weights = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(len(coarse))))
     return weights @ coarse @ weights.T
@@ -175,7 +175,7 @@ def test_the_network_is_left_as_it_was(method, failing):
 
 
 class Residual(nn.Module):
-    """Its shortcut is defined after the convolutions and runs before them; a last convolution sees one pixel."""
+    """Its shortcut is defined after the convolutions and runs before them; the output of the last convolution is one pixel."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A picture gets the prediction that it got in the test set, on every way to predict."""
+"""A picture gets the prediction that it got in the test set, in every way to predict."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The fast network: what it learns from the pictures before the first epoch, and what it never learns."""
+"""The fast network: what it computes from images before the first epoch, and what stays frozen."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.models.build import build as build_model
 
-PICTURES = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
-PICTURES[:, 1:] = PICTURES[:, 1:] // 4 + PICTURES[:, :1] // 2  # channels that have to do with each other
+IMAGES = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
+IMAGES[:, 1:] = IMAGES[:, 1:] // 4 + IMAGES[:, :1] // 2  # correlated channels
 
 
 def build(*overrides):
@@ -21,7 +21,7 @@ def build(*overrides):
 @pytest.mark.parametrize("overrides", [(), ("model.patch=3", "model.stride=2")])
 def test_whitened_patches_are_decorrelated_with_unit_variance(overrides):
     model = build(*overrides)
-    floats = model.normalize(torch.from_numpy(PICTURES))
+    floats = model.normalize(torch.from_numpy(IMAGES))
     model.network.initialize(floats)
     values = model.network.whitening(floats).transpose(0, 1).flatten(1).detach()
     half = len(values) // 2
@@ -30,24 +30,24 @@ def test_whitened_patches_are_decorrelated_with_unit_variance(overrides):
     np.testing.assert_allclose(values[:half], -values[half:], atol=1e-5)
 
 
-def test_what_is_whitened_stays_and_normalisation_has_no_scale():
+def test_whitening_and_the_scales_of_norms_are_frozen():
     model = build()
     norms = [name for name, module in model.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert len(norms) == 4 and frozen == {"network.whitening.weight", *(f"{name}.weight" for name in norms)}
 
 
-def test_at_first_a_convolution_hands_its_inputs_on():
+def test_a_convolution_initially_returns_its_inputs():
     block = build().network.blocks[2]
-    pictures = torch.rand(1, 8, 15, 15)
-    np.testing.assert_array_equal(block.first[0](pictures)[:, :8].detach(), pictures)
+    images = torch.rand(1, 8, 15, 15)
+    np.testing.assert_array_equal(block.first[0](images)[:, :8].detach(), images)
 
 
-def test_residual_adds_what_was_halved():
-    pictures = torch.rand(2, 24, 31, 31)
+def test_residual_adds_the_halved_image():
+    images = torch.rand(2, 24, 31, 31)
     plain, residual = (build(f"model.residual={on}").eval().network.blocks[1] for on in ("false", "true"))
     residual.load_state_dict(plain.state_dict())
-    torch.testing.assert_close(residual(pictures), plain(pictures) + plain.first(pictures))
+    torch.testing.assert_close(residual(images), plain(images) + plain.first(images))
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def test_residual_adds_what_was_halved():
         ),
     ],
 )
-def test_small_pictures_have_to_fit(sides, message):
+def test_small_images_have_to_fit(sides, message):
     with pytest.raises(UserError, match=message):
         compose_config(["data=digits", "model=fastnet", "training.epochs=2", f"training.image_sizes={sides}"])
 
 
 @pytest.mark.parametrize("widths", ["[]", "[8,8,8,8,8]"])
-def test_pictures_have_to_be_large_enough_for_the_blocks(widths):
+def test_images_have_to_be_large_enough_for_the_blocks(widths):
     with pytest.raises(UserError, match="must be 1 to 4 widths"):
         compose_config(["data=digits", "model=fastnet", f"model.widths={widths}"])

@@ -1,4 +1,4 @@
-"""Networks: size, numbers against numpy, and a network of one's own."""
+"""Networks: size, numbers against numpy, and a custom network."""
 
 import shutil
 import sys
@@ -68,7 +68,9 @@ def reference_loss(weights, pixels, labels):
     return logits, -log_probabilities[np.arange(len(labels)), labels].mean()
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="no compiler that surely knows OpenMP")
+@pytest.mark.skipif(
+    sys.platform != "linux" or not shutil.which("cc"), reason="no compiler that is known to support OpenMP"
+)
 def test_the_kernel_was_compiled():
     assert pooling.kernel
 
@@ -137,17 +139,20 @@ def test_forward_gradient_and_adam_step_against_numpy():
     make_optimizer(model, settings).step()
     for name, parameter in model.network.named_parameters():
         for cell in rng.choice(weights[name].size, size=min(6, weights[name].size), replace=False):
-            place = np.unravel_index(cell, weights[name].shape)
+            cell_index = np.unravel_index(cell, weights[name].shape)
             sides = []
             for nudge in (1e-5, -1e-5):
                 nudged = {**weights, name: weights[name].copy()}
-                nudged[name][place] += nudge
+                nudged[name][cell_index] += nudge
                 sides.append(reference_loss(nudged, pixels, labels)[1])
             gradient = (sides[0] - sides[1]) / 2e-5
-            assert abs(parameter.grad[place].item() - gradient) < 1e-7
+            assert abs(parameter.grad[cell_index].item() - gradient) < 1e-7
             first, second = 0.1 * gradient, 0.001 * gradient**2  # Adam's moments after one step from zero
             step = 0.01 * (first / 0.1) / (np.sqrt(second / 0.001) + 1e-7)
-            assert abs(parameter[place].item() - (weights[name][place] - step)) < 1e-4 * 0.01 or abs(gradient) < 1e-4
+            assert (
+                abs(parameter[cell_index].item() - (weights[name][cell_index] - step)) < 1e-4 * 0.01
+                or abs(gradient) < 1e-4
+            )
 
 
 OWN = """
@@ -159,14 +164,14 @@ class Tiny(nn.Module):
         channels, height, _ = image_shape
         self.layers = nn.Sequential(nn.Conv2d(channels, width, height), nn.Flatten(), nn.Linear(width, classes + {more}))
 
-    def forward(self, pictures):
-        return self.layers(pictures)
+    def forward(self, images):
+        return self.layers(images)
 """
 
 
 @pytest.fixture
 def own(here):
-    """A function that gives an own network, from one class and one YAML file."""
+    """A function that writes a custom network and returns the overrides that choose it."""
 
     def write(name, more=0):
         (here / f"{name}.py").write_text(OWN.format(more=more))
@@ -176,7 +181,7 @@ def own(here):
     return write
 
 
-def test_a_network_of_ones_own(own):
+def test_a_custom_network(own):
     model = build(*own("tiny_one"), classes=5)
     assert parameters(model) == 8 * 3 * 32 * 32 + 8 + 8 * 5 + 5
 
@@ -197,7 +202,7 @@ class Net(nn.Module):
 
 class OneByOne(Net):
     def forward(self, x):
-        return torch.stack([super(OneByOne, self).forward(picture[None])[0] for picture in x])
+        return torch.stack([super(OneByOne, self).forward(image[None])[0] for image in x])
 
 class Peeking(Net):
     def forward(self, x):
@@ -214,14 +219,14 @@ def test_a_tutorials_network_is_built_and_can_be_logged(here):
 
 
 @pytest.mark.parametrize("name", ["OneByOne", "Peeking"])
-def test_a_network_that_cannot_be_logged_is_said_before_training(name, here):
+def test_a_network_that_cannot_be_exported_is_an_error_before_training(name, here):
     (here / "tutorial.py").write_text(TUTORIAL)
     model = build_classifier(ModelSettings(f"tutorial.{name}", {}), 5, (3, 16, 16), MEAN, STD)
     with pytest.raises(UserError, match=rf"tutorial\.{name}: cannot be exported: .*use tensor operations"):
         export.check_export(model, f"tutorial.{name}", (3, 16, 16))
 
 
-def test_wrong_logits_are_said(own):
+def test_wrong_logits_are_an_error(own):
     with pytest.raises(UserError, match=r"must give logits \(batch, 5\), but gave \(2, 6\)"):
         build(*own("tiny_two", more=1), classes=5)
 
@@ -234,11 +239,11 @@ def test_wrong_logits_are_said(own):
         ("os.path.join", "must be a class"),
     ],
 )
-def test_a_class_that_is_no_network_is_said(target, message):
+def test_a_class_that_is_not_a_network_is_an_error(target, message):
     with pytest.raises(UserError, match=message):
         build(f"model._target_={target}")
 
 
-def test_keys_that_the_class_does_not_take_are_said():
+def test_keys_that_the_class_does_not_take_are_an_error():
     with pytest.raises(UserError, match="does not fit the class"):
         build("model._target_=torch.nn.Linear")

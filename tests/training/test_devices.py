@@ -1,4 +1,4 @@
-"""How many threads a run takes by itself."""
+"""The default number of threads of a run."""
 
 import os
 
@@ -11,7 +11,7 @@ from experiments.training import devices
 
 @pytest.fixture
 def one_processor():
-    """This process may use one only, while torch has three threads."""
+    """Only one processor may be used, while torch has three threads."""
     allowed, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, {min(allowed)})
     torch.set_num_threads(3)

@@ -1,4 +1,4 @@
-"""Which parameter is treated how, and Muon."""
+"""Which parameters an optimizer treats how, and its updates."""
 
 import copy
 
@@ -37,7 +37,7 @@ def names(model, group):
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
-def test_weight_decay_can_spare_biases_and_norms(name):
+def test_weight_decay_can_exclude_biases_and_norms(name):
     model = Net()
     decay = (f"optimizer={name}", "optimizer.weight_decay=0.1", "optimizer.lr=0.2")
     (everything,) = optimizer_of(model, *decay).groups
@@ -76,7 +76,7 @@ def test_the_singular_values_of_an_update_are_about_one(shape, precision):
 
 @pytest.mark.parametrize("normalize_filters", [False, True])
 def test_a_step_of_muon(normalize_filters):
-    """Of a convolution, against the definition; where there are more rows than columns the step is longer."""
+    """For a convolution, against the definition; with more rows than columns the step is longer."""
     weight = nn.Parameter(torch.randn(40, 4, 2, 2, generator=torch.Generator().manual_seed(1)))
     settings = compose_config(
         ["optimizer=muon", "optimizer.momentum=0.5", f"optimizer.normalize_filters={normalize_filters}"]
@@ -158,12 +158,12 @@ def test_a_run_of_muon_that_was_saved_without_the_keys_of_its_adam_has_their_def
     assert with_defaults(saved) == config
 
 
-def test_muon_saved_and_loaded_goes_on_to_the_same_bits(tmp_path):
+def test_muon_saved_and_loaded_continues_to_the_same_bits(tmp_path):
     def train(model, optimizer, seeds):
         for seed in seeds:
-            pictures = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+            images = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
             optimizer.zero_grad()
-            model(pictures).square().sum().backward()
+            model(images).square().sum().backward()
             optimizer.step()
 
     model = Net()

@@ -21,13 +21,13 @@ def ours(*overrides):
 def theirs(make):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = make(optimizer)
-    rates = []
+    factors = []
     for _ in range(ALL):
-        rates.append(optimizer.param_groups[0]["lr"])
+        factors.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        if len(rates) < ALL:
+        if len(factors) < ALL:
             scheduler.step()
-    return rates
+    return factors
 
 
 def test_constant_changes_nothing():
@@ -63,10 +63,10 @@ def test_the_warm_up_is_torchs(start):
 
 
 def test_onecycle_is_torchs():
-    share = (0.25 * (ALL - 1) + 1) / ALL  # torch has the peak a step earlier
+    rise = (0.25 * (ALL - 1) + 1) / ALL  # torch has the peak a step earlier
     expected = theirs(
         lambda optimizer: lr_scheduler.OneCycleLR(
-            optimizer, 1.0, ALL, pct_start=share, div_factor=20, final_div_factor=50, cycle_momentum=False
+            optimizer, 1.0, ALL, pct_start=rise, div_factor=20, final_div_factor=50, cycle_momentum=False
         )
     )
     found = ours("schedule=onecycle", "schedule.peak=0.25", "schedule.start=0.05", "schedule.end=0.001")
@@ -88,5 +88,5 @@ def test_the_last_step_has_exactly_the_end(name):
     for options in ([], ends):
         settings = compose_config([f"schedule={name}", "schedule.end=0.3", *options]).schedule
         for steps, epochs in ((1, 1), (1, 2), (2, 1), (7, 6)):
-            rates = [factor(settings, step, steps, epochs) for step in range(steps * epochs)]
-            assert rates[-1] == 0.3 and all(math.isfinite(rate) and 0 <= rate <= 1 for rate in rates)
+            factors = [factor(settings, step, steps, epochs) for step in range(steps * epochs)]
+            assert factors[-1] == 0.3 and all(math.isfinite(value) and 0 <= value <= 1 for value in factors)

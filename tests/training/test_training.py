@@ -46,7 +46,7 @@ def epochs(settings, splits, count, seed=1):
 
 
 class Waits(TorchDispatchMode):
-    """Notes the operators that need a number, or a size, from the device: there the processor would wait for a GPU."""
+    """Notes the operators that need a number or a size from the device, where the CPU would wait for a GPU."""
 
     NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount", "equal", "is_nonzero")
 
@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_bits():
     assert results[0][0] != results[2][0]
 
 
-def test_an_epoch_sees_every_image_once_and_the_last_batch_too():
+def test_an_epoch_has_every_image_once_also_those_of_the_last_batch():
     _, splits = digits()
     batches = Batches(splits.train[np.arange(101)], 32, CPU, "shuffle")
     torch.manual_seed(0)
@@ -122,18 +122,18 @@ def test_evaluation_is_exact_for_any_batch_size(batch_size):
 
 def test_numbers_follow_from_the_confusion_matrix():
     rng = np.random.default_rng(0)
-    true, said = rng.integers(0, 5, 1000), rng.integers(0, 5, 1000)
-    found = Evaluation(0.0, metrics.confusion_matrix(true, said))
-    assert found.accuracy == pytest.approx(metrics.accuracy_score(true, said))
-    assert found.f1 == pytest.approx(metrics.f1_score(true, said, average=None))
-    assert found.macro_f1 == pytest.approx(metrics.f1_score(true, said, average="macro"))
-    expected = metrics.classification_report(true, said, target_names=list("abcde"), output_dict=True)
+    true, predicted = rng.integers(0, 5, 1000), rng.integers(0, 5, 1000)
+    found = Evaluation(0.0, metrics.confusion_matrix(true, predicted))
+    assert found.accuracy == pytest.approx(metrics.accuracy_score(true, predicted))
+    assert found.f1 == pytest.approx(metrics.f1_score(true, predicted, average=None))
+    assert found.macro_f1 == pytest.approx(metrics.f1_score(true, predicted, average="macro"))
+    expected = metrics.classification_report(true, predicted, target_names=list("abcde"), output_dict=True)
     report = found.report("abcde")
     assert report.keys() == expected.keys()
     assert all(report[name] == pytest.approx(expected[name]) for name in expected)
 
 
-def test_a_class_without_test_pictures_does_not_lower_macro_f1():
+def test_a_class_without_test_images_does_not_lower_macro_f1():
     confusion = np.array([[5, 0, 0], [0, 5, 0], [0, 0, 0]])
     assert Evaluation(0.0, confusion).macro_f1 == 1
 
@@ -185,7 +185,7 @@ def test_every_optimizer_learns(optimizer):
 
 
 def imbalanced():
-    """9 pictures of class 0, 90 of class 1, none of class 2."""
+    """9 images of class 0, 90 of class 1, none of class 2."""
     labels = np.repeat([0, 1], [9, 90])
     return Images(np.zeros((99, 3, 8, 8), dtype=np.uint8), labels, ("a", "b", "c"))
 
@@ -198,7 +198,7 @@ def test_balanced_weights_are_scikit_learns():
     assert images.balancing_weights[:2] == pytest.approx(expected) and images.balancing_weights[2] == 0
 
 
-def test_the_balanced_sampler_draws_every_class_alike_often():
+def test_the_balanced_sampler_draws_every_class_equally_often():
     torch.manual_seed(0)
     batches = Batches(imbalanced(), 50, CPU, "balanced")
     drawn = torch.cat([labels for _ in range(50) for _, labels, _ in batches])
@@ -207,7 +207,7 @@ def test_the_balanced_sampler_draws_every_class_alike_often():
 
 @pytest.mark.parametrize("override", ["training.class_weights=balanced", "training.sampler=balanced"])
 def test_balancing_finds_more_of_a_rare_class(override):
-    """A tenth of the eights: without balancing fewer of those in the test set are found."""
+    """With a tenth of the eights: without balancing fewer of those in the test set are found."""
     recalls = []
     _, splits = digits()
     keep = np.flatnonzero((splits.train.labels != 8) | (np.arange(len(splits.train)) % 20 == 0))
@@ -220,7 +220,7 @@ def test_balancing_finds_more_of_a_rare_class(override):
 
 
 def test_a_mixture_of_one_class_is_that_class():
-    """Soft targets weigh and smooth as labels do; without weights the loss is torch's."""
+    """Mixed targets are weighted and smoothed as labels are; without weights the loss is torch's."""
     generator = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(9, 4, generator=generator), torch.randint(0, 4, (9,), generator=generator)
     mixed = torch.softmax(torch.randn(9, 4, generator=generator), dim=1)
@@ -258,7 +258,7 @@ def test_a_gradient_is_no_longer_than_it_may_be():
     torch.testing.assert_close(steps[1] / 0.01, steps[0] / steps[0].norm(), rtol=1e-2, atol=1e-4)
 
 
-def test_the_first_epochs_see_smaller_pictures_and_validation_whole_ones():
+def test_the_first_epochs_see_smaller_images_and_validation_full_ones():
     small = ("model=fastnet", "model.widths=[4,4]", "training.epochs=3", "training.image_sizes=[12,16]")
     learner, splits = learner_of(*small)
     seen = []
@@ -266,7 +266,7 @@ def test_the_first_epochs_see_smaller_pictures_and_validation_whole_ones():
     train, validation = splits.train[np.arange(20)], splits.validation[np.arange(20)]
     batches = Batches(train, 32, CPU), Batches(validation, 32, CPU)
     assert len(list(loop.train(learner, *batches, range(1, 4), Silent()))) == 3
-    shapes = [(learning, *pictures.shape[1:]) for learning, pictures in seen]
+    shapes = [(learning, *images.shape[1:]) for learning, images in seen]
     assert shapes == [
         (learning, 3, *2 * (side,)) for trained in (12, 16, 32) for learning, side in ((True, trained), (False, 32))
     ]
@@ -275,7 +275,7 @@ def test_the_first_epochs_see_smaller_pictures_and_validation_whole_ones():
 
 
 class Normed(torch.nn.Module):
-    """With a frozen layer, a running mean, and a whole number in a buffer."""
+    """With a frozen layer, a running mean, and an integer in a buffer."""
 
     def __init__(self, image_shape, classes):
         super().__init__()
@@ -284,8 +284,8 @@ class Normed(torch.nn.Module):
         self.norm = torch.nn.BatchNorm2d(4)
         self.head = torch.nn.Linear(64, classes)
 
-    def forward(self, pictures):
-        return self.head(self.norm(self.eyes(pictures)).flatten(1))
+    def forward(self, images):
+        return self.head(self.norm(self.eyes(images)).flatten(1))
 
     def initialize(self, images):
         self.eyes.weight.zero_()
@@ -298,7 +298,7 @@ NORMED = [
 ]
 
 
-def test_a_network_has_to_take_the_smaller_pictures():
+def test_a_network_has_to_take_the_smaller_images():
     with pytest.raises(
         UserError, match=r"training\.image_sizes: test_training\.Normed does not take images of 16x16 pixels"
     ):
@@ -313,10 +313,10 @@ def test_averaged_weights():
 
     class Watching:
         def step(self, _, step, *others):
-            share = 1 - min(0.55, step / (9 + step))
+            weight = 1 - min(0.55, step / (9 + step))
             for name, tensor in learner.model.state_dict().items():
                 old = expected[name]
-                expected[name] = old + share * (tensor - old) if old.is_floating_point() else tensor.clone()
+                expected[name] = old + weight * (tensor - old) if old.is_floating_point() else tensor.clone()
             seen.append(step)
 
     batches = Batches(splits.train, 100, CPU, "shuffle"), Batches(splits.validation, 250, CPU)
@@ -330,7 +330,7 @@ def test_averaged_weights():
     assert epoch.validation.loss != evaluate(learner.model, batches[1], FP32).loss
 
 
-def test_a_network_may_look_at_training_pictures_before_it_starts():
+def test_a_network_may_set_its_weights_by_training_images():
     settings, splits = digits(*NORMED, "data.mean=[0.5,0.5,0.5]")
     bias = initial_model(settings, splits).network.eyes.bias
     rest = bias - bias[3]
@@ -339,7 +339,7 @@ def test_a_network_may_look_at_training_pictures_before_it_starts():
     assert not torch.equal(fresh(settings, splits).network.eyes.bias, bias)
 
 
-def test_of_large_pictures_it_gets_fewer():
+def test_fewer_large_images_are_used_for_that():
     settings, splits = digits(*NORMED, "data.mean=[0.5,0.5,0.5]", "data.image_size=96")
     bias = initial_model(settings, splits).network.eyes.bias
     assert (bias - bias[3])[0].item() == pytest.approx(5000 * 32**2 // 96**2, abs=1e-3)
@@ -348,27 +348,27 @@ def test_of_large_pictures_it_gets_fewer():
 def test_the_learning_rate_follows_the_schedule_across_epochs():
     settings, splits = digits("schedule=linear", "training.epochs=3", "optimizer.lr=0.01", "optimizer=sgd")
     learner = Learner.create(settings, initial_model(settings, splits), splits.train[np.arange(100)], CPU)
-    rates = []
+    learning_rates = []
 
     class Watching:
         def step(self, *_):
-            rates.append(learner.optimizer.groups[0].lr)
+            learning_rates.append(learner.optimizer.groups[0].lr)
 
     batches = Batches(splits.train[np.arange(100)], 30, CPU), Batches(splits.validation, 250, CPU)
     ends = [epoch.learning_rate for epoch in loop.train(learner, *batches, range(2, 4), Watching())]
-    assert rates == pytest.approx([0.01 * (1 - step / 11) for step in range(4, 12)])
-    assert ends == [rates[3], rates[7]] and ends[1] == 0
+    assert learning_rates == pytest.approx([0.01 * (1 - step / 11) for step in range(4, 12)])
+    assert ends == [learning_rates[3], learning_rates[7]] and ends[1] == 0
 
 
-def test_views_of_a_picture():
+def test_views_of_an_image():
     pixels = torch.arange(16, dtype=torch.uint8).reshape(1, 1, 4, 4)
-    assert [(share, view is pixels) for share, view in views(pixels, "none")] == [(1, True)]
+    assert [(weight, view is pixels) for weight, view in views(pixels, "none")] == [(1, True)]
     (first, plain), (second, mirrored) = views(pixels, "flip")
     assert (first, second) == (0.5, 0.5) and torch.equal(plain, pixels) and torch.equal(mirrored, pixels.flip(3))
     seen = views(pixels, "flip_shift")
     padded = torch.nn.functional.pad(pixels, (1, 1, 1, 1), mode="reflect")
     upright = [pixels, padded[:, :, 2:, 2:], padded[:, :, :4, :4]]
-    assert [share for share, _ in seen] == [0.25, 0.25, 0.125, 0.125, 0.125, 0.125]
+    assert [weight for weight, _ in seen] == [0.25, 0.25, 0.125, 0.125, 0.125, 0.125]
     for place, expected in enumerate(upright):
         assert torch.equal(seen[2 * place][1], expected) and torch.equal(seen[2 * place + 1][1], expected.flip(3))
 
@@ -380,7 +380,7 @@ def test_logits_are_means_over_views(tta, count):
     found = predict(learner.model, Batches(images, 25, CPU), FP32, tta)
     seen = views(torch.from_numpy(images.pixels), tta)
     with torch.inference_mode():
-        expected = sum(share * learner.model(view) for share, view in seen)
+        expected = sum(weight * learner.model(view) for weight, view in seen)
     assert len(seen) == count and learner.settings.evaluation.note == (f"mean over {count} views" if count > 1 else "")
     torch.testing.assert_close(found, expected)
     alone = predict(learner.model, Batches(images[np.array([7])], 25, CPU), FP32, tta)

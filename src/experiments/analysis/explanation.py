@@ -156,7 +156,7 @@ def explain(
     function = getattr(attribution, method)
     if layer is not None:
         if method != "gradcam":
-            raise UserError(f"--layer {layer}: only --method gradcam looks at a layer")
+            raise UserError(f"--layer {layer}: only --method gradcam uses a layer")
         function = functools.partial(function, layer=layer)
     remaining = iter(images)
     while together := list(itertools.islice(remaining, AT_ONCE)):

@@ -17,7 +17,7 @@ LAYOUT = torch.channels_last
 
 
 def fits_kernel(features: Tensor) -> bool:
-    """Whether the kernel was compiled and takes such features; torch.compile does better without it."""
+    """Whether the kernel was compiled and supports these features; torch.compile is faster without it."""
     return (
         kernel is not None
         and features.device.type == "cpu"

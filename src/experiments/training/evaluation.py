@@ -69,12 +69,14 @@ class Evaluation:
         return {f"{split}/{name}": getattr(self, name) for name in EVALUATED} | f1
 
     def most_confused(self, count: int) -> list[tuple[int, int, int]]:
-        """(true class, predicted class, examples) of at most `count` most frequent mistakes, without those of 0 examples."""
+        """(true class, predicted class, examples) of the most frequent mistakes: at most `count`, each with an example."""
         mistakes = self.confusion - np.diag(np.diag(self.confusion))
         order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
         pairs = (np.unravel_index(cell, mistakes.shape) for cell in order)
         return [
-            (int(true), int(predicted), int(count)) for true, predicted in pairs if (count := mistakes[true, predicted])
+            (int(true), int(predicted), int(mistakes[true, predicted]))
+            for true, predicted in pairs
+            if mistakes[true, predicted]
         ]
 
     def report(self, classes: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Group:
     """Parameters that are updated by the same rule.
 
     Attributes:
-        settings: choose the rule, see `RULES`.
+        settings: their class chooses the rule, see `RULES`.
         base_lr: the learning rate that a schedule multiplies by a factor to get `lr`.
         state: the tensors that the rule keeps between steps, under each name one per parameter.
         precision: the dtype that Muon orthogonalises in.
@@ -53,8 +53,8 @@ def _zeros(name: str, parameter: nn.Parameter) -> Tensor:
 class Optimizer:
     """Groups of parameters, each updated by its rule.
 
-    It calls PyTorch's fused kernels without `torch.optim`, which takes a tenth of a step of the default network with 32
-    images, and imports PyTorch's compiler, which takes 2 s.
+    It calls PyTorch's fused kernels directly. `torch.optim` would add a tenth to a step of the default network with 32
+    images, and import PyTorch's compiler, which takes 2 s.
     """
 
     def __init__(self, groups: list[Group]) -> None:
