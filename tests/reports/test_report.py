@@ -27,15 +27,15 @@ def page(finished):
     return history.with_name("report.html").read_text(encoding="utf-8")
 
 
-def test_it_is_one_small_file_that_asks_for_nothing(page):
+def test_it_is_one_small_file_that_loads_nothing(page):
     assert len(page) < 3_000_000
     addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", page)
     assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
     assert "default-src 'none'" in page
 
 
-def test_it_tells_what_its_owner_asks(page):
-    for part in ("test accuracy; 95 % interval", "looked at once", "expected calibration error", "225,610 parameters"):
+def test_it_shows_what_its_owner_asks(page):
+    for part in ("test accuracy; 95 % interval", "used once, after training", "expected calibration error", "225,610 parameters"):
         assert part in page
     assert page.count("<svg") == 3 and "test_set" not in page
 
@@ -45,7 +45,7 @@ def test_it_tells_what_its_owner_asks(page):
     ("patience", "restore_best", "chosen"),
     [("null", "false", None), ("1", "false", "early stopping"), ("null", "true", "the choice of the epoch")],
 )
-def test_it_tells_what_validation_chose(tmp_path, monkeypatch, test, patience, restore_best, chosen):
+def test_it_states_what_was_selected_on_validation_data(tmp_path, monkeypatch, test, patience, restore_best, chosen):
     monkeypatch.chdir(tmp_path)
     stopping = [f"early_stopping.patience={patience}", f"early_stopping.restore_best={restore_best}"]
     small = ["tracking=none", "training.epochs=1", "model.filters=2", f"evaluate_test={test}"]
@@ -53,42 +53,42 @@ def test_it_tells_what_validation_chose(tmp_path, monkeypatch, test, patience, r
     (path,) = tmp_path.glob("outputs/runs/*/artifacts/report.html")
     page = path.read_text(encoding="utf-8")
     if chosen:
-        assert f"{chosen} went by {'validation alone' if test else 'it too, so it flatters'}." in page
+        assert f"{chosen} used {'only the validation set' if test else 'it too, so they are optimistic'}." in page
     else:
-        assert f"nothing in this run was chosen by {'validation' if test else 'it'}." in page
+        assert f"nothing was selected on {'validation data' if test else 'it'}." in page
     assert f"with the weights of the {'best' if restore_best == 'true' else 'last'} epoch" in page
 
 
-def test_every_filled_cell_has_pictures(page):
+def test_every_filled_cell_has_images(page):
     cells = json.loads(re.search(r"const cells = (\{.*?\});", page)[1])
     counts = re.findall(r'data-cell="(\d+,\d+)"[^>]*?><span class="count">(\d+)<', page)
     assert counts and {cell for cell, _ in counts} == cells.keys()
     assert all(len(cells[cell]) == min(int(count), 24) for cell, count in counts)
 
 
-def test_the_pictures_are_the_right_ones(page, finished):
-    """Each cell's first picture, cut out of the sheet, is the test picture of that cell that the network was surest of."""
+def test_the_images_are_the_right_ones(page, finished):
+    """Each cell's first image, cut out of the sheet, is the most confident test image of that cell."""
     trained = load_run(uri=f"sqlite:///{finished[0]}/mlflow.db")
     test = trained.splits().test
     probabilities = trained.probabilities(test.pixels)
-    said, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    predictions, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     data = re.search(r"--sprite: url\(data:image/webp;base64,([^)]*)\)", page)[1]
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
     columns = int(re.search(r"const columns = (\d+)", page)[1])
-    for cell, pictures in json.loads(re.search(r"const cells = (\{.*?\});", page)[1]).items():
+    for cell, images in json.loads(re.search(r"const cells = (\{.*?\});", page)[1]).items():
         true, predicted = map(int, cell.split(","))
-        rows = np.flatnonzero((test.labels == true) & (said == predicted))
-        surest = rows[confidence[rows].argmax()]
-        place, probability = pictures[0]
-        assert probability == pytest.approx(confidence[surest], abs=0.001)
+        rows = np.flatnonzero((test.labels == true) & (predictions == predicted))
+        most_confident = rows[confidence[rows].argmax()]
+        place, probability = images[0]
+        assert probability == pytest.approx(confidence[most_confident], abs=0.001)
         top, left = place // columns * 32, place % columns * 32
         shown = sheet[top : top + 32, left : left + 32]
-        assert np.abs(shown - test.pixels[surest].transpose(1, 2, 0)).mean() < 8
-    mistakes = page.split("The most confident mistakes")[1].split("Right, but")[0]
-    worst = int(np.where(said != test.labels, confidence, 0).argmax())
-    first = re.search(r"</i>(\d), taken for (\d) <span class=\"soft\">(\d+) %", mistakes)
-    assert first.groups() == (str(test.labels[worst]), str(said[worst]), f"{100 * confidence[worst]:.0f}")
-    mean, accuracy, share = calibration(confidence, said == test.labels)
+        assert np.abs(shown - test.pixels[most_confident].transpose(1, 2, 0)).mean() < 8
+    mistakes = page.split("The most confident mistakes")[1].split("The least confident")[0]
+    worst = int(np.where(predictions != test.labels, confidence, 0).argmax())
+    first = re.search(r"</i>(\d) predicted as (\d) <span class=\"soft\">(\d+) %", mistakes)
+    assert first.groups() == (str(test.labels[worst]), str(predictions[worst]), f"{100 * confidence[worst]:.0f}")
+    mean, accuracy, share = calibration(confidence, predictions == test.labels)
     assert f"<b>{(share * abs(accuracy - mean)).sum():.3f}</b><span>expected calibration error" in page
 
 
@@ -145,7 +145,7 @@ def test_any_number_of_classes_and_strange_names(tmp_path, classes, count, size)
         (["training.sampler=balanced", "training.class_weights=balanced"], [0.9, 0.1]),
     ],
 )
-def test_what_each_class_had_a_share_of(tmp_path, overrides, expected):
+def test_what_fraction_of_training_each_class_has(tmp_path, overrides, expected):
     images = Images(np.zeros((4, 3, 8, 8), dtype=np.uint8), np.array([0, 0, 1, 1]), ("rare", "usual"))
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
     training = np.array([10, 90])
