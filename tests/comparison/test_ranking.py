@@ -31,7 +31,7 @@ def point(value=None, status="finished", reason="", name=None, epochs=3, seconds
 
 
 def grid(values, seeds=(1, 2, 3)):
-    """{filters: an accuracy a seed} -> points."""
+    """{filters: an accuracy per seed} -> points."""
     return [
         point(value, filters=filters, seed=seed)
         for filters, row in values.items()
@@ -46,7 +46,7 @@ def compared(points, objectives=(ACCURACY,), **changes):
     )
 
 
-def test_of_points_run_again_the_newest_counts_and_names_tell_others_apart():
+def test_of_points_run_again_the_latest_counts_and_names_are_distinct():
     def run(run_id, lr, filters):
         settings = {"optimizer.lr": lr, "model.filters": filters, "tracking.uri": run_id}
         return Point(run_id, f"lr={lr}", "finished", settings, {}, {})
@@ -82,19 +82,19 @@ def test_the_best_is_first_and_what_has_no_rank_is_last():
     assert rows["name"].tolist()[1:3] == ["a=3", "an equal"]
     assert rows[ACCURACY].tolist()[:3] == [0.9, 0.8, 0.8] and rows[ACCURACY].tolist()[4:6] == [0.75, 0.7]
     assert rows.loc[0, ["best epoch", "epochs", "parameters", "seconds"]].tolist() == [2, 3, 1000, 5.0]
-    assert rows["seconds"].tolist()[4] == 4.5  # it told no sum: its epochs
+    assert rows["seconds"].tolist()[4] == 4.5  # it has no sum: its epochs
     assert rows["reason"].tolist()[-1] == "it broke"
 
 
-def test_how_predictions_were_made_is_said():
-    def said(*ways):
+def test_it_states_how_predictions_were_made():
+    def statement(*ways):
         return compared([point(0.9, **{"evaluation.tta": way}) for way in ways]).statement
 
-    assert said("flip", "flip").endswith("Every prediction is the mean over 2 views of its picture.")
-    assert "views" not in said("none") + said("flip", "none")
+    assert statement("flip", "flip").endswith("Every prediction is the mean over 2 views of its picture.")
+    assert "views" not in statement("none") + statement("flip", "none")
 
 
-def test_low_is_better_of_what_costs():
+def test_lower_cost_is_better():
     points = [point(0.5, a=1, seconds=9), point(0.5, a=2, seconds=3), point(0.5, a=3, seconds=float("inf"))]
     assert ranking.table(points, ["seconds"])["a"].tolist() == ["2", "1", "3"]
     assert ranking.table([point(0.5, a=1), point(0.9, a=2)], ["val/loss"])["a"].tolist() == ["2", "1"]
@@ -113,7 +113,7 @@ def test_groups_over_seeds():
     assert rows["high"].tolist()[1] == pytest.approx(0.6 + 4.303 * 0.1 / 3**0.5, 1e-3)
 
 
-def test_without_seeds_there_is_no_noise():
+def test_without_seeds_nothing_is_tested():
     points = [point(0.5, filters=8, seed=1), point(0.6, filters=16, seed=2)]
     assert significance.over_seeds(points, ACCURACY) is None and significance.differences(points, ACCURACY) is None
 
@@ -133,7 +133,7 @@ def test_differences_are_paired_by_seed_and_corrected():
     small, middle, large = sorted(raw)
     expected = {small: 3 * small, middle: max(3 * small, 2 * middle), large: max(3 * small, 2 * middle, large)}
     assert rows["p"].tolist() == pytest.approx([min(expected[p], 1) for p in raw])
-    assert rows["verdict"].tolist() == [significance.NOT_LARGER, significance.SIGNIFICANT, significance.NOT_LARGER]
+    assert rows["verdict"].tolist() == [significance.NOT_SIGNIFICANT, significance.SIGNIFICANT, significance.NOT_SIGNIFICANT]
 
 
 def test_the_correction_is_holms():
@@ -150,10 +150,10 @@ def test_only_shared_seeds_count():
     assert rows["difference"].tolist() == pytest.approx([-0.25])
 
 
-def test_no_scatter_is_no_proof(tmp_path):
+def test_no_variance_is_no_proof(tmp_path):
     points = grid({8: [0.5, 0.6, 0.7], 16: [0.5, 0.6, 0.7], 32: [0.6, 0.7, 0.8]})
     rows = significance.differences(points, ACCURACY).set_index(["first", "second"])
-    assert rows.loc[("filters=16", "filters=8"), ["p", "verdict"]].tolist() == [1, significance.NOT_LARGER]
+    assert rows.loc[("filters=16", "filters=8"), ["p", "verdict"]].tolist() == [1, significance.NOT_SIGNIFICANT]
     assert rows.loc[("filters=32", "filters=8"), "verdict"] == significance.UNTESTABLE
     page = written(tmp_path, points)
     assert significance.UNTESTABLE in page and "nan" not in page.split("Is the difference")[1].split("<svg")[0]
@@ -173,11 +173,11 @@ def test_pareto_front():
     assert [each.name for each in front] == ["a=5", "a=0", "a=1", "a=4"]
 
 
-def test_what_matters_is_found():
+def test_the_important_setting_is_found():
     pytest.importorskip("optuna")
     rng = np.random.default_rng(0)
     rows = [(10 ** rng.uniform(-5, -1), rng.random(), rng.choice(["adam", "sgd"])) for _ in range(40)]
-    # half of all rates by their logarithm, but a hundredth of their range, are too low
+    # half of all learning rates by their logarithm, but a hundredth of their range, are too low
     points = [
         point(0.6 + 0.1 * (rate > 1e-3) + 0.05 * rest, lr=rate, dropout=rest, kind=kind) for rate, rest, kind in rows
     ]
@@ -186,14 +186,14 @@ def test_what_matters_is_found():
     assert shares == importance(points, ACCURACY)
 
 
-def test_too_little_to_tell_what_matters():
+def test_too_few_points_have_no_importance():
     points = [point(0.5 + 0.1 * a, a=a, b=a % 2) for a in range(4)]
     assert importance(points[:3], ACCURACY) is None
     assert importance([point(0.5 + 0.1 * a, a=a) for a in range(6)], ACCURACY) is None
     assert importance([point(0.5, a=a, b=a % 2) for a in range(6)], ACCURACY) is None
 
 
-def test_what_a_choice_brings_along_is_no_setting_of_its_own():
+def test_what_a_choice_implies_is_not_a_swept_setting():
     adam, sgd = (
         {"optimizer__name": "adam", "optimizer__epsilon": 1e-8},
         {"optimizer__name": "sgd", "optimizer__momentum": 0.9},
@@ -210,7 +210,7 @@ def test_what_a_choice_brings_along_is_no_setting_of_its_own():
     assert {"optimizer.momentum", "optimizer.epsilon"} <= set(ranking.table(points, [ACCURACY]))
 
 
-def test_the_page_tells_what_was_found(tmp_path):
+def test_the_page_shows_what_was_found(tmp_path):
     points = [
         *grid({8: [0.60, 0.70, 0.80], 16: [0.65, 0.751, 0.849]}),
         point(status="failed", reason="no memory", filters=32),
@@ -218,7 +218,7 @@ def test_the_page_tells_what_was_found(tmp_path):
     page = written(tmp_path, points)
     assert "84.9 %</b><span>best val/accuracy" in page and "6 of 7</b><span>points finished; 1 failed" in page
     assert "<b>filters=16 seed=3</b>" in page and "no memory" in page
-    assert "0.7500 ± 0.0995" in page and significance.SIGNIFICANT in page
+    assert "0.7500 ± 0.0995" in page and f'verdict yes">{significance.SIGNIFICANT}</td>' in page
     body = page.split('id="ranking"')[1].split("<tbody>")[1].split("</tbody>")[0]
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", body)]
     assert [row[0] for row in rows] == ["1", "2", "3", "4", "5", "6", "failed"]
@@ -230,7 +230,7 @@ def test_the_page_tells_what_was_found(tmp_path):
     assert {file.stem for file in tmp_path.glob("figures/*.png")} - {"importance"} == {"curves", "progress", "cost"}
 
 
-def test_it_is_one_file_that_asks_for_nothing(tmp_path):
+def test_it_is_one_file_that_loads_nothing(tmp_path):
     page = written(tmp_path, [point(0.1 * a, a=a, b=b) for a in range(1, 5) for b in (1, 2)])
     addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", page)
     assert addresses and all(address.startswith(("#", "data:")) for address in addresses)
@@ -243,8 +243,8 @@ def test_a_random_search_has_no_heatmap_and_many_settings_have_few_axes(tmp_path
     written(tmp_path, [point(x, a=x, b=y) for x, y in rng.random((6, 2))])
     assert {"parallel"} == {"heatmap", "parallel"} & {file.stem for file in tmp_path.glob("figures/*.png")}
     page = written(tmp_path, [point(row[0], **dict(zip("abcdefghi", row))) for row in rng.random((4, 9))])
-    picture = page.split("Settings and what they reached")[1].split("</svg>")[0]
-    assert len(re.findall(r">[a-i]</text>", picture)) == 8
+    figure = page.split("Settings and objective")[1].split("</svg>")[0]
+    assert len(re.findall(r">[a-i]</text>", figure)) == 8
 
 
 def test_what_pruning_saved(tmp_path):
@@ -256,11 +256,11 @@ def test_what_pruning_saved(tmp_path):
 def test_two_objectives_have_a_front(tmp_path, capsys):
     points = [point(0.9, a=1, seconds=20), point(0.8, a=2, seconds=10), point(0.7, a=3, seconds=15)]
     page = written(tmp_path, points, (ACCURACY, "seconds"))
-    front = page.split("Beaten by none")[1].split("</table>")[0]
+    front = page.split("Pareto-optimal points")[1].split("</table>")[0]
     assert "a=1" in front and "a=2" in front and "a=3" not in front
     assert (tmp_path / "figures" / "pareto.png").exists()
     terminal.show_comparison(compared(points, (ACCURACY, "seconds")), "")
-    assert "beaten by none in val/accuracy and seconds: 1, 2\n" in capsys.readouterr().out
+    assert "Pareto-optimal in val/accuracy and seconds: 1, 2\n" in capsys.readouterr().out
 
 
 STRANGE = "<script>alert(1)</script> & $x$ $ ü 猫"
