@@ -133,7 +133,11 @@ def test_differences_are_paired_by_seed_and_corrected():
     small, middle, large = sorted(raw)
     expected = {small: 3 * small, middle: max(3 * small, 2 * middle), large: max(3 * small, 2 * middle, large)}
     assert rows["p"].tolist() == pytest.approx([min(expected[p], 1) for p in raw])
-    assert rows["verdict"].tolist() == [significance.NOT_SIGNIFICANT, significance.SIGNIFICANT, significance.NOT_SIGNIFICANT]
+    assert rows["verdict"].tolist() == [
+        significance.NOT_SIGNIFICANT,
+        significance.SIGNIFICANT,
+        significance.NOT_SIGNIFICANT,
+    ]
 
 
 def test_the_correction_is_holms():

@@ -16,6 +16,8 @@ from experiments.data import Images
 from experiments.experiment import run
 from experiments.reports import report
 from experiments.reports.content import Content
+from experiments.reports.drawing import Figure, PageFigure, save_figures, svg
+from experiments.reports.figures import FIGURES
 from experiments.runs.finished import load_run
 from experiments.training.calibration import calibration
 from experiments.training.evaluation import score, wilson_interval
@@ -35,7 +37,12 @@ def test_it_is_one_small_file_that_loads_nothing(page):
 
 
 def test_it_shows_what_its_owner_asks(page):
-    for part in ("test accuracy; 95 % interval", "used once, after training", "expected calibration error", "225,610 parameters"):
+    for part in (
+        "test accuracy; 95 % interval",
+        "used once, after training",
+        "expected calibration error",
+        "225,610 parameters",
+    ):
         assert part in page
     assert page.count("<svg") == 3 and "test_set" not in page
 
@@ -107,6 +114,31 @@ def test_calibration_by_hand():
     assert share[-1] == pytest.approx(0.6) and accuracy[-1] == pytest.approx(2 / 3) and mean[-1] == pytest.approx(0.98)
     assert share[7] == pytest.approx(0.4) and accuracy[7] == 0.5 and mean[7] == pytest.approx(0.51)
     assert share.sum() == pytest.approx(1) and (accuracy[:7] == 0).all()
+
+
+def test_every_figure_of_the_table_is_saved_and_shown(finished, page):
+    (history,) = finished[0].glob("mlruns/digits/*/artifacts/history.csv")
+    shown = [figure for figure in FIGURES if figure.name != "augmentation"]  # which this run does without
+    assert {file.stem for file in history.parent.glob("figures/*")} == {figure.name for figure in shown}
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings[: len(shown)] == [figure.heading for figure in shown]
+
+
+def test_a_new_figure_is_a_row(tmp_path):
+    def line(values):
+        figure = Figure(layout="constrained")
+        figure.subplots().plot(values)
+        return figure
+
+    names = ("always", "long")
+    table = [
+        PageFigure("always", "", "", line),
+        PageFigure("long", "", "", line, applies=lambda values: len(values) > 2),
+    ]
+    assert [row.name for row, _ in save_figures(tmp_path, table, [1, 2, 3])] == list(names)
+    ((row, figure),) = save_figures(tmp_path, table, [1, 2])
+    assert row.name == "always" and svg(figure).startswith("<svg")
+    assert [file.name for file in tmp_path.iterdir()] == ["always.png"]
 
 
 @pytest.mark.parametrize(("classes", "count", "size"), [(2, 3, 8), (100, 3000, 32), (300, 900, 64)])

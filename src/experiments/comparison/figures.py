@@ -85,7 +85,9 @@ def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Fi
     heights[:, -1], ticks = _linear(values)
     _upright(axes, len(keys), ticks)
     segments = [np.column_stack([np.arange(len(keys) + 1), row]) for row in heights]
-    places = np.linspace(0.95, 0, len(rows))  # ranks, not values: one very bad value would leave one colour for all others
+    places = np.linspace(
+        0.95, 0, len(rows)
+    )  # ranks, not values: one very bad value would leave one colour for all others
     colors = matplotlib.colormaps["viridis"](places)
     widths = [1.0] * (len(rows) - 1) + [2.5]
     axes.add_collection(LineCollection(segments, colors=colors, linewidths=widths, alpha=0.8))
@@ -161,10 +163,10 @@ def heatmap(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Fig
     if len(across) > 4 and max(len(tick.get_text()) for tick in axes.get_xticklabels()) > 7:
         axes.tick_params(axis="x", rotation=90)
     if means.size <= 100:
+        shades = np.asarray(image.norm(means)) if higher_is_better(objective) else 1 - np.asarray(image.norm(means))
         for (row, column), mean in np.ndenumerate(means):
-            shade = image.norm(mean) if higher_is_better(objective) else 1 - image.norm(mean)
             text = "none" if math.isnan(mean) else f"{mean:.3g}" if abs(mean) >= 10 else f"{mean:.3f}"
-            color = "white" if shade > 0.6 else "black"  # NaN is not, and its cell stays white
+            color = "white" if shades[row, column] > 0.6 else "black"  # NaN is not: its cell is white
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
     return figure
 

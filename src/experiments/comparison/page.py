@@ -175,13 +175,13 @@ def _records(table: pd.DataFrame | None) -> list[dict[str, Any]]:
 def _cards(comparison: Comparison) -> list[tuple[str, str]]:
     objective, points = comparison.objectives[0], comparison.points
     value = comparison.winner.value(objective) if comparison.winner else None
-    is_fraction = value is not None and objective.endswith("accuracy")
+    reached = percent(value) if value is not None and objective.endswith("accuracy") else values.format_number(value)
     others = [("pruned", comparison.count("pruned")), ("failed", comparison.count("failed"))]
     others.append(("killed or running", comparison.count("killed", "running")))
     rest = ", ".join(f"{count} {word}" for word, count in others if count)
     seconds = math.fsum(point.seconds for point in points if math.isfinite(point.seconds))
     cards = [
-        (percent(value) if is_fraction else values.format_number(value), f"best {objective}"),
+        (reached, f"best {objective}"),
         (f"{comparison.count('finished')} of {len(points)}", f"points finished{'; ' if rest else ''}{rest}"),
         (duration(seconds), "sum over all points"),
         (f"{sum(point.epochs for point in points):,}", "epochs run"),

@@ -100,7 +100,9 @@ def protocol(config: Config, test: bool) -> str:
     uses = {"early stopping": stopping.patience is not None, "the choice of the epoch": stopping.restore_best}
     selected = " and ".join(use for use, made in uses.items() if made)
     if test:
-        validation = f"{selected} used only the validation set" if selected else "nothing was selected on validation data"
+        validation = (
+            f"{selected} used only the validation set" if selected else "nothing was selected on validation data"
+        )
         return f"The test set was used once, after training, with {weights}; {validation}."
     validation = f"{selected} used it too, so they are optimistic" if selected else "nothing was selected on it"
     return f"The test set was not used. These results are for the validation set, with {weights}; {validation}."

@@ -79,8 +79,10 @@ def save(figure: matplotlib.figure.Figure, path: Path) -> None:
 def svg(figure: matplotlib.figure.Figure) -> str:
     """The figure as an <svg> element whose words stay text."""
     buffer = io.StringIO()
-    style = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}
-    with _quiet(), matplotlib.rc_context(style):
+    with (
+        _quiet(),
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}),
+    ):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

@@ -123,7 +123,9 @@ def _balancing(config: Config) -> str:
     if sampler == "balanced":
         return "training.sampler=balanced: every class is drawn equally often; images of rare classes are repeated."
     if weights == "balanced":
-        return "training.class_weights=balanced: every class has the same weight in the loss, however many images it has."
+        return (
+            "training.class_weights=balanced: every class has the same weight in the loss, however many images it has."
+        )
     return "Every training image counts the same (training.class_weights=balanced or training.sampler=balanced change that)."
 
 
