@@ -185,9 +185,9 @@ def test_the_important_setting_is_found():
     points = [
         point(0.6 + 0.1 * (rate > 1e-3) + 0.05 * rest, lr=rate, dropout=rest, kind=kind) for rate, rest, kind in rows
     ]
-    shares = importance(points, ACCURACY)
-    assert next(iter(shares)) == "lr" and shares["lr"] > 0.8 and sum(shares.values()) == pytest.approx(1)
-    assert shares == importance(points, ACCURACY)
+    fractions = importance(points, ACCURACY)
+    assert next(iter(fractions)) == "lr" and fractions["lr"] > 0.8 and sum(fractions.values()) == pytest.approx(1)
+    assert fractions == importance(points, ACCURACY)
 
 
 def test_too_few_points_have_no_importance():

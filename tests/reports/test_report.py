@@ -95,8 +95,8 @@ def test_the_images_are_the_right_ones(page, finished):
     worst = int(np.where(predictions != test.labels, confidence, 0).argmax())
     first = re.search(r"</i>(\d) predicted as (\d) <span class=\"soft\">(\d+) %", mistakes)
     assert first.groups() == (str(test.labels[worst]), str(predictions[worst]), f"{100 * confidence[worst]:.0f}")
-    mean, accuracy, share = calibration(confidence, predictions == test.labels)
-    assert f"<b>{(share * abs(accuracy - mean)).sum():.3f}</b><span>expected calibration error" in page
+    mean, accuracy, fraction = calibration(confidence, predictions == test.labels)
+    assert f"<b>{(fraction * abs(accuracy - mean)).sum():.3f}</b><span>expected calibration error" in page
 
 
 def test_wilson_interval_is_scipys():
@@ -110,10 +110,10 @@ def test_wilson_interval_is_scipys():
 def test_calibration_by_hand():
     confidence = np.array([0.95, 0.99, 1.0, 0.52, 0.5])
     right = np.array([True, True, False, True, False])
-    mean, accuracy, share = calibration(confidence, right)
-    assert share[-1] == pytest.approx(0.6) and accuracy[-1] == pytest.approx(2 / 3) and mean[-1] == pytest.approx(0.98)
-    assert share[7] == pytest.approx(0.4) and accuracy[7] == 0.5 and mean[7] == pytest.approx(0.51)
-    assert share.sum() == pytest.approx(1) and (accuracy[:7] == 0).all()
+    mean, accuracy, fraction = calibration(confidence, right)
+    assert fraction[-1] == pytest.approx(0.6) and accuracy[-1] == pytest.approx(2 / 3) and mean[-1] == pytest.approx(0.98)
+    assert fraction[7] == pytest.approx(0.4) and accuracy[7] == 0.5 and mean[7] == pytest.approx(0.51)
+    assert fraction.sum() == pytest.approx(1) and (accuracy[:7] == 0).all()
 
 
 def test_every_figure_of_the_table_is_saved_and_shown(finished, page):

@@ -27,7 +27,7 @@ def learning_rates(lrs: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, su
 
 
 def prediction(picture: Image, pixels: np.ndarray, top: Sequence[tuple[str, float]]) -> Figure:
-    """The picture, the what the network sees (uint8 (3, H, W)), and the most probable classes as bars."""
+    """The picture, what the network sees of it (uint8 (3, H, W)), and the most probable classes as bars."""
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     original, resized, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
     original.imshow(picture)

@@ -15,7 +15,7 @@ from experiments.config.keys import key_labels
 
 SIGNIFICANT, NOT_SIGNIFICANT = "significant", "not significant"
 UNTESTABLE = "the same with every seed, so it cannot be tested"
-ALL_PAIRS = 8  # up to so many groups, every pair is compared; of more, each with the best
+ALL_PAIRS = 8  # groups, at most, of which every pair is compared; of more, each is compared with the best
 LEVEL = 0.95  # of the intervals; one in 20 tables may hold a wrong "significant"
 
 

@@ -152,7 +152,7 @@ FIGURES: tuple[PageFigure[Content], ...] = (
     PageFigure(
         "calibration",
         "Calibration",
-        "Of all predictions with a confidence of 80 %, 80 % should be correct: the curve should follow the diagonal. "
+        "Of 100 predictions with a confidence of 0.8, 80 should be correct: the curve should follow the diagonal. "
         "Below the diagonal, the network is overconfident.",
         lambda content: calibration(*content.calibration),
     ),
