@@ -111,7 +111,9 @@ def test_calibration_by_hand():
     confidence = np.array([0.95, 0.99, 1.0, 0.52, 0.5])
     right = np.array([True, True, False, True, False])
     mean, accuracy, fraction = calibration(confidence, right)
-    assert fraction[-1] == pytest.approx(0.6) and accuracy[-1] == pytest.approx(2 / 3) and mean[-1] == pytest.approx(0.98)
+    assert (
+        fraction[-1] == pytest.approx(0.6) and accuracy[-1] == pytest.approx(2 / 3) and mean[-1] == pytest.approx(0.98)
+    )
     assert fraction[7] == pytest.approx(0.4) and accuracy[7] == 0.5 and mean[7] == pytest.approx(0.51)
     assert fraction.sum() == pytest.approx(1) and (accuracy[:7] == 0).all()
 
