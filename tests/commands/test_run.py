@@ -180,7 +180,7 @@ def test_how_predictions_were_made_stands_beside_every_number(here, capsys):
     (page,) = here.glob("mlruns/digits/*/artifacts/report.html")
     text = page.read_text(encoding="utf-8")
     assert "% (mean over 2 views)</title>" in text and "test accuracy, mean over 2 views; 95 %" in text
-    assert "Every prediction is the mean over 2 views of its picture (evaluation.tta=flip)" in text
+    assert "Every prediction is the mean over 2 views of its image (evaluation.tta=flip)" in text
     trained = load_run(result.run_id)
     test = trained.splits().test
     right = trained.probabilities(test.pixels).argmax(axis=1) == test.labels

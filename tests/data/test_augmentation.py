@@ -378,9 +378,9 @@ def test_the_report_shows_images_before_and_after_if_something_is_on(options, tm
     assert ("augment.flip=alternating, augment.translate=2, augment.cutout=5" in page) == bool(options)
     assert (tmp_path / "figures/augmentation.png").exists() == bool(options)
     rows = re.findall(
-        r"<tr><th>(as it is|epoch \d)</th><td style=\"--sprite: url\(data:image/webp;base64,(.*?)\)", page
+        r"<tr><th>(original|epoch \d)</th><td style=\"--sprite: url\(data:image/webp;base64,(.*?)\)", page
     )
-    assert [name for name, _ in rows] == (["as it is", "epoch 1", "epoch 2", "epoch 3"] if options else [])
+    assert [name for name, _ in rows] == (["original", "epoch 1", "epoch 2", "epoch 3"] if options else [])
     for (_, data), expected in zip(rows, shown if options else []):
         strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
         assert np.abs(strip - np.concatenate(list(expected), axis=2).transpose(1, 2, 0)).mean() < 8  # lossy

@@ -16,6 +16,8 @@ from experiments.data import Images
 from experiments.experiment import run
 from experiments.reports import report
 from experiments.reports.content import Content
+from experiments.reports.drawing import Figure, PageFigure, save_figures, svg
+from experiments.reports.figures import FIGURES
 from experiments.runs.finished import load_run
 from experiments.training.calibration import calibration
 from experiments.training.evaluation import score, wilson_interval
@@ -27,15 +29,20 @@ def page(finished):
     return history.with_name("report.html").read_text(encoding="utf-8")
 
 
-def test_it_is_one_small_file_that_asks_for_nothing(page):
+def test_it_is_one_small_file_that_loads_nothing(page):
     assert len(page) < 3_000_000
     addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", page)
     assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
     assert "default-src 'none'" in page
 
 
-def test_it_tells_what_its_owner_asks(page):
-    for part in ("test accuracy; 95 % interval", "looked at once", "expected calibration error", "225,610 parameters"):
+def test_it_shows_what_its_owner_asks(page):
+    for part in (
+        "test accuracy; 95 % interval",
+        "used once, after training",
+        "expected calibration error",
+        "225,610 parameters",
+    ):
         assert part in page
     assert page.count("<svg") == 3 and "test_set" not in page
 
@@ -45,7 +52,7 @@ def test_it_tells_what_its_owner_asks(page):
     ("patience", "restore_best", "chosen"),
     [("null", "false", None), ("1", "false", "early stopping"), ("null", "true", "the choice of the epoch")],
 )
-def test_it_tells_what_validation_chose(tmp_path, monkeypatch, test, patience, restore_best, chosen):
+def test_it_states_what_was_selected_on_validation_data(tmp_path, monkeypatch, test, patience, restore_best, chosen):
     monkeypatch.chdir(tmp_path)
     stopping = [f"early_stopping.patience={patience}", f"early_stopping.restore_best={restore_best}"]
     small = ["tracking=none", "training.epochs=1", "model.filters=2", f"evaluate_test={test}"]
@@ -53,43 +60,43 @@ def test_it_tells_what_validation_chose(tmp_path, monkeypatch, test, patience, r
     (path,) = tmp_path.glob("outputs/runs/*/artifacts/report.html")
     page = path.read_text(encoding="utf-8")
     if chosen:
-        assert f"{chosen} went by {'validation alone' if test else 'it too, so it flatters'}." in page
+        assert f"{chosen} used {'only the validation set' if test else 'it too, so they are optimistic'}." in page
     else:
-        assert f"nothing in this run was chosen by {'validation' if test else 'it'}." in page
+        assert f"nothing was selected on {'validation data' if test else 'it'}." in page
     assert f"with the weights of the {'best' if restore_best == 'true' else 'last'} epoch" in page
 
 
-def test_every_filled_cell_has_pictures(page):
+def test_every_filled_cell_has_images(page):
     cells = json.loads(re.search(r"const cells = (\{.*?\});", page)[1])
     counts = re.findall(r'data-cell="(\d+,\d+)"[^>]*?><span class="count">(\d+)<', page)
     assert counts and {cell for cell, _ in counts} == cells.keys()
     assert all(len(cells[cell]) == min(int(count), 24) for cell, count in counts)
 
 
-def test_the_pictures_are_the_right_ones(page, finished):
-    """Each cell's first picture, cut out of the sheet, is the test picture of that cell that the network was surest of."""
+def test_the_images_are_the_right_ones(page, finished):
+    """Each cell's first image, cut out of the sheet, is the most confident test image of that cell."""
     trained = load_run(uri=f"sqlite:///{finished[0]}/mlflow.db")
     test = trained.splits().test
     probabilities = trained.probabilities(test.pixels)
-    said, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    predictions, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     data = re.search(r"--sprite: url\(data:image/webp;base64,([^)]*)\)", page)[1]
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
     columns = int(re.search(r"const columns = (\d+)", page)[1])
-    for cell, pictures in json.loads(re.search(r"const cells = (\{.*?\});", page)[1]).items():
+    for cell, images in json.loads(re.search(r"const cells = (\{.*?\});", page)[1]).items():
         true, predicted = map(int, cell.split(","))
-        rows = np.flatnonzero((test.labels == true) & (said == predicted))
-        surest = rows[confidence[rows].argmax()]
-        place, probability = pictures[0]
-        assert probability == pytest.approx(confidence[surest], abs=0.001)
+        rows = np.flatnonzero((test.labels == true) & (predictions == predicted))
+        most_confident = rows[confidence[rows].argmax()]
+        place, probability = images[0]
+        assert probability == pytest.approx(confidence[most_confident], abs=0.001)
         top, left = place // columns * 32, place % columns * 32
         shown = sheet[top : top + 32, left : left + 32]
-        assert np.abs(shown - test.pixels[surest].transpose(1, 2, 0)).mean() < 8
-    mistakes = page.split("The most confident mistakes")[1].split("Right, but")[0]
-    worst = int(np.where(said != test.labels, confidence, 0).argmax())
-    first = re.search(r"</i>(\d), taken for (\d) <span class=\"soft\">(\d+) %", mistakes)
-    assert first.groups() == (str(test.labels[worst]), str(said[worst]), f"{100 * confidence[worst]:.0f}")
-    mean, accuracy, share = calibration(confidence, said == test.labels)
-    assert f"<b>{(share * abs(accuracy - mean)).sum():.3f}</b><span>expected calibration error" in page
+        assert np.abs(shown - test.pixels[most_confident].transpose(1, 2, 0)).mean() < 8
+    mistakes = page.split("The most confident mistakes")[1].split("The least confident")[0]
+    worst = int(np.where(predictions != test.labels, confidence, 0).argmax())
+    first = re.search(r"</i>(\d) predicted as (\d) <span class=\"soft\">(\d+) %", mistakes)
+    assert first.groups() == (str(test.labels[worst]), str(predictions[worst]), f"{100 * confidence[worst]:.0f}")
+    mean, accuracy, fraction = calibration(confidence, predictions == test.labels)
+    assert f"<b>{(fraction * abs(accuracy - mean)).sum():.3f}</b><span>expected calibration error" in page
 
 
 def test_wilson_interval_is_scipys():
@@ -103,10 +110,37 @@ def test_wilson_interval_is_scipys():
 def test_calibration_by_hand():
     confidence = np.array([0.95, 0.99, 1.0, 0.52, 0.5])
     right = np.array([True, True, False, True, False])
-    mean, accuracy, share = calibration(confidence, right)
-    assert share[-1] == pytest.approx(0.6) and accuracy[-1] == pytest.approx(2 / 3) and mean[-1] == pytest.approx(0.98)
-    assert share[7] == pytest.approx(0.4) and accuracy[7] == 0.5 and mean[7] == pytest.approx(0.51)
-    assert share.sum() == pytest.approx(1) and (accuracy[:7] == 0).all()
+    mean, accuracy, fraction = calibration(confidence, right)
+    assert (
+        fraction[-1] == pytest.approx(0.6) and accuracy[-1] == pytest.approx(2 / 3) and mean[-1] == pytest.approx(0.98)
+    )
+    assert fraction[7] == pytest.approx(0.4) and accuracy[7] == 0.5 and mean[7] == pytest.approx(0.51)
+    assert fraction.sum() == pytest.approx(1) and (accuracy[:7] == 0).all()
+
+
+def test_every_figure_of_the_table_is_saved_and_shown(finished, page):
+    (history,) = finished[0].glob("mlruns/digits/*/artifacts/history.csv")
+    shown = [figure for figure in FIGURES if figure.name != "augmentation"]  # which this run does without
+    assert {file.stem for file in history.parent.glob("figures/*")} == {figure.name for figure in shown}
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings[: len(shown)] == [figure.heading for figure in shown]
+
+
+def test_a_new_figure_is_a_row(tmp_path):
+    def line(values):
+        figure = Figure(layout="constrained")
+        figure.subplots().plot(values)
+        return figure
+
+    names = ("always", "long")
+    table = [
+        PageFigure("always", "", "", line),
+        PageFigure("long", "", "", line, applies=lambda values: len(values) > 2),
+    ]
+    assert [row.name for row, _ in save_figures(tmp_path, table, [1, 2, 3])] == list(names)
+    ((row, figure),) = save_figures(tmp_path, table, [1, 2])
+    assert row.name == "always" and svg(figure).startswith("<svg")
+    assert [file.name for file in tmp_path.iterdir()] == ["always.png"]
 
 
 @pytest.mark.parametrize(("classes", "count", "size"), [(2, 3, 8), (100, 3000, 32), (300, 900, 64)])
@@ -145,7 +179,7 @@ def test_any_number_of_classes_and_strange_names(tmp_path, classes, count, size)
         (["training.sampler=balanced", "training.class_weights=balanced"], [0.9, 0.1]),
     ],
 )
-def test_what_each_class_had_a_share_of(tmp_path, overrides, expected):
+def test_what_fraction_of_training_each_class_has(tmp_path, overrides, expected):
     images = Images(np.zeros((4, 3, 8, 8), dtype=np.uint8), np.array([0, 0, 1, 1]), ("rare", "usual"))
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
     training = np.array([10, 90])

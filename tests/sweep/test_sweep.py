@@ -95,7 +95,7 @@ def test_only_the_winner_touches_the_test_set_and_once(swept):
     for name, run in children.items():
         path = client.download_artifacts(run.info.run_id, "report.html", str(swept[0]))
         with open(path) as file:  # noqa: PTH123
-            assert ("The test set was not looked at" in file.read()) == (name != winner)
+            assert ("The test set was not used" in file.read()) == (name != winner)
 
 
 def test_it_prints_a_line_per_point_the_ranking_and_what_to_type(swept):

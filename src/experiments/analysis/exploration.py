@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from experiments.analysis import figures
 from experiments.analysis.duplicates import Duplicates, Pair, Place
 from experiments.analysis.statistics import PixelStatistics, ratio
 from experiments.data import Splits
+from experiments.reports.drawing import save
 from experiments.reports.figures import class_balance
 
 CLASS_ROWS = 40  # rows of the table of classes
@@ -117,9 +117,7 @@ def write(folder: Path, splits: Splits, counts: np.ndarray, duplicates: Duplicat
     for old in folder.glob("duplicates_*.png"):  # there may be no duplicates now
         old.unlink()
     for name, figure in _figures(splits, counts, duplicates):
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph")  # a script that no installed font has is drawn as boxes
-            figure.savefig(folder / f"{name}.png", dpi=110)
+        save(figure, folder / f"{name}.png")
         yield folder / f"{name}.png"
     with (folder / "duplicates.csv").open("w", encoding="utf-8", errors="replace", newline="") as file:
         table = csv.writer(file)
@@ -154,4 +152,4 @@ def _pairs(splits: Splits, pairs: list[Pair], title: str) -> Figure:
         f"{'exact' if pair.exact else f'{pair.similarity:.3f}'}\n{named(pair.first)}\n{named(pair.second)}"
         for pair in pairs
     ]
-    return figures.picture_pairs(images, captions, title)
+    return figures.image_pairs(images, captions, title)

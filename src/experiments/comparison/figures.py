@@ -1,4 +1,4 @@
-"""Points -> matplotlib figures of a comparison. Whoever draws decides which of them make sense."""
+"""How the figures of a comparison are drawn from points; `page.FIGURES` decides which of them apply."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from experiments.comparison.points import Point, ranked
 from experiments.comparison.values import brief, logarithmic, numbers, ordered
 from experiments.config.keys import key_labels
 from experiments.config.metrics import higher_is_better
-from experiments.reports.drawing import BLUE, GREY, ORANGE, Figure, printable
+from experiments.reports.drawing import BLUE, GREY, SERIES, Figure, printable
 
-COLORS = (BLUE, ORANGE, "#2a9d5c", "#a040a0", "#c02040")  # of the best five
 LEGEND, TICKS = 56, 14  # characters of a name in a legend, of a tick
 
 
 def curves(points: Sequence[Point], objective: str, metric: str) -> Figure:
-    """`metric` by epoch: the best five by `objective` in colour, all others thin, a cross where one was pruned."""
+    """`metric` per epoch: the best five by `objective` in colour, all others thin; a cross marks where one was pruned."""
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
-    best = ranked(points, objective)[: len(COLORS)]
+    best = ranked(points, objective)[: len(SERIES)]
     lines = [point for point in points if point.history.get(metric)]
     for point in lines:
         if not any(point is other for other in best):
             values = point.history[metric]
             axes.plot(np.arange(1, len(values) + 1), values, color=GREY, lw=0.8, alpha=0.5 if len(lines) < 30 else 0.3)
-    for place, (point, color) in enumerate(zip(best, COLORS), start=1):
+    for place, (point, color) in enumerate(zip(best, SERIES), start=1):
         values = point.history.get(metric, ())
         name = f"{place}. {printable(point.name, LEGEND)}"
         axes.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, color=color, zorder=4 - place / 10, label=name)
@@ -49,7 +48,7 @@ def curves(points: Sequence[Point], objective: str, metric: str) -> Figure:
 
 
 def progress(points: Sequence[Point], objective: str) -> Figure:
-    """What each finished point reached, in the order they were run, and the best so far."""
+    """The objective of each finished point, in the order in which they ran, and the best so far."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
     rows = [
@@ -59,9 +58,9 @@ def progress(points: Sequence[Point], objective: str) -> Figure:
     ]
     places, values = (np.array(column) for column in zip(*rows))
     best = (np.maximum if higher_is_better(objective) else np.minimum).accumulate(values)
-    axes.plot(places, values, "o", ms=4, color=GREY, alpha=0.7, label="a point")
+    axes.plot(places, values, "o", ms=4, color=GREY, alpha=0.7, label="point")
     axes.step([*places, len(points)], [*best, best[-1]], where="post", color=BLUE, label="best so far")
-    axes.set(xlabel="point, in the order they were run", ylabel=objective)
+    axes.set(xlabel="point, in the order in which they ran", ylabel=objective)
     axes.set_xlim(left=0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
@@ -70,9 +69,9 @@ def progress(points: Sequence[Point], objective: str) -> Figure:
 
 
 def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Figure:
-    """A line a finished point through an axis a setting to the objective, from yellow for the last to violet for the best.
+    """One line per finished point through its settings, one axis each, to the objective: yellow is the last, violet the best.
 
-    Numbers that span decades stand on a logarithmic axis, words in the order they first appear.
+    The axis of numbers that span decades is logarithmic; words are in the order in which they first appear.
     """
     rows = [point for point in reversed(ranked(points, objective)) if math.isfinite(_value(point, objective))]
     names = key_labels(keys)
@@ -87,7 +86,9 @@ def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Fi
     heights[:, -1], ticks = _linear(values)
     _upright(axes, len(keys), ticks)
     segments = [np.column_stack([np.arange(len(keys) + 1), row]) for row in heights]
-    places = np.linspace(0.95, 0, len(rows))  # not values: one bad one would take all the colours
+    places = np.linspace(
+        0.95, 0, len(rows)
+    )  # ranks, not values: one very bad value would leave one colour for all others
     colors = matplotlib.colormaps["viridis"](places)
     widths = [1.0] * (len(rows) - 1) + [2.5]
     axes.add_collection(LineCollection(segments, colors=colors, linewidths=widths, alpha=0.8))
@@ -121,7 +122,7 @@ def _linear(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, list[tupl
 
 
 def _ticks(values: np.ndarray, heights: np.ndarray) -> list[tuple[float, str]]:
-    """Of few values each, as far as they do not touch; of many, five that are spread evenly."""
+    """(height, text): every value of a few, without those that would overlap; of many, five evenly spread ones."""
     found = dict(zip(heights.tolist(), values.tolist()))
     if len(found) > 8:
         order = np.argsort(heights)
@@ -142,7 +143,7 @@ def _upright(axes: Axes, place: int, ticks: Sequence[tuple[float, str]]) -> None
 
 
 def heatmap(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Figure:
-    """The mean over seeds for each pair of values of two settings, written into the cells where there are up to 100."""
+    """The mean over seeds for each pair of values of two settings; up to 100 cells show it as text."""
     down, across = (ordered([point.settings.get(key) for point in points]) for key in keys)
     cells: dict[tuple[int, int], list[float]] = {}
     for point in points:
@@ -163,37 +164,37 @@ def heatmap(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Fig
     if len(across) > 4 and max(len(tick.get_text()) for tick in axes.get_xticklabels()) > 7:
         axes.tick_params(axis="x", rotation=90)
     if means.size <= 100:
+        shades = np.asarray(image.norm(means)) if higher_is_better(objective) else 1 - np.asarray(image.norm(means))
         for (row, column), mean in np.ndenumerate(means):
-            red, green, blue, _ = image.cmap(image.norm(mean))
-            color = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 or math.isnan(mean) else "white"
             text = "none" if math.isnan(mean) else f"{mean:.3g}" if abs(mean) >= 10 else f"{mean:.3f}"
+            color = "white" if shades[row, column] > 0.6 else "black"  # NaN is not: its cell is white
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
     return figure
 
 
-def importance(shares: Mapping[str, float]) -> Figure:
-    """A bar a setting, the largest at the top."""
-    names = key_labels(list(shares))
-    figure = Figure(figsize=(8, 1.3 + 0.34 * len(shares)), layout="constrained")
+def importance(fractions: Mapping[str, float]) -> Figure:
+    """One bar per setting, the largest at the top."""
+    names = key_labels(list(fractions))
+    figure = Figure(figsize=(8, 1.3 + 0.34 * len(fractions)), layout="constrained")
     axes = figure.subplots()
-    axes.barh(range(len(shares)), list(shares.values()), color=BLUE)
-    axes.set_yticks(range(len(shares)), [printable(names[key]) for key in shares])
-    for place, share in enumerate(shares.values()):
-        axes.text(share + 0.01, place, f"{share:.0%}", va="center")
-    axes.set(ylim=(len(shares) - 0.5, -0.5), xlim=(0, 1.1), xlabel="share of the differences that it accounts for")
+    axes.barh(range(len(fractions)), list(fractions.values()), color=BLUE)
+    axes.set_yticks(range(len(fractions)), [printable(names[key]) for key in fractions])
+    for place, fraction in enumerate(fractions.values()):
+        axes.text(fraction + 0.01, place, f"{fraction:.0%}", va="center")
+    axes.set(ylim=(len(fractions) - 0.5, -0.5), xlim=(0, 1.1), xlabel="fraction of the variance")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def pareto(points: Sequence[Point], objectives: Sequence[str], front: Sequence[Point]) -> Figure:
-    """The first two objectives against each other, with the `front` in colour and the border that no point crosses."""
+    """The first two objectives against each other, with the Pareto `front` in colour."""
     upward, across = objectives[:2]
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     _dots(axes, [(_value(point, across), _value(point, upward)) for point in points])
     where: Literal["pre", "post"] = "pre" if higher_is_better(across) else "post"
     border = sorted((_value(point, across), _value(point, upward)) for point in front)
-    axes.step(*zip(*border), "o-", where=where, color=BLUE, ms=6, label="beaten by none")
+    axes.step(*zip(*border), "o-", where=where, color=BLUE, ms=6, label="Pareto-optimal")
     axes.set(xlabel=_directed(across), ylabel=_directed(upward))
     axes.legend()
     return figure
@@ -204,7 +205,7 @@ def _directed(objective: str) -> str:
 
 
 def cost(points: Sequence[Point], objective: str) -> Figure:
-    """What each finished point reached against the seconds that it took, the best in colour."""
+    """The objective of each finished point against the seconds that it took; the best in colour."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     _dots(axes, [(point.seconds, _value(point, objective)) for point in points])
@@ -223,6 +224,6 @@ def _dots(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
 
 
 def _value(point: Point, objective: str) -> float:
-    """Of a finished point; NaN, which is not drawn, where there is none."""
+    """The objective of a finished point; NaN, which is not drawn, where there is none."""
     value = point.value(objective) if point.status == "finished" else None
     return value if value is not None and math.isfinite(value) else math.nan

@@ -1,4 +1,4 @@
-"""Points -> how much of what they reached each setting accounts for."""
+"""Points -> the importance of each setting for the objective."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from experiments.comparison.points import Point, ranked, swept_keys
 from experiments.comparison.values import logarithmic, numbers
 from experiments.config.keys import repeats, repetition
 
-POINTS, SETTINGS = 4, 2  # less tell nothing
+POINTS, SETTINGS = 4, 2  # with fewer there is no result
 TREES = 32
 
 
 def importance(points: Sequence[Point], objective: str) -> dict[str, float] | None:
-    """Setting -> share of the variance of the objective over finished points that it explains; the largest first, sum 1.
+    """Setting -> fraction of the variance of the objective over finished points that it explains; the largest first, sum 1.
 
-    fANOVA (Hutter et al., "An efficient approach for assessing hyperparameter importance", 2014) as Optuna has it: a random
+    fANOVA (Hutter et al., "An efficient approach for assessing hyperparameter importance", 2014) as in Optuna: a random
     forest learns the objective from the settings. The seed counts only where values of it repeat. Interactions are not
-    told apart. None where there is too little to tell: fewer than `POINTS` finished points or `SETTINGS` settings, all
-    points equally good, or Optuna missing.
+    separated. None with fewer than `POINTS` finished points or `SETTINGS` settings, with all points equally good, or
+    without Optuna.
     """
     finished = [(point, point.value(objective)) for point in ranked(points, objective)]
     valued = [(point, value) for point, value in finished if value is not None and math.isfinite(value)]
@@ -37,7 +37,7 @@ def importance(points: Sequence[Point], objective: str) -> dict[str, float] | No
 def _fanova(columns: Mapping[str, Sequence[str | None]], values: Sequence[float]) -> dict[str, float] | None:
     try:
         import optuna
-    except ImportError:  # it comes with the search, which a comparison can do without
+    except ImportError:  # it is installed with the search, which a comparison does not need
         return None
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -54,8 +54,8 @@ def _fanova(columns: Mapping[str, Sequence[str | None]], values: Sequence[float]
             settings = dict(zip(axes, row))
             study.add_trial(optuna.trial.create_trial(params=settings, distributions=spaces, value=value))
         evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=0)
-        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-        return {key: float(share) for key, share in shares.items()}
+        fractions = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        return {key: float(fraction) for key, fraction in fractions.items()}
     except (RuntimeError, ValueError):  # such as a forest that found no variance at all
         return None
     finally:
@@ -63,7 +63,7 @@ def _fanova(columns: Mapping[str, Sequence[str | None]], values: Sequence[float]
 
 
 def _axis(key: str, column: Sequence[str | None]) -> Sequence[Any]:
-    """Numbers as such, or as logarithms where they span decades; a seed is a name, and so is all else."""
+    """Numbers, or their logarithms where they span decades; anything else, and the seed, is a category."""
     found = numbers(column) if not repeats(key) else None
     if found is None:
         return column

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +15,128 @@ from experiments.comparison import figures, ranking, significance, values
 from experiments.comparison.comparison import Comparison
 from experiments.comparison.importance import importance
 from experiments.comparison.points import Point, swept_keys
-from experiments.comparison.values import format_number
+from experiments.config.defaults import default
 from experiments.config.keys import key_labels, repeats
-from experiments.config.metrics import SELECTING, at_most
-from experiments.reports.drawing import Figure, svg
-from experiments.reports.html import render
+from experiments.config.metrics import at_most
+from experiments.reports.drawing import Figure, PageFigure, save_figures
+from experiments.reports.html import duration, percent, render
 
-AXES = 8  # settings in the picture of all; of more, those that matter most
-READING = {
-    "curves": "A line a point. Thin lines are those that are not among the best five; a cross is where one was pruned.",
-    "progress": "Did it still get better at the end? Where the line is flat, more points brought nothing.",
-    "parallel": "A line a finished point, from setting to setting to what it reached; violet for the best, yellow for the last. "
-    "Where the violet lines meet on an axis, that setting matters.",
-    "heatmap": "Each cell is the mean over all finished runs with these two settings; the bluer, the better.",
-    "importance": "How much of the differences between points a setting accounts for, by a forest that learned them "
-    "(fANOVA). With few points it is a hint, no proof.",
-    "pareto": "The joined points are those that no other beats in both. Which of them is best is for you to say.",
-    "cost": "Is the best worth its time? Good and cheap is top left, or bottom left where low is good.",
-}
-TITLES = {
-    "curves": "Epochs",
-    "progress": "In the order they were run",
-    "parallel": "Settings and what they reached",
-    "heatmap": "Two settings",
-    "importance": "Which setting mattered",
-    "pareto": "Two objectives",
-    "cost": "What it cost",
-}
+AXES = 8  # settings in the figure of all settings; of more, the most important ones
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the figures show of a comparison."""
+
+    comparison: Comparison
+
+    @property
+    def points(self) -> Sequence[Point]:
+        return self.comparison.points
+
+    @property
+    def objective(self) -> str:
+        return self.comparison.objectives[0]
+
+    @functools.cached_property
+    def valued(self) -> list[Point]:
+        """The finished points whose objective is finite."""
+        finished = (point for point in self.points if point.status == "finished")
+        return [point for point in finished if ranking.finite(point.value(self.objective))]
+
+    @functools.cached_property
+    def swept(self) -> list[str]:
+        """The swept settings without the seed."""
+        return [key for key in swept_keys(self.points) if not repeats(key)]
+
+    @functools.cached_property
+    def importance(self) -> dict[str, float]:
+        """Setting -> importance; empty where there are too few points."""
+        return importance(self.points, self.objective) or {}
+
+    @property
+    def axes(self) -> list[str]:
+        """The settings to show side by side."""
+        important = [key for key in self.importance if key in self.swept] if len(self.swept) > AXES else []
+        return (important or self.swept)[:AXES]
+
+    @property
+    def metric(self) -> str:
+        """The metric per epoch to show: the objective, or the accuracy where the objective is measured once."""
+        return (
+            self.objective
+            if any(self.objective in point.history for point in self.points)
+            else default("sweep.objectives")[0]
+        )
+
+    @property
+    def has_grid(self) -> bool:
+        """There are two settings, and at least half of all pairs of their values were tried, unlike in a random search."""
+        if len(self.swept) != 2:
+            return False
+        down, across = ({point.settings.get(key) for point in self.valued} for key in self.swept)
+        pairs = {tuple(point.settings.get(key) for key in self.swept) for point in self.valued}
+        return len(down) * len(across) <= 2 * len(pairs)
+
+
+FIGURES: tuple[PageFigure[Drawn], ...] = (
+    PageFigure(
+        "pareto",
+        "Two objectives",
+        "The connected points are Pareto-optimal: no other point is better in one objective and as good in the other.",
+        lambda drawn: figures.pareto(drawn.points, drawn.comparison.objectives, drawn.comparison.front),
+        applies=lambda drawn: len(drawn.comparison.objectives) == 2 and bool(drawn.comparison.front),
+    ),
+    PageFigure(
+        "heatmap",
+        "Two settings",
+        "Each cell is the mean over all finished points with these two settings; darker is better.",
+        lambda drawn: figures.heatmap(drawn.valued, drawn.objective, drawn.swept),
+        applies=lambda drawn: len(drawn.valued) > 1 and drawn.has_grid,
+    ),
+    PageFigure(
+        "parallel",
+        "Settings and objective",
+        "One line per finished point, through its settings to the objective; violet is the best, yellow the last. "
+        "Where the violet lines meet on an axis, that setting matters.",
+        lambda drawn: figures.parallel(drawn.points, drawn.objective, drawn.axes),
+        applies=lambda drawn: len(drawn.valued) > 1 and len(drawn.swept) > 1,
+    ),
+    PageFigure(
+        "importance",
+        "Importance of settings",
+        "The fraction of the variance between points that a setting explains, estimated by a random forest (fANOVA). "
+        "With few points it is only a hint.",
+        lambda drawn: figures.importance(drawn.importance),
+        applies=lambda drawn: bool(drawn.importance),
+    ),
+    PageFigure(
+        "curves",
+        "Epochs",
+        "One line per point. The best five are in colour; a cross marks where a point was pruned.",
+        lambda drawn: figures.curves(drawn.points, drawn.objective, drawn.metric),
+        applies=lambda drawn: any(point.history.get(drawn.metric) for point in drawn.points),
+    ),
+    PageFigure(
+        "progress",
+        "Progress",
+        "The points in the order in which they ran. Where the line is flat, more points brought no improvement.",
+        lambda drawn: figures.progress(drawn.points, drawn.objective),
+        applies=lambda drawn: len(drawn.valued) > 1,
+    ),
+    PageFigure(
+        "cost",
+        "Cost",
+        "The objective against the time that a point took.",
+        lambda drawn: figures.cost(drawn.points, drawn.objective),
+        applies=lambda drawn: len(drawn.valued) > 1 and drawn.objective != "seconds",
+    ),
+)
 
 
 def write(folder: Path, comparison: Comparison) -> None:
-    """Write all files of the comparison into `folder`; what an earlier one left there and this one lacks is removed."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    """Write all files of the comparison into `folder`, and remove those of an earlier one that no longer apply."""
+    folder.mkdir(parents=True, exist_ok=True)
     tables = {"ranking": comparison.table, "groups": comparison.over_seeds, "differences": comparison.differences}
     for name, table in tables.items():
         path = folder / f"{name}.csv"
@@ -53,58 +144,15 @@ def write(folder: Path, comparison: Comparison) -> None:
             path.unlink(missing_ok=True)
         else:
             table.to_csv(path, index=False)
-    drawn = {}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph|constrained_layout")  # names that no font here has: a box is drawn
-        for name, figure in _figures(comparison).items():
-            figure.savefig(folder / "figures" / f"{name}.png", dpi=110)
-            figure.set_layout_engine("none")  # it is laid out now: again, for the page, would take a second in all
-            drawn[name] = svg(figure)
-    for name in TITLES.keys() - drawn.keys():
-        (folder / "figures" / f"{name}.png").unlink(missing_ok=True)
+    drawn = save_figures(folder / "figures", FIGURES, Drawn(comparison))
     (folder / "report.html").write_text(_page(comparison, drawn), encoding="utf-8")
 
 
-def _figures(comparison: Comparison) -> dict[str, Figure]:
-    """Those that make sense for what is compared, in the order of the page."""
-    points, objective = comparison.points, comparison.objectives[0]
-    valued = [point for point in points if point.status == "finished" and ranking.finite(point.value(objective))]
-    swept = [key for key in swept_keys(points) if not repeats(key)]
-    metric = objective if any(objective in point.history for point in points) else SELECTING[0]
-    shares = importance(points, objective) or {}
-    shown = [key for key in shares if key in swept][:AXES] if len(swept) > AXES and shares else swept[:AXES]
-    several, two = len(valued) > 1, len(comparison.objectives) == 2
-    wanted: dict[str, tuple[bool, Callable[[], Figure]]] = {
-        "pareto": (
-            two and bool(comparison.front),
-            lambda: figures.pareto(points, comparison.objectives, comparison.front),
-        ),
-        "heatmap": (several and _is_grid(valued, swept), lambda: figures.heatmap(valued, objective, swept)),
-        "parallel": (several and len(swept) > 1, lambda: figures.parallel(points, objective, shown)),
-        "importance": (bool(shares), lambda: figures.importance(shares)),
-        "curves": (
-            any(point.history.get(metric) for point in points),
-            lambda: figures.curves(points, objective, metric),
-        ),
-        "progress": (several, lambda: figures.progress(points, objective)),
-        "cost": (several and objective != "seconds", lambda: figures.cost(points, objective)),
-    }
-    return {name: draw() for name, (sensible, draw) in wanted.items() if sensible}
-
-
-def _is_grid(points: Sequence[Point], keys: Sequence[str]) -> bool:
-    """Two settings of which at least half of all pairs of values were tried; a random search hardly tries one twice."""
-    if len(keys) != 2:
-        return False
-    down, across = ({point.settings.get(key) for point in points} for key in keys)
-    return len(down) * len(across) <= 2 * len({tuple(point.settings.get(key) for key in keys) for point in points})
-
-
-def _page(comparison: Comparison, drawn: Mapping[str, str]) -> str:
+def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figure]]) -> str:
     keys = swept_keys(comparison.points)
-    said = {word for key in keys for word in (key, key.rpartition(".")[2], key_labels(keys)[key])}
+    shown = {word for key in keys for word in (key, key.rpartition(".")[2], key_labels(keys)[key])}
     # a name that only repeats the settings beside it is left out
-    named = any(word.partition("=")[0] not in said for point in comparison.points for word in point.name.split())
+    named = any(word.partition("=")[0] not in shown for point in comparison.points for word in point.name.split())
     groups = comparison.over_seeds
     repeated = comparison.table.duplicated(keys).any() if keys else True
     return render(
@@ -114,40 +162,34 @@ def _page(comparison: Comparison, drawn: Mapping[str, str]) -> str:
         cards=_cards(comparison),
         keys=keys,
         labels=key_labels(keys),
-        brief=values.brief,
-        number=format_number,
+        values=values,
         named=named or repeated,
         rows=comparison.table.astype(object).where(comparison.table.notna(), None).to_dict("records"),
         groups=_records(groups),
         differences=_records(comparison.differences),
-        larger=significance.SIGNIFICANT,
-        untestable=significance.UNTESTABLE,
+        significance=significance,
         versus_best=groups is not None and len(groups) > significance.ALL_PAIRS,
         unfinished=[point for point in comparison.points if point.status not in ("finished", "pruned")],
         figures=drawn,
-        titles=TITLES,
-        reading=READING,
     )
 
 
 def _records(table: pd.DataFrame | None) -> list[dict[str, Any]]:
-    return (
-        [] if table is None else [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-    )
+    return [] if table is None else [dict(zip(table.columns, row)) for row in table.itertuples(index=False)]
 
 
 def _cards(comparison: Comparison) -> list[tuple[str, str]]:
     objective, points = comparison.objectives[0], comparison.points
     value = comparison.winner.value(objective) if comparison.winner else None
-    reached = f"{100 * value:.1f} %" if value is not None and at_most(objective) == 1 else format_number(value)
+    reached = percent(value) if value is not None and at_most(objective) == 1 else values.format_number(value)
     others = [("pruned", comparison.count("pruned")), ("failed", comparison.count("failed"))]
-    others.append(("stopped or still running", comparison.count("killed", "running")))
+    others.append(("killed or running", comparison.count("killed", "running")))
     rest = ", ".join(f"{count} {word}" for word, count in others if count)
     seconds = math.fsum(point.seconds for point in points if math.isfinite(point.seconds))
     cards = [
         (reached, f"best {objective}"),
         (f"{comparison.count('finished')} of {len(points)}", f"points finished{'; ' if rest else ''}{rest}"),
-        (f"{seconds:,.0f} s" if seconds < 6000 else f"{seconds / 60:,.0f} min", "in all points together"),
+        (duration(seconds), "sum over all points"),
         (f"{sum(point.epochs for point in points):,}", "epochs run"),
     ]
     saved = sum(_saved(point) for point in points)
@@ -155,6 +197,6 @@ def _cards(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _saved(point: Point) -> int:
-    """Epochs that a pruned point might still have run, had early stopping not come before."""
+    """The epochs that pruning saved, at most: early stopping might have saved some of them, too."""
     planned = point.settings.get("training.epochs", "")
     return max(int(planned) - point.epochs, 0) if point.status == "pruned" and planned.isdecimal() else 0

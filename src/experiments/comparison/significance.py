@@ -1,4 +1,4 @@
-"""Points that differ in their seed -> how far seeds scatter, and which differences are larger than that."""
+"""Points that differ in their seed -> mean and deviation over seeds, and which differences are significant."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from experiments.comparison.points import Point, ranked, swept_keys, varying_key
 from experiments.config.keys import key_labels, repeats, repetition
 from experiments.config.metrics import at_most, higher_is_better
 
-SIGNIFICANT, NOT_LARGER = "larger than the noise", "not larger than the noise"
-UNTESTABLE = "the same with every seed: nothing to test it against"
-ALL_PAIRS = 8  # groups that are compared each with each; of more, all with the best
-LEVEL = 0.95  # of the intervals; the verdicts of one in 20 tables may hold a wrong "larger"
+SIGNIFICANT, NOT_SIGNIFICANT = "significant", "not significant"
+UNTESTABLE = "the same with every seed, so it cannot be tested"
+ALL_PAIRS = 8  # groups, at most, of which every pair is compared; of more, each is compared with the best
+LEVEL = 0.95  # of the intervals; one in 20 tables may hold a wrong "significant"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Finished points with the same settings but for the seed.
+    """Finished points with the same settings except for the seed.
 
     Attributes:
-        settings: of `varied` without the seed; None where a point has no such setting.
-        by_seed: seed -> what was reached with it; mostly one run.
+        settings: values of the varying keys without the seed; None where a point has no such setting.
+        by_seed: seed -> values of the objective; usually one.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Group:
 
     @property
     def values(self) -> np.ndarray:
-        """Of all its points, (points,)."""
+        """The objective of all its points, (points,)."""
         return np.concatenate(list(self.by_seed.values()))
 
     @property
@@ -44,7 +44,7 @@ class Group:
 
 
 def groups(points: Sequence[Point], objective: str) -> list[Group]:
-    """The finished points by all varied settings except the seed, the best mean first."""
+    """The finished points, grouped by all varying settings except the seed; the best mean first."""
     keys = [key for key in varying_keys(points) if not repeats(key)]
     short = key_labels([key for key in swept_keys(points) if not repeats(key)])
     found: dict[tuple[str | None, ...], Group] = {}
@@ -60,10 +60,10 @@ def groups(points: Sequence[Point], objective: str) -> list[Group]:
 
 
 def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
-    """A row a group, the best mean first; None where no group has two seeds.
+    """One row per group, the best mean first; None where no group has two seeds.
 
-    Columns: group (its settings in short), the varied settings, n, mean, sd (with n - 1), low and high (the 95 % interval
-    of the mean by Student's t, within what the objective can be; with sd missing for a single run).
+    Columns: group (its settings in short), the varying settings, n, mean, sd (with n - 1), low and high (the 95 % interval
+    of the mean by Student's t, within the range of the objective). sd, low and high are missing for a single run.
     """
     from scipy import stats
 
@@ -74,7 +74,7 @@ def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
     for group in found:
         n = len(group.values)
         sd = float(group.values.std(ddof=1)) if n > 1 else math.nan
-        half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n) if n > 1 else math.nan
+        half = float(stats.t.interval(LEVEL, n - 1)[1]) * sd / math.sqrt(n) if n > 1 else math.nan
         low, high = np.clip((group.mean - half, group.mean + half), 0, at_most(objective))
         rows.append([group.name, *group.settings, n, group.mean, sd, float(low), float(high)])
     keys = [key for key in varying_keys(points) if not repeats(key)]
@@ -82,15 +82,15 @@ def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
 
 
 def differences(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
-    """A row a pair of groups that share at least two seeds: is their difference larger than that between seeds?
+    """One row per pair of groups that share at least two seeds: is their difference significant?
 
-    Paired t test by seed; p is corrected for the number of pairs after Holm, "A simple sequentially rejective multiple
-    test procedure", Scandinavian Journal of Statistics, 1979. Of more than `ALL_PAIRS` groups, each is compared with the
-    best only; that one was chosen by the same numbers, so its lead is a little flattered.
+    Paired t test over seeds; p is corrected for the number of pairs after Holm, "A simple sequentially rejective multiple
+    test procedure", Scandinavian Journal of Statistics, 1979. With more than `ALL_PAIRS` groups, each is compared with the
+    best only; the best was selected by the same numbers, so its advantage is slightly overestimated.
 
-    Columns: first (the better mean), second, seeds (shared), difference (first - second), low and high (its own 95 %
-    interval, not corrected), p (corrected) and verdict. Where every seed gives the same difference there is no scatter to
-    test it against: p is 1 if that difference is none, else missing, with the verdict `UNTESTABLE`. None without pairs.
+    Columns: first (the better mean), second, seeds (shared), difference (first - second), low and high (the 95 %
+    interval, not corrected), p (corrected) and verdict. Where the difference is the same with every seed, there is no
+    variance to test against: p is 1 if it is zero, else missing, with the verdict `UNTESTABLE`. None without pairs.
     """
     found = groups(points, objective)
     pairs = itertools.combinations(found, 2) if len(found) <= ALL_PAIRS else ((found[0], other) for other in found[1:])
@@ -98,20 +98,20 @@ def differences(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
     for first, second in pairs:
         seeds = [seed for seed in first.by_seed if seed in second.by_seed]
         if len(seeds) > 1:
-            ours, theirs = (np.array([np.mean(group.by_seed[seed]) for seed in seeds]) for group in (first, second))
-            rows.append([first.name, second.name, len(seeds), *_paired(ours, theirs)])
+            values = (np.array([np.mean(group.by_seed[seed]) for seed in seeds]) for group in (first, second))
+            rows.append([first.name, second.name, len(seeds), *_paired(*values)])
     if not rows:
         return None
     frame = pd.DataFrame(rows, columns=["first", "second", "seeds", "difference", "low", "high", "p"])
     frame["p"] = holm(frame["p"].to_numpy())
     frame["verdict"] = np.select(
-        [frame["p"].isna(), frame["p"] < 1 - LEVEL], [UNTESTABLE, SIGNIFICANT], default=NOT_LARGER
+        [frame["p"].isna(), frame["p"] < 1 - LEVEL], [UNTESTABLE, SIGNIFICANT], default=NOT_SIGNIFICANT
     )
     return frame
 
 
 def _paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float, float]:
-    """Mean difference, its interval, and p of the paired t test; (seeds,) each."""
+    """Mean difference, low and high end of its interval, and p of the paired t test, from values (seeds,) of each."""
     from scipy import stats
 
     apart = first - second
@@ -124,9 +124,9 @@ def _paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float,
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p values, (tests,), corrected so that any wrong verdict among them is as rare as it would be in one (Holm, 1979).
+    """p values, (tests,), corrected so that the probability of any wrong verdict is that of one test (Holm, 1979).
 
-    A missing one was no test: it stays missing and does not count.
+    A missing value is not a test: it stays missing and does not count.
     """
     corrected = np.full(len(p), math.nan)
     order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]  # missing ones are sorted last

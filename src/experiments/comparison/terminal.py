@@ -9,14 +9,14 @@ from rich.text import Text
 
 from experiments.comparison.comparison import Comparison
 from experiments.comparison.ranking import in_order
-from experiments.comparison.values import format_number
+from experiments.comparison.values import NO_REASON, format_number
 from experiments.reports.terminal import console
 
 TOP = 10
 
 
 def show_comparison(comparison: Comparison, where: str) -> None:
-    """The best points, the groups over seeds, what failed and why, and what to type next; `where` is how to see all."""
+    """The best points, the groups over seeds, what failed and why, and what to type next; `where` is how to open the page."""
     _show_ranking(comparison)
     _show_seeds(comparison)
     _show_failed(comparison)
@@ -43,7 +43,7 @@ def _show_ranking(comparison: Comparison) -> None:
     if comparison.front:
         ordered = in_order(comparison.points, comparison.objectives[0])
         front = [str(place) for place, point in enumerate(ordered, start=1) if point in comparison.front]
-        console.print(f"beaten by none in {' and '.join(comparison.objectives)}: {', '.join(front)}")
+        console.print(f"Pareto-optimal in {' and '.join(comparison.objectives)}: {', '.join(front)}")
 
 
 def _show_seeds(comparison: Comparison) -> None:
@@ -65,7 +65,7 @@ def _show_failed(comparison: Comparison) -> None:
     if failed:
         console.print(f"\n{len(failed):,} failed:")
     for point in failed:
-        console.print(Text(f"  {point.name}: {point.reason or 'no reason told'}"))
+        console.print(Text(f"  {point.name}: {point.reason or NO_REASON}"))
 
 
 def _table(headings: Sequence[str], words: int) -> Table:

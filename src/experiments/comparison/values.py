@@ -1,4 +1,4 @@
-"""Values of settings and metrics, compared and written."""
+"""Values of settings and metrics: as numbers, in order, and as text."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 import statistics
 from collections.abc import Sequence
 
-LONG = 40  # characters of a setting
+LONGEST = 40  # characters of a setting in a table
+NO_REASON = "no reason recorded"  # of a point that did not finish
 
 
 def numbers(values: Sequence[str | None]) -> list[float] | None:
-    """Settings as numbers; None where one is missing, a word, or not finite."""
+    """The values of a setting as numbers; None where one is missing, a word, or not finite."""
     try:
         found = [float(value) for value in values if value is not None]
     except ValueError:
@@ -19,15 +20,15 @@ def numbers(values: Sequence[str | None]) -> list[float] | None:
 
 
 def logarithmic(values: Sequence[float]) -> bool:
-    """Whether positive numbers span so much that only their logarithms can be told apart, and crowd at the low end.
+    """Whether a logarithmic axis shows these better: they are positive, span more than 30, and most are small.
 
-    Numbers that are spread evenly do not, even where one of them is close to 0.
+    Evenly spread numbers need none, even where one of them is close to 0.
     """
     return min(values) > 0 and max(values) > 30 * min(values) and max(values) > 4 * statistics.median(values)
 
 
 def ordered(values: Sequence[str | None]) -> list[str | None]:
-    """The different values of a setting: numbers by size, words as they appear, a missing one last."""
+    """The distinct values of a setting: numbers by size, words as they first appear, a missing one last."""
     present = list(dict.fromkeys(value for value in values if value is not None))
     found = numbers(present)
     if found is not None:
@@ -36,20 +37,22 @@ def ordered(values: Sequence[str | None]) -> list[str | None]:
 
 
 def brief(value: str | None) -> str:
-    """A setting as a table or an axis has room for it: a number with four digits, a class without its package."""
+    """A setting, short enough for a table or an axis: a number with four digits, a class without its package."""
     if value is None:
         return "none"
     found = numbers([value])
     if found is not None:
         return f"{found[0]:.4g}" if len(value) > 6 else value
     word = value.rpartition(".")[2] if value.replace(".", "").isidentifier() else value
-    return word if len(word) <= LONG else word[: LONG - 1] + "…"
+    return word if len(word) <= LONGEST else word[: LONGEST - 1] + "…"
 
 
 def format_number(value: float | None, digits: int = 4) -> str:
-    """Fit for a column: so many digits behind the point, one of large numbers; powers of ten where that shows nothing."""
+    """A metric for a column: `digits` after the point, one from 10 on, none for whole numbers; a power of ten if tiny."""
     if value is None or math.isnan(value):
         return "—"
     if math.isinf(value) or 0 < abs(value) < 10**-digits:
         return f"{value:.3g}"
-    return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+    if abs(value) < 10:
+        return f"{value:.{digits}f}"
+    return f"{value:,.{0 if value == int(value) else 1}f}"

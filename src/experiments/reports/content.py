@@ -17,16 +17,16 @@ from experiments.training.evaluation import Evaluation
 
 @dataclass(frozen=True)
 class Content:
-    """What a report tells of.
+    """What a report shows.
 
     Attributes:
         split: name of the split that was evaluated.
-        images: the images that were evaluated; `probabilities` (N, classes) and `evaluation` are about them.
+        images: the images that were evaluated; `probabilities` (N, classes) and `evaluation` belong to them.
         class_counts: split -> images per class, (classes,); the evaluated split is the last.
         protocol: how often the test set was used, and what was selected on which images.
         history: metrics of each epoch; empty where nothing was trained.
-        augmented: training pictures as they are and as some epochs show them, uint8 (1 + epochs, pictures, 3, H, W);
-            None where nothing changes them.
+        augmented: training images without augmentation and as in the first epochs, uint8 (1 + epochs, images, 3, H, W);
+            None where there is no augmentation.
     """
 
     name: str
@@ -46,8 +46,19 @@ class Content:
 
     @property
     def note(self) -> str:
-        """How predictions were made, where that was not plainly."""
+        """How the views of an image are averaged; empty where there is one view."""
         return self.config.evaluation.note
+
+    @property
+    def title(self) -> str:
+        """The accuracy and what it is measured on, for a figure."""
+        accuracy = f"accuracy {self.evaluation.accuracy:.2%} of {len(self.images):,} images"
+        return ", ".join(filter(None, [accuracy, self.note]))
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters of the network."""
+        return sum(parameters for *_, parameters in self.layers)
 
     @functools.cached_property
     def confidence(self) -> np.ndarray:
@@ -61,28 +72,37 @@ class Content:
 
     @functools.cached_property
     def calibration(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See `calibration`."""
+        """Confidence, accuracy and fraction of the images per bin, see `training.calibration.calibration`."""
         return calibration(self.confidence, self.predicted == self.images.labels)
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error: the mean distance of confidence and accuracy over all images."""
+        confidence, accuracy, fraction = self.calibration
+        return float((fraction * np.abs(accuracy - confidence)).sum())
+
+    @property
+    def augmented_rows(self) -> dict[str, np.ndarray]:
+        """The rows of `augmented` by name, (images, 3, H, W) each; empty where there is no augmentation."""
+        rows = () if self.augmented is None else self.augmented
+        return {f"epoch {epoch}" if epoch else "original": images for epoch, images in enumerate(rows)}
 
 
 def class_counts(splits: Splits, test: bool) -> dict[str, np.ndarray]:
-    """Images per class of each split, the examined one last; the test set only where it may be used."""
+    """Images per class of each split, the evaluated one last; the test set only where it may be used."""
     return {name: images.class_counts for name, images in splits.parts().items() if test or name != "test"}
 
 
 def protocol(config: Config, test: bool) -> str:
     """How often, and with which weights, the test set was used, and what was selected on the validation set."""
     stopping = config.early_stopping
-    weights = f"with the weights of {'the best epoch' if stopping.restore_best else 'the last epoch'}"
+    weights = f"the weights of the {'best' if stopping.restore_best else 'last'} epoch"
     uses = {"early stopping": stopping.patience is not None, "the choice of the epoch": stopping.restore_best}
-    chosen = " and ".join(use for use, made in uses.items() if made)
+    selected = " and ".join(use for use, made in uses.items() if made)
     if test:
-        alone = f"{chosen} went by validation alone" if chosen else "nothing in this run was chosen by validation"
-        return f"The test set was looked at once, when training was over, {weights}; {alone}."
-    flatters = f"{chosen} went by it too, so it flatters" if chosen else "nothing in this run was chosen by it"
-    return f"The test set was not looked at. This is about the validation set, {weights}; {flatters}."
-
-
-def augmented_rows(augmented: np.ndarray) -> list[str]:
-    """What the rows of `Content.augmented` are."""
-    return ["as it is", *(f"epoch {epoch}" for epoch in range(1, len(augmented)))]
+        validation = (
+            f"{selected} used only the validation set" if selected else "nothing was selected on validation data"
+        )
+        return f"The test set was used once, after training, with {weights}; {validation}."
+    validation = f"{selected} used it too, so they are optimistic" if selected else "nothing was selected on it"
+    return f"The test set was not used. These results are for the validation set, with {weights}; {validation}."

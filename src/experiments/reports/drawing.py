@@ -1,15 +1,28 @@
-"""What all figures share: colours, SVG, names, small images."""
+"""What all figures share: colours, saving, SVG, names, small images, and the form of a table of figures."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import matplotlib.figure
 import numpy as np
 from matplotlib.axes import Axes
 
 BLUE, ORANGE, GREY = "#3366cc", "#e07020", "#888888"
+SERIES = (BLUE, ORANGE, "#2a9d5c", "#a040a0", "#c02040")  # of lines in one figure
+LIGHT = {"back": "#fff", "ink": "#1c2430", "soft": "#5d6878", "line": "#dde2e9", "card": "#f5f7fa"}
+LIGHT |= {"blue": BLUE, "accent": "#2457b8"}
+DARK = {"back": "#14181f", "ink": "#e4e8ee", "soft": "#98a3b3", "line": "#2f3744", "card": "#1d232d"}
+DARK |= {"blue": "#6092f0", "accent": "#8db4ff"}  # of pages; the same names as in LIGHT
+
+Subject = TypeVar("Subject")
 
 
 class Figure(matplotlib.figure.Figure):
@@ -21,21 +34,74 @@ class Figure(matplotlib.figure.Figure):
         return buffer.getvalue()
 
 
-def svg(figure: Figure) -> str:
+@dataclass(frozen=True)
+class PageFigure(Generic[Subject]):
+    """A row of the table of a page's figures; `Subject` is what the page is about.
+
+    Attributes:
+        name: of the file, figures/<name>.png.
+        draw: returns the figure; called only where `applies` returns True.
+        template: shows the figure in the page; by default as SVG. A template of another name has a form of its own.
+    """
+
+    name: str
+    heading: str
+    caption: str
+    draw: Callable[[Subject], Figure]
+    applies: Callable[[Subject], bool] = lambda _: True
+    template: str = "figure.html.j2"
+
+
+def save_figures(
+    folder: Path, table: Sequence[PageFigure[Subject]], subject: Subject
+) -> list[tuple[PageFigure[Subject], Figure]]:
+    """Save every figure that applies to `subject` in `folder`, remove the files of all others, and return (row, figure)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for row in table:
+        path = folder / f"{row.name}.png"
+        if row.applies(subject):
+            figure = row.draw(subject)
+            save(figure, path)
+            drawn.append((row, figure))
+        else:
+            path.unlink(missing_ok=True)
+    return drawn
+
+
+def save(figure: matplotlib.figure.Figure, path: Path) -> None:
+    """Write the figure as PNG. Its layout is fixed then: to compute it again for `svg` would take a second per page."""
+    with _quiet():
+        figure.savefig(path, dpi=110)
+    figure.set_layout_engine("none")
+
+
+def svg(figure: matplotlib.figure.Figure) -> str:
     """The figure as an <svg> element whose words stay text."""
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
+    with (
+        _quiet(),
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}),
+    ):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
-def draw_picture(axes: Axes, pixels: np.ndarray, x: float, y: float) -> None:
-    """One picture, a little less than 1 wide, around (x, y)."""
-    step = -(-max(pixels.shape[1:]) // 128)  # more than 128 pixels a side do not show on a sheet
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warning about characters that no installed font has (a box is drawn), nor about a figure that is too full."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph|constrained_layout")
+        yield
+
+
+def draw_image(axes: Axes, pixels: np.ndarray, x: float, y: float) -> None:
+    """Draw an image (3, H, W), a little less than 1 wide, around (x, y)."""
+    step = -(-max(pixels.shape[1:]) // 128)  # more than 128 pixels per side do not show on a sheet
     half = 0.47
-    picture = pixels[:, ::step, ::step].transpose(1, 2, 0)
-    axes.imshow(picture, extent=(x - half, x + half, y + half, y - half), interpolation="nearest")
+    image = pixels[:, ::step, ::step].transpose(1, 2, 0)
+    axes.imshow(image, extent=(x - half, x + half, y + half, y - half), interpolation="nearest")
 
 
 def printable(text: str, longest: int = 24) -> str:

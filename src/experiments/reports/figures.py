@@ -1,4 +1,4 @@
-"""Arrays -> matplotlib figures."""
+"""The figures of a report: how each is drawn, and `FIGURES`, the table of them in the order of the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from experiments.reports.drawing import BLUE, GREY, ORANGE, Figure, hide_frame, printable
+from experiments.reports.content import Content
+from experiments.reports.drawing import BLUE, GREY, ORANGE, Figure, PageFigure, hide_frame, printable
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
@@ -26,64 +27,65 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
 
 
 def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) -> Figure:
-    """Counts (up to 25 classes) over a colour that shows the share of each row: true class down, prediction across."""
+    """Counts (up to 25 classes) over a colour that shows the fraction of the row; rows: true class, columns: predicted."""
     count = len(classes)
     side = min(4 + 0.45 * count, 16)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    fractions = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="fraction of the true class")
     axes.set(xlabel="predicted class", ylabel="true class", title=title)
     if count <= 100:
         names = [printable(name) for name in classes]
         axes.set_xticks(range(count), names, rotation=90 if count > 5 else 0, fontsize=9 if count <= 25 else 5)
         axes.set_yticks(range(count), names, fontsize=9 if count <= 25 else 5)
     if count <= 25:
-        for true, said in np.ndindex(confusion.shape):
-            color = "white" if shares[true, said] > 0.5 else "black"
-            axes.text(said, true, str(confusion[true, said]), ha="center", va="center", color=color, fontsize=8)
+        for (true, predicted), number in np.ndenumerate(confusion):
+            color = "white" if fractions[true, predicted] > 0.5 else "black"
+            axes.text(predicted, true, str(number), ha="center", va="center", color=color, fontsize=8)
     return figure
 
 
-def calibration(confidence: np.ndarray, accuracy: np.ndarray, share: np.ndarray) -> Figure:
-    """A reliability diagram: accuracy of what was said with so much confidence, over how often it was said; (bins,) each."""
-    figure = Figure(figsize=(5.5, 5), layout="constrained")
+def calibration(confidence: np.ndarray, accuracy: np.ndarray, fraction: np.ndarray) -> Figure:
+    """A reliability diagram over a histogram of the confidence, from what `calibration` returns: (bins,) each."""
+    figure = Figure(figsize=(5.5, 5.4), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    edges = np.linspace(0, 1, len(share) + 1)
-    filled = share > 0
-    above.bar(edges[:-1], accuracy, width=1 / len(share), align="edge", color=BLUE, alpha=0.3, edgecolor=BLUE)
+    edges = np.linspace(0, 1, len(fraction) + 1)
+    filled = fraction > 0
+    above.bar(edges[:-1], accuracy, width=1 / len(fraction), align="edge", color=BLUE, alpha=0.3, edgecolor=BLUE)
     above.plot(confidence[filled], accuracy[filled], "o-", ms=4, color=BLUE, label="the network")
-    above.plot([0, 1], [0, 1], "--", color=GREY, label="as sure as it is right")
+    above.plot([0, 1], [0, 1], "--", color=GREY, label="perfect calibration")
     above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    above.legend(loc="upper left")
-    below.bar(edges[:-1], share, width=1 / len(share), align="edge", color=GREY)
-    below.set(xlabel="confidence", ylabel="share of pictures")
+    below.bar(edges[:-1], fraction, width=1 / len(fraction), align="edge", color=GREY)
+    below.set(xlabel="confidence", ylabel="fraction of images")
+    figure.legend(loc="outside lower center", ncols=2)  # inside it would hide bars
     return figure
 
 
-def augmentation(pictures: np.ndarray, rows: Sequence[str]) -> Figure:
-    """Rows of uint8 pictures, (rows, columns, 3, H, W), in each column the same one after other changes."""
-    step = -(-max(pictures.shape[3:]) // 64)
-    pictures = pictures[..., ::step, ::step]
-    gap = max(1, pictures.shape[-1] // 16)
-    opaque = np.full_like(pictures[:, :, :1], 255)
-    framed = np.pad(np.concatenate([pictures, opaque], axis=2), [(0, 0)] * 3 + [(0, gap)] * 2)  # gaps are transparent
+def augmentation(rows: Mapping[str, np.ndarray]) -> Figure:
+    """Named rows of uint8 images, (columns, 3, H, W) each; a column shows one image, augmented differently in each row."""
+    images = np.stack(list(rows.values()))
+    step = -(-max(images.shape[3:]) // 64)
+    images = images[..., ::step, ::step]
+    gap = max(1, images.shape[-1] // 16)
+    opaque = np.full_like(images[:, :, :1], 255)
+    framed = np.pad(np.concatenate([images, opaque], axis=2), [(0, 0)] * 3 + [(0, gap)] * 2)  # gaps are transparent
     height = framed.shape[3]
     sheet = framed.transpose(0, 3, 1, 4, 2).reshape(len(rows) * height, -1, 4)
-    inch, names = 0.75, 0.75  # of a picture; left of the first
-    size = names + inch * pictures.shape[1], inch * len(rows)
+    inch, names = 0.75, 0.75  # of an image; left of the first
+    size = names + inch * images.shape[1], inch * len(rows)
     figure = Figure(figsize=size)
-    axes = figure.add_axes((names / size[0], 0.0, 1 - names / size[0], 1.0))  # laying it out would take twice as long
+    axes = figure.add_axes((names / size[0], 0.0, 1 - names / size[0], 1.0))  # a layout engine would take twice as long
     axes.imshow(sheet, interpolation="nearest")
-    axes.set_yticks([height * (row + 0.5) - gap / 2 for row in range(len(rows))], rows)
+    axes.set_yticks([height * (row + 0.5) - gap / 2 for row in range(len(rows))], list(rows))
     axes.set_xticks([])
     hide_frame(axes)
     return figure
 
 
 def class_balance(counts: np.ndarray, classes: Sequence[str], splits: Sequence[str], title: str) -> Figure:
-    """Pictures a class, a colour a split: bars, or above 60 classes a curve over the classes from large to small.
+    """Images per class, one colour per split: bars, or above 60 classes a curve over the classes, the largest first.
 
     Args:
         counts: shape (classes, splits).
@@ -98,11 +100,11 @@ def class_balance(counts: np.ndarray, classes: Sequence[str], splits: Sequence[s
             axes.barh(range(len(classes)), counts[:, split], left=left, color=colors[split], label=name)
             left += counts[:, split]
         axes.set_yticks(range(len(classes)), [printable(name) for name in classes])
-        axes.set(ylim=(len(classes) - 0.5, -0.5), xlabel="pictures")
+        axes.set(ylim=(len(classes) - 0.5, -0.5), xlabel="images")
     else:
         for split, name in enumerate(splits):
             axes.plot(np.arange(1, len(classes) + 1), -np.sort(-counts[:, split]), color=colors[split], label=name)
-        axes.set(xlabel="class, the largest first (in each split)", ylabel="pictures", xlim=(1, len(classes)))
+        axes.set(xlabel="class, the largest first (in each split)", ylabel="images", xlim=(1, len(classes)))
         axes.set_ylim(bottom=0)
     (axes.xaxis if bars else axes.yaxis).set_major_locator(MaxNLocator(integer=True))
     axes.set_title(title)
@@ -110,3 +112,48 @@ def class_balance(counts: np.ndarray, classes: Sequence[str], splits: Sequence[s
     axes.set_axisbelow(True)
     figure.legend(loc="outside lower center", ncols=len(splits))
     return figure
+
+
+FIGURES: tuple[PageFigure[Content], ...] = (
+    PageFigure(
+        "curves",
+        "Training",
+        "Loss and accuracy per epoch.",
+        lambda content: curves(content.history, content.best_epoch),
+        applies=lambda content: bool(content.history),
+    ),
+    PageFigure(
+        "augmentation",
+        "Augmentation",
+        "Some training images without augmentation, and as the network gets them in different epochs.",
+        lambda content: augmentation(content.augmented_rows),
+        applies=lambda content: bool(content.augmented_rows),
+        template="augmentation.html.j2",
+    ),
+    PageFigure(
+        "confusion_matrix",
+        "Confusion matrix",
+        "Rows: true class. Columns: predicted class. Click a cell to see its images.",
+        lambda content: confusion_matrix(content.evaluation.confusion, content.images.classes, content.title),
+        template="confusion_matrix.html.j2",
+    ),
+    PageFigure(
+        "class_balance",
+        "Classes",
+        "Metrics and number of images per class.",
+        lambda content: class_balance(
+            np.stack(list(content.class_counts.values()), axis=1),
+            content.images.classes,
+            list(content.class_counts),
+            "Images per class",
+        ),
+        template="class_balance.html.j2",
+    ),
+    PageFigure(
+        "calibration",
+        "Calibration",
+        "Of 100 predictions with a confidence of 0.8, 80 should be correct: the curve should follow the diagonal. "
+        "Below the diagonal, the network is overconfident.",
+        lambda content: calibration(*content.calibration),
+    ),
+)

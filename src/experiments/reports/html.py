@@ -1,4 +1,4 @@
-"""Pages: HTML that asks for nothing from elsewhere."""
+"""Pages: HTML that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -11,23 +11,36 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-SIDE = 48  # pixels of a picture in the page, at most
-SPRITE = 1_500_000  # bytes of all pictures in the page, at most
+from experiments.reports import drawing
+
+SIDE = 48  # pixels per side of an image in the page, at most
+SPRITE = 1_500_000  # bytes of all images in the page, at most
 
 
 def render(template: str, **values: Any) -> str:
     """A page; `template` is a file of `templates/`."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True).get_template(template).render(values)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"light": drawing.LIGHT, "dark": drawing.DARK, "svg": drawing.svg}
+    environment.filters |= {"percent": percent}
+    return environment.get_template(template).render(values)
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 6000 else f"{seconds / 60:,.0f} min"
 
 
 def sprite(pixels: np.ndarray) -> dict[str, Any]:
-    """All pictures (N, 3, H, W) in one, as a data address, and how many stand in a row."""
+    """All images (N, 3, H, W) in one, as a data URI, and how many stand in a row."""
     columns = max(1, min(40, len(pixels)))
     side = min(SIDE, pixels.shape[2])
     sheet = Image.new("RGB", (columns * side, max(1, -(-len(pixels) // columns)) * side))
-    for index, picture in enumerate(pixels):
-        image = Image.fromarray(picture.transpose(1, 2, 0)).resize((side, side), Image.Resampling.LANCZOS)
+    for index, array in enumerate(pixels):
+        image = Image.fromarray(array.transpose(1, 2, 0)).resize((side, side), Image.Resampling.LANCZOS)
         sheet.paste(image, (index % columns * side, index // columns * side))
     for quality in (88, 70, 40, 10, 0):
         buffer = io.BytesIO()

@@ -1,145 +1,134 @@
-"""What a report tells of, and its page: HTML that asks for nothing from elsewhere."""
+"""The page of a report: HTML that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments.config import Config
 from experiments.config.command_line import mask_passwords
-from experiments.reports import drawing
-from experiments.reports.content import Content, augmented_rows
-from experiments.reports.drawing import Figure
-from experiments.reports.html import render, sprite
-from experiments.training.evaluation import Evaluation, wilson_interval
+from experiments.reports.content import Content
+from experiments.reports.drawing import Figure, PageFigure
+from experiments.reports.html import duration, percent, render, sprite
+from experiments.training.evaluation import Evaluation
 
-PICTURES = 1200  # in the page, at most
+IMAGES = 1200  # in the page, at most
+MISTAKES, LEAST_CONFIDENT, PER_CELL = 24, 12, 24  # of these images, at most
 MATRIX = 40  # classes in the page's matrix, at most
 
 
-def page(content: Content, drawn: Mapping[str, Figure], configuration: str) -> str:
-    test, classes = content.evaluation, content.images.classes
-    mistakes, unsure, cells = _chosen(content)
-    shown = {int(row): None for rows in (mistakes, unsure, *cells.values()) for row in rows}
-    place = {row: index for index, row in enumerate(shown)}
+def page(content: Content, figures: Sequence[tuple[PageFigure[Content], Figure]], configuration: str) -> str:
+    """The page as HTML.
 
-    def item(row: int) -> dict[str, Any]:
-        true, said = classes[content.images.labels[row]], classes[content.predicted[row]]
-        return {"place": place[int(row)], "true": true, "said": said, "probability": float(content.confidence[row])}
-
-    in_matrix = _in_matrix(test)
-    shares = test.confusion / np.maximum(test.support, 1)[:, None]
-    mean, accuracy, share = content.calibration
+    Args:
+        figures: rows of the table of figures that apply to `content`, and what they have drawn.
+        configuration: as YAML.
+    """
     return render(
         "report.html.j2",
-        name=content.name,
+        content=content,
+        evaluation=content.evaluation,
+        classes=content.images.classes,
         command=mask_passwords(content.command),
-        test=test,
-        interval=wilson_interval(int(np.trace(test.confusion)), int(test.confusion.sum())),
-        calibration_error=float((share * np.abs(accuracy - mean)).sum()),
-        cards=_cards(content),
-        statement=content.protocol,
-        note=content.note,
-        tta=content.config.evaluation.tta,
-        split=content.split,
-        figures={
-            name: drawing.svg(drawn[name]) for name in ("curves", "calibration", "class_balance") if name in drawn
-        },
-        classes=classes,
-        matrix=[
-            [
-                {"true": int(true), "said": int(said), "count": int(count), "share": float(shares[true, said])}
-                for said, count in zip(in_matrix, test.confusion[true, in_matrix])
-            ]
-            for true in in_matrix
-        ],
-        in_matrix=in_matrix.tolist(),
-        cells={
-            f"{true},{said}": [[place[int(row)], round(float(content.confidence[row]), 3)] for row in rows]
-            for (true, said), rows in cells.items()
-        },
-        rows=_class_rows(content),
-        balance=content.class_counts,
-        balancing=_balancing(content.config),
-        mistakes=[item(row) for row in mistakes],
-        unsure=[item(row) for row in unsure],
-        sprite=sprite(content.images[list(shown)].pixels),
-        layers=content.layers,
-        parameters=sum(count for _, _, count in content.layers),
         configuration=configuration,
-        environment=content.environment,
-        augmented=_augmented(content),
+        cards=_cards(content),
+        figures=figures,
+        matrix_classes=_matrix_classes(content.evaluation).tolist(),
+        rows=_class_rows(content),
+        balancing=_balancing(content.config),
+        augmentations=_augmentations(content.config),
+        augmented={name: sprite(images) for name, images in content.augmented_rows.items()},
+        **_thumbnails(content),
     )
 
 
-def _chosen(content: Content) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, int], np.ndarray]]:
-    """Rows of the pictures to show: confident mistakes, unsure right ones, and of each cell those it was surest of."""
-    labels, said = content.images.labels, content.predicted
-    surest_first = np.argsort(-content.confidence, kind="stable")
-    wrong = (said != labels)[surest_first]
-    shown = set(_in_matrix(content.evaluation).tolist())
-    by_cell: dict[tuple[int, int], list[int]] = {}
-    for row in surest_first:
-        if labels[row] in shown and said[row] in shown:
-            by_cell.setdefault((int(labels[row]), int(said[row])), []).append(int(row))
-    a_cell = max(1, (PICTURES - 48) // max(len(by_cell), 1))
-    cells = {cell: np.array(rows[: min(a_cell, 24)]) for cell, rows in by_cell.items()}
-    return surest_first[wrong][:24], surest_first[~wrong][::-1][:12], cells
+def _thumbnails(content: Content) -> dict[str, Any]:
+    """The images that the page shows, all in one sprite, and where in it those of each list and of each cell are."""
+    labels, predicted, confidence = content.images.labels, content.predicted, content.confidence
+    order = np.argsort(-confidence, kind="stable")
+    wrong = (predicted != labels)[order]
+    lists = {"mistakes": order[wrong][:MISTAKES], "least_confident": order[~wrong][::-1][:LEAST_CONFIDENT]}
+    cells = _cells(content, order)
+    shown = {int(index): None for indices in (*lists.values(), *cells.values()) for index in indices}
+    places = {index: place for place, index in enumerate(shown)}
+    classes = content.images.classes
+
+    def thumbnail(index: int) -> dict[str, Any]:
+        names = {"true": classes[labels[index]], "predicted": classes[predicted[index]]}
+        return {"place": places[int(index)], "probability": float(confidence[index]), **names}
+
+    return {
+        "sprite": sprite(content.images[list(shown)].pixels),
+        "cells": {
+            f"{true},{predicted}": [[places[index], round(float(confidence[index]), 3)] for index in indices]
+            for (true, predicted), indices in cells.items()
+        },
+        **{name: [thumbnail(index) for index in indices] for name, indices in lists.items()},
+    }
 
 
-def _in_matrix(test: Evaluation) -> np.ndarray:
+def _cells(content: Content, order: np.ndarray) -> dict[tuple[int, int], list[int]]:
+    """(true class, predicted class) -> indices of the first images in `order`, for each cell of the page's matrix."""
+    shown = set(_matrix_classes(content.evaluation).tolist())
+    cells: dict[tuple[int, int], list[int]] = {}
+    for index in order:
+        cell = int(content.images.labels[index]), int(content.predicted[index])
+        if shown.issuperset(cell):
+            cells.setdefault(cell, []).append(int(index))
+    per_cell = max(1, (IMAGES - MISTAKES - LEAST_CONFIDENT) // max(len(cells), 1))
+    return {cell: indices[: min(per_cell, PER_CELL)] for cell, indices in cells.items()}
+
+
+def _matrix_classes(evaluation: Evaluation) -> np.ndarray:
     """The classes of the page's matrix: all, or of very many those with the most mistakes."""
-    mistakes = test.confusion.sum(axis=0) + test.confusion.sum(axis=1) - 2 * np.diag(test.confusion)
+    confusion = evaluation.confusion
+    mistakes = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * np.diag(confusion)
     return np.sort(np.argsort(-mistakes, kind="stable")[:MATRIX])
 
 
 def _cards(content: Content) -> list[tuple[str, str]]:
     if not content.history:
-        return [(f"{len(content.images):,}", "pictures")]
+        return [(f"{len(content.images):,}", "images")]
     best = content.history[content.best_epoch - 1]
     seconds = sum(epoch["epoch_seconds"] for epoch in content.history)
     speed = np.mean([epoch["images_per_second"] for epoch in content.history])
     return [
-        (f"{best['val/accuracy']:.1%}".replace("%", " %"), f"validation accuracy, epoch {content.best_epoch}"),
+        (percent(best["val/accuracy"]), f"validation accuracy, epoch {content.best_epoch}"),
         (f"{len(content.history)}", "epochs"),
-        (f"{seconds:,.0f} s" if seconds < 6000 else f"{seconds / 60:,.0f} min", "training and validation"),
-        (f"{speed:,.0f}", "images a second"),
+        (duration(seconds), "training and validation"),
+        (f"{speed:,.0f}", "images per second"),
     ]
 
 
 def _class_rows(content: Content) -> list[dict[str, Any]]:
-    test, images = content.evaluation, content.images
+    """Metrics per class, and its fraction of the training images and of the training loss, without and with balancing."""
+    evaluation, images = content.evaluation, content.images
     trained = next(iter(content.class_counts.values()))
-    share = trained / max(trained.sum(), 1)
+    fraction = trained / max(trained.sum(), 1)
     settings, present = content.config.training, trained > 0
-    drawn = present / max(present.sum(), 1) if settings.sampler == "balanced" else share
+    drawn = present / max(present.sum(), 1) if settings.sampler == "balanced" else fraction
     weights = present / np.maximum(trained, 1) if settings.class_weights == "balanced" else present
-    learned = drawn * weights / max((drawn * weights).sum(), np.finfo(float).tiny)
-    columns = zip(images.classes, test.precision, test.recall, test.f1, test.support, trained, share, learned)
-    keys = ("name", "precision", "recall", "f1", "support", "trained", "share", "learned")
-    return [dict(zip(keys, row)) for row in columns]
+    weighted = drawn * weights / max((drawn * weights).sum(), np.finfo(float).tiny)
+    scores = (evaluation.precision, evaluation.recall, evaluation.f1, evaluation.support)
+    keys = ("name", "precision", "recall", "f1", "support", "trained", "fraction", "weighted")
+    return [dict(zip(keys, row)) for row in zip(images.classes, *scores, trained, fraction, weighted)]
 
 
 def _balancing(config: Config) -> str:
     weights, sampler = config.training.class_weights, config.training.sampler
     if weights == sampler == "balanced":
-        return "Balanced twice: rare classes were drawn more often, and weighed more in the loss."
+        return "Balanced twice: rare classes are drawn more often and have a larger weight in the loss."
     if sampler == "balanced":
-        return "training.sampler=balanced: every class was drawn alike often, rare ones with repetition."
+        return "training.sampler=balanced: every class is drawn equally often; images of rare classes are repeated."
     if weights == "balanced":
         return (
-            "training.class_weights=balanced: every class weighed the same in the loss, however many pictures it has."
+            "training.class_weights=balanced: every class has the same weight in the loss, however many images it has."
         )
-    return "Every training picture counted once (training.class_weights=balanced or training.sampler=balanced change that)."
+    return "Every training image counts the same (training.class_weights=balanced or training.sampler=balanced change that)."
 
 
-def _augmented(content: Content) -> dict[str, Any] | None:
-    """Rows of pictures with their names, and which keys changed them."""
-    if content.augmented is None:
-        return None
-    return {
-        "changes": [f"augment.{key}={value}" for key, value in content.config.augment.active.items()],
-        "rows": list(zip(augmented_rows(content.augmented), map(sprite, content.augmented))),
-    }
+def _augmentations(config: Config) -> list[str]:
+    """The settings that augment images, as they are typed."""
+    return [f"augment.{key}={value}" for key, value in config.augment.active.items()]

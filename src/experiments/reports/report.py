@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from experiments.config.command_line import mask_passwords
-from experiments.reports import figures, page
-from experiments.reports.content import Content, augmented_rows
-from experiments.reports.drawing import Figure
+from experiments.reports.content import Content
+from experiments.reports.drawing import save_figures
+from experiments.reports.figures import FIGURES
+from experiments.reports.page import page
 
 
 def write(folder: Path, content: Content) -> None:
     """Write all files of the report into `folder`."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     configuration = mask_passwords(yaml.safe_dump(content.config.to_dict(), sort_keys=False, allow_unicode=True))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph|constrained_layout")  # names that no font here has: a box is drawn
-        drawn = _figures(content)
-        for name, figure in drawn.items():
-            figure.savefig(folder / "figures" / f"{name}.png", dpi=110)
-            figure.set_layout_engine("none")  # it is laid out now: again, for the page, would take a second in all
-        html = page.page(content, drawn, configuration)
-    (folder / "report.html").write_text(html, encoding="utf-8")
+    figures = save_figures(folder / "figures", FIGURES, content)
+    (folder / "report.html").write_text(page(content, figures, configuration), encoding="utf-8")
     classes = content.images.classes
     (folder / "config.yaml").write_text(configuration, encoding="utf-8")
     report = json.dumps(content.evaluation.report(classes), indent=2, ensure_ascii=False)
@@ -43,21 +35,3 @@ def write(folder: Path, content: Content) -> None:
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
-
-
-def _figures(content: Content) -> dict[str, Figure]:
-    test, classes = content.evaluation, content.images.classes
-    title = ", ".join(filter(None, [f"{test.accuracy:.2%} of {test.confusion.sum():,} right", content.note]))
-    drawn = {
-        "confusion_matrix": figures.confusion_matrix(test.confusion, classes, title),
-        "calibration": figures.calibration(*content.calibration),
-        "class_balance": figures.class_balance(
-            np.stack(list(content.class_counts.values()), axis=1),
-            classes,
-            list(content.class_counts),
-            "Pictures of each class",
-        ),
-    }
-    if content.augmented is not None:
-        drawn["augmentation"] = figures.augmentation(content.augmented, augmented_rows(content.augmented))
-    return {"curves": figures.curves(content.history, content.best_epoch), **drawn} if content.history else drawn

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import torch
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
@@ -24,11 +24,11 @@ from experiments.training.loop import EpochResult
 
 
 def new_console() -> Console:
-    """Where to print; a file or a pipe has no width of its own, so nothing is cut there."""
-    made = Console(highlight=False, soft_wrap=True)
-    if not made.is_terminal:
-        made.width = 300
-    return made
+    """A console for stdout; a file or a pipe has no width, so nothing is cut there."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 300
+    return console
 
 
 console = new_console()
@@ -36,7 +36,7 @@ console = new_console()
 
 @contextlib.contextmanager
 def silenced(silent: bool = True) -> Iterator[None]:
-    """Nothing is printed here: of many runs each would fill a page."""
+    """Print nothing inside this block: each of many runs would fill a page."""
     console.quiet, before = silent, console.quiet
     try:
         yield
@@ -45,7 +45,7 @@ def silenced(silent: bool = True) -> Iterator[None]:
 
 
 def show_start(config: Config, splits: Splits, device: torch.device) -> None:
-    """The resolved configuration in short."""
+    """Print the resolved configuration in short."""
     counts = f"{len(splits.train):,} train, {len(splits.validation):,} validation, {len(splits.test):,} test"
     size = "x".join(str(side) for side in splits.image_shape[1:])
     stop = config.early_stopping
@@ -60,7 +60,7 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
         else "never early",
         "device": f"{device} ({_hardware(device)}), {config.precision}",
     }
-    rows |= {"evaluation": f"{config.evaluation.note} of every picture"} if config.evaluation.note else {}
+    rows |= {"evaluation": f"{config.evaluation.note} of every image"} if config.evaluation.note else {}
     for key, value in rows.items():
         console.print(f"[bold]{key:<10}[/bold] {escape(value)}")
 
@@ -74,7 +74,7 @@ def _hardware(device: torch.device) -> str:
 
 
 def show_progress_so_far(name: str, history: Sequence[Mapping[str, float]], layers: Sequence[Layer]) -> None:
-    """That a run is continued, and where; of a new run its network, a row per layer."""
+    """Print after which epoch a run continues; for a new run, its network, one row per layer."""
     if history:
         console.print(f"\ncontinuing run [bold]{escape(name)}[/bold] after epoch {len(history)}\n")
         return
@@ -88,44 +88,53 @@ def show_progress_so_far(name: str, history: Sequence[Mapping[str, float]], laye
 
 
 class EpochLog:
-    """A line an epoch; on a terminal, the running one is drawn below with what is known so far. Use in `with`."""
+    """One line per epoch; on a terminal, a bar below them shows the running epoch. Use in `with`."""
 
-    REFRESH = 0.2  # seconds between two looks at the loss: on a GPU each look waits for it
+    REFRESH = 0.2  # seconds between two readings of the loss: on a GPU each waits for all steps so far
 
     def __init__(self, epochs: int, batches: Batches) -> None:
         self.epochs = epochs
-        self.images = len(batches.images)
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._shown = self._started = time.perf_counter()
+        self._started = self._shown = time.perf_counter()
+        columns = (
+            TextColumn(f"epoch {{task.description:>3}}/{epochs}"),
+            BarColumn(24),
+            TextColumn("loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.4f}"),
+            TextColumn("{task.fields[speed]:,.0f} images/s"),
+            TimeRemainingColumn(),
+        )
+        hidden = not console.is_terminal
+        self._bar = Progress(*columns, console=console, auto_refresh=False, transient=True, disable=hidden)
+        self._task = self._bar.add_task("", total=len(batches.images), visible=False, loss=0.0, accuracy=0.0, speed=0.0)
         if batches.streamed:
             size = f"{batches.images.nbytes / 1e9:.1f} GB"
-            ahead = f"{PREFETCH} or more batches ahead"
-            console.print(f"[bold]data[/bold]       {size} to train on, streamed from disk, {ahead}\n")
+            prefetched = f"{PREFETCH} or more batches prefetched"
+            console.print(f"[bold]data[/bold]       {size} of training images, streamed from disk, {prefetched}\n")
 
     def __enter__(self) -> EpochLog:
-        if self._live:
-            self._live.start()
+        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
+        self._bar.stop()
 
     def step(self, epoch: int, step: int, images: int, losses: Tensor, correct: Tensor) -> None:
+        """Show the mean over the `images` of the epoch so far, at most every `REFRESH` seconds, and only on a terminal."""
         now = time.perf_counter()
         if step == 1:
-            self._started = now
-        if not self._live or now - self._shown < self.REFRESH:
+            self._bar.reset(self._task, description=str(epoch), visible=False)
+            self._started = self._shown = now
+        if self._bar.disable or now - self._shown < self.REFRESH:
             return
         self._shown = now
-        rate = images / max(now - self._started, 1e-9)
-        left = (self.images - images) / max(rate, 1e-9)
-        bar = "━" * round(24 * images / self.images)
-        loss, accuracy = losses[:step].sum().item() / images, correct.item() / images
-        text = (
-            f"epoch {epoch:>3}/{self.epochs}  {bar:<24}  loss {loss:.4f}  accuracy {accuracy:.4f}  {rate:,.0f} images/s"
+        self._bar.update(
+            self._task,
+            completed=images,
+            visible=True,
+            refresh=True,
+            loss=losses[:step].sum().item() / images,
+            accuracy=correct.item() / images,
+            speed=images / max(now - self._started, 1e-9),
         )
-        self._live.update(Text(f"{text}  {left:.0f} s left"), refresh=True)
 
     def finish_epoch(self, result: EpochResult, best: bool) -> None:
         metrics = result.metrics
@@ -138,7 +147,7 @@ class EpochLog:
 
 
 class TrackedRun(Protocol):
-    """What is shown of a run besides its numbers; `has_model`: MLflow has its model, so that scripts can use it."""
+    """What is shown of a run besides its numbers; `has_model`: MLflow has its model, so scripts can use it."""
 
     name: str
     run_id: str
@@ -154,7 +163,7 @@ def show_end(
     evaluation: Evaluation | None,
     classes: Sequence[str],
 ) -> None:
-    """The results, and what to type next; `evaluation` is None for a run that was finished before."""
+    """Print the results, and what to type next; `evaluation` is None for a run that was finished before."""
     if evaluation is None:
         console.print("\nthis run is finished already; these are its results (resume=false trains anew)")
     show_results(results, note)
@@ -164,7 +173,7 @@ def show_end(
 
 
 def show_results(results: Mapping[str, float], note: str, groups: str | tuple[str, ...] = ("best/", "test/")) -> None:
-    """A line a metric of these groups, without those of single classes; `note` says how predictions were made."""
+    """Print one line per metric of these groups, without those of single classes; `note`: how predictions were made."""
     console.print()
     beside = f"  {note}" if note else ""
     for name, value in results.items():
@@ -175,7 +184,7 @@ def show_results(results: Mapping[str, float], note: str, groups: str | tuple[st
 
 
 def show_test(test: Evaluation, classes: Sequence[str]) -> None:
-    """The confusion matrix (up to 20 classes) and the classes most often taken for each other."""
+    """Print the confusion matrix (up to 20 classes) and the most frequent mistakes."""
     console.print()
     if len(classes) <= 20:
         table = Table(title="true class down, predicted class across", title_justify="left", box=None)
@@ -186,27 +195,27 @@ def show_test(test: Evaluation, classes: Sequence[str]) -> None:
         for row, name in enumerate(classes):
             counts = [str(count) if count else "·" for count in test.confusion[row]]
             counts[row] = f"[bold]{counts[row]}[/bold]"
-            share = f"{test.confusion[row, row] / test.support[row]:.2f}" if test.support[row] else "none"
-            table.add_row(escape(name[:20]), *counts, share)
+            recall = f"{test.recall[row]:.2f}" if test.support[row] else "none"
+            table.add_row(escape(name[:20]), *counts, recall)
         console.print(table)
-    pairs = [f"{classes[true]} taken for {classes[said]} {count}x" for true, said, count in test.most_confused(5)]
+    pairs = [f"{classes[true]} predicted as {classes[guess]} {count}x" for true, guess, count in test.most_confused(5)]
     console.print(f"most confused: {'; '.join(pairs) or 'nothing'}", markup=False)
 
 
 def show_next(name: str, run_id: str, url: str, has_model: bool = True) -> None:
-    """The run's name and id, and what to type next."""
+    """Print the run's name and id, and what to type next."""
     console.print(f"\nrun [bold]{escape(name)}[/bold] ({run_id})")
     console.print(f"look at it:   {url}", markup=False)
     if has_model:
         console.print(f"use it:       python scripts/predict.py PICTURE --run {run_id[:8]}", markup=False)
-        console.print(f"ask it why:   python scripts/explain.py --mistakes 12 --sheet --run {run_id[:8]}", markup=False)
+        console.print(f"explain it:   python scripts/explain.py --mistakes 12 --sheet --run {run_id[:8]}", markup=False)
 
 
 def show_predictions(name: str, run_id: str, rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> None:
-    """A row a picture: file, the most probable class, and those that come next; `rows` hold (file, [(class, share), ...])."""
+    """Print one row per picture from (file, [(class, probability), ...]): the most probable class, and the next ones."""
     console.print(f"run [bold]{escape(name)}[/bold] ({run_id})\n")
     table = Table("file", "class", "probability", "then", box=None, padding=(0, 3, 0, 0))
     for file, ((best, probability), *rest) in rows:
-        then = ", ".join(f"{other} {share:.1%}" for other, share in rest)
+        then = ", ".join(f"{other} {value:.1%}" for other, value in rest)
         table.add_row(Text(file), Text(best, style="bold"), f"{probability:.1%}", Text(then))
     console.print(table)

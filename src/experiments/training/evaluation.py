@@ -39,6 +39,11 @@ class Evaluation:
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the accuracy."""
+        return wilson_interval(int(np.trace(self.confusion)), int(self.confusion.sum()))
+
+    @property
     def support(self) -> np.ndarray:
         """Examples per class, shape (classes,)."""
         return self.confusion.sum(axis=1)

@@ -1,0 +1,58 @@
+"""What a run prints, on a terminal and into a file."""
+
+import io
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from experiments.reports import terminal
+from experiments.training.evaluation import Evaluation
+from experiments.training.loop import EpochResult
+
+
+@pytest.fixture
+def printed(request, monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=request.param, highlight=False, soft_wrap=True, width=140)
+    monkeypatch.setattr(terminal, "console", console)
+    return lambda: re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", console.file.getvalue())
+
+
+def log_an_epoch(monkeypatch, losses):
+    """Ten steps of ten images, a tenth of a second each."""
+    times = (step / 10 for step in range(100))
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    result = EpochResult(1, 0.9, 0.7, Evaluation(0.4, np.array([[3, 1], [0, 4]])), 0.001, 1.0, 100)
+    with terminal.EpochLog(12, SimpleNamespace(images=range(100), streamed=False)) as log:
+        for step in range(1, 11):
+            log.step(1, step, 10 * step, losses, torch.tensor(6 * step))
+        log.finish_epoch(result, best=True)
+
+
+LINE = "epoch   1/12  train loss 0.9000  accuracy 0.7000  validation loss 0.4000  accuracy 0.8750"
+
+
+@pytest.mark.parametrize("printed", [False], indirect=True)
+def test_a_file_has_one_line_per_epoch(printed, monkeypatch):
+    log_an_epoch(monkeypatch, losses=None)  # which is not even read
+    (line,) = printed().splitlines()
+    assert line.startswith(LINE) and line.endswith("images/s  best")
+
+
+@pytest.mark.parametrize("printed", [True], indirect=True)
+def test_a_terminal_shows_the_running_epoch_now_and_then(printed, monkeypatch):
+    log_an_epoch(monkeypatch, losses=torch.full((10,), 5.0))
+    out = printed()
+    shown = re.findall(r"epoch   1/12 \S+ loss 0.5000  accuracy 0.6000 (\d+) images/s", out)
+    assert 4 <= len(shown) < 10 and LINE in out  # every second step, and once more below the line of the epoch
+    assert all(90 < int(speed) < 160 for speed in shown)
+
+
+@pytest.mark.parametrize("printed", [False], indirect=True)
+def test_the_most_frequent_mistakes_are_named(printed):
+    terminal.show_test(Evaluation(0.4, np.array([[3, 1, 0], [5, 4, 0], [0, 0, 0]])), ["cat", "dog", "[b]"])
+    assert "most confused: dog predicted as cat 5x; cat predicted as dog 1x\n" in printed()
+    assert re.search(r"\[b\] +· +· +· +none", printed())
