@@ -225,6 +225,17 @@ def test_without_mlflow_a_run_does_not_import_it(here):
     assert done.returncode == 0 and "test/accuracy" in done.stdout, done.stdout + done.stderr
 
 
+def test_missing_data_is_reported_before_torch_is_imported(here):
+    program = (
+        "import sys; from experiments.config.loading import compose_config as load; from experiments.experiment import run\n"
+        "try: run(load(['data=image_folder', 'data.root=.']))\n"
+        "except ValueError as error: print(error); sys.exit(bool({'mlflow', 'torch'} & set(sys.modules)))\n"
+        "sys.exit(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and "data.root=." in done.stdout, done.stdout + done.stderr
+
+
 def strange(here, test_pictures):
     """Folders of pictures whose classes have the names that break things."""
     for label, name in enumerate(("[x] $_$", "c+", "c*", "\U0001f642")):
