@@ -1,4 +1,4 @@
-"""Killed at any moment, the same command continues to the numbers of the run that was never cut."""
+"""A run killed at any moment: the same command continues it to the numbers of a run without interruption."""
 
 import contextlib
 import os
@@ -19,15 +19,15 @@ WEIGHTS = ("best", "model", "average")
 KILLS = int(os.environ.get("KILLS", "4"))
 
 
-# All that has a state of its own, or depends on the step: none of it may begin anew.
+# Everything that has a state, or depends on the step, and must not start again.
 STATEFUL = [
     *("model.filters=8", "model.dropout=0.2", "optimizer=muon", "schedule=onecycle", "training.ema=0.9"),
     *("training.label_smoothing=0.1", "training.gradient_clip=1", "evaluation.tta=flip", "training.epochs=4"),
 ]
 
 
-def test_given_up_half_way_everything_goes_on_where_it_was(tmp_path, monkeypatch):
-    """Given up, as a killed run is, after its checkpoint; and read anew from the file."""
+def test_a_run_stopped_half_way_continues_where_it_was(tmp_path, monkeypatch):
+    """Stopped after its checkpoint, as by a kill, and restored from the file."""
     outcomes = []
     for name, moments in (("whole", [9]), ("cut", [1, 3, 9])):
         folder = tmp_path / name
@@ -61,7 +61,7 @@ def the_run(folder):
 
 
 def outcome(folder):
-    """All that must not depend on whether a run was cut: metrics of every epoch, final ones, and the weights' digest."""
+    """All that must not depend on interruptions: metrics of every epoch, final ones, and the weights' digest."""
     client, only = the_run(folder)
     assert only.info.status == "FINISHED"
     assert len(client.search_logged_models([only.info.experiment_id])) == 1
@@ -84,7 +84,7 @@ def outcome(folder):
 
 @pytest.fixture(scope="module")
 def uncut(start, tmp_path_factory):
-    """(outcome, seconds) of a run that nobody disturbed."""
+    """(outcome, seconds) of a run without interruption."""
     folder = tmp_path_factory.mktemp("uncut")
     started = time.monotonic()
     process = start(work, folder)
@@ -113,7 +113,7 @@ def test_killed_again_and_again_it_ends_in_the_same_bits(start, uncut, tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_it_says_how_to_go_on(number, start, tmp_path):
+def test_a_stopped_run_prints_how_to_continue(number, start, tmp_path):
     process = start(typed, tmp_path, *DIGITS, "training.epochs=1000", "early_stopping.patience=null")
     printed = tmp_path / "output.txt"
     while not printed.exists() or "epoch   2" not in printed.read_text():

@@ -1,4 +1,4 @@
-"""What one finished run leaves: on the terminal, in MLflow, on disk."""
+"""What a finished run leaves: on the terminal, in MLflow, on disk."""
 
 import csv
 import json
@@ -60,7 +60,7 @@ def artifacts(finished, logged):
     return finished[0] / "mlruns" / "digits" / logged[1].info.run_id / "artifacts"
 
 
-def test_the_terminal_tells_the_story(finished, logged):
+def test_what_the_terminal_shows(finished, logged):
     output = finished[1]
     for part in ("1,200 train", "225,610 parameters", "epoch   3/3", "test/accuracy", "most confused", "mlflow ui"):
         assert part in output
@@ -69,7 +69,7 @@ def test_the_terminal_tells_the_story(finished, logged):
     assert "Traceback" not in output and "Warning" not in output
 
 
-def test_metrics_one_a_step(logged):
+def test_one_metric_per_step(logged):
     client, only = logged
     assert only.info.status == "FINISHED"
     classes = {f"test/f1/{digit}" for digit in range(10)}
@@ -147,7 +147,7 @@ def test_the_model_holds_no_pickle(finished):
     assert names and not any(name.endswith(".pkl") for name in names)
 
 
-def test_again_it_tells_its_results(finished, logged):
+def test_a_finished_run_prints_its_results_again(finished, logged):
     again = train_py(*DIGITS, "training.epochs=3", cwd=finished[0])
     client, only = logged
     assert again.returncode == 0 and "finished already" in again.stdout
@@ -155,7 +155,7 @@ def test_again_it_tells_its_results(finished, logged):
     assert len(client.search_runs([only.info.experiment_id])) == 1
 
 
-def test_a_missing_device_is_said(here):
+def test_a_missing_device_is_reported(here):
     with pytest.raises(UserError, match="device=cuda: not on this machine"):
         if torch.cuda.is_available():
             pytest.skip("this machine has a CUDA device")
@@ -163,14 +163,14 @@ def test_a_missing_device_is_said(here):
     assert list(here.iterdir()) == []
 
 
-def test_tf32_where_there_is_none_is_said(here):
+def test_tf32_without_cuda_is_reported(here):
     with pytest.raises(UserError, match="precision=tf32: only CUDA has it, and this is device=cpu"):
         run(compose_config([*DIGITS, "device=cpu", "precision=tf32"]))
     assert not list(here.iterdir())
 
 
 def test_how_predictions_were_made_stands_beside_every_number(here, capsys):
-    """Of a run, told once more, retested, and used: all answers are means over the same views."""
+    """A run, its results printed again, its evaluation and its predictions: all are means over the same views."""
     overrides = [*DIGITS, "training.epochs=1", "model.filters=4", "evaluation.tta=flip"]
     result = run(compose_config(overrides))
     first = capsys.readouterr().out
@@ -215,7 +215,7 @@ def test_resume_false_trains_anew_and_without_mlflow_results_stay_in_outputs(her
     assert not (here / "mlflow.db").exists()
 
 
-def test_what_mlflow_does_not_keep_does_not_wait_for_it(here):
+def test_without_mlflow_a_run_does_not_import_it(here):
     program = (
         "import sys; from experiments.config.loading import compose_config as load; from experiments.experiment import run;"
         "run(load(sys.argv[1:])); sys.exit(bool({'mlflow', 'pandas'} & set(sys.modules)))"
@@ -223,6 +223,17 @@ def test_what_mlflow_does_not_keep_does_not_wait_for_it(here):
     command = [sys.executable, "-c", program, *DIGITS, "tracking=none", "training.epochs=1", "model.filters=4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0 and "test/accuracy" in done.stdout, done.stdout + done.stderr
+
+
+def test_missing_data_is_reported_before_torch_is_imported(here):
+    program = (
+        "import sys; from experiments.config.loading import compose_config as load; from experiments.experiment import run\n"
+        "try: run(load(['data=image_folder', 'data.root=.']))\n"
+        "except ValueError as error: print(error); sys.exit(bool({'mlflow', 'torch'} & set(sys.modules)))\n"
+        "sys.exit(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and "data.root=." in done.stdout, done.stdout + done.stderr
 
 
 def strange(here, test_pictures):
@@ -266,7 +277,7 @@ def test_classes_that_differ_in_signs_alone_keep_their_metrics(here):
     assert len([name for name in logged if name.startswith("test/f1/")]) == 4
 
 
-def test_a_finished_run_stays_finished_whatever_happens_while_it_is_told(here, monkeypatch):
+def test_a_finished_run_stays_finished_whatever_happens_while_it_is_shown(here, monkeypatch):
     from mlflow import MlflowClient
 
     from experiments.reports import terminal

@@ -11,12 +11,12 @@ from experiments.experiment import run
 from experiments.runs import store
 
 
-def test_a_server_that_does_not_answer_is_said(here):
+def test_a_server_that_does_not_answer_is_reported(here):
     with pytest.raises(UserError, match="no MLflow server answers"):
         run(compose_config([*DIGITS, "tracking.uri=http://127.0.0.1:9"]))
 
 
-def test_a_deleted_experiment_is_said(here):
+def test_a_deleted_experiment_is_reported(here):
     from mlflow import MlflowClient
 
     overrides = [*DIGITS, "training.epochs=1"]
