@@ -106,7 +106,7 @@ def _expand_globs(overrides: Sequence[str], loader: ConfigLoader) -> list[str]:
     for override in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
         text = str(override.input_line)
         if isinstance(override.value(), Glob):
-            if not (names := list(override.sweep_string_iterator())):
+            if not (names := [name for name in override.sweep_string_iterator() if not name.startswith("_")]):
                 raise UserError(f"{text}: matches no file of conf/{override.key_or_group}/")
             text = f"{override.get_key_element()}={','.join(names)}"
         expanded.append(text)
