@@ -162,7 +162,7 @@ def test_help_names_every_key_and_group(tmp_path):
     config = compose_config([]).to_dict()
     keys = [f"{section}.{key}" for section, value in config.items() if isinstance(value, dict) for key in value]
     keys += [key for key, value in config.items() if not isinstance(value, dict)]
-    rare = {"data.name", "data.urls", "data.sha256", "model._target_", "tracking.artifacts", "optimizer.name"}
+    rare = {"data.name", "data._target_", "data.urls", "data.sha256", "model._target_", "tracking.artifacts", "optimizer.name"}
     rare |= {"optimizer.beta1", "optimizer.beta2", "optimizer.epsilon", "schedule.name"}
     documented = shown.split("== Configuration as")[0]
     missing = [key for key in set(keys) - rare if key not in documented and key != "data.std"]

@@ -243,7 +243,7 @@ def test_alternating_flip_shows_both_ways_in_any_two_epochs():
 def test_none_changes_nothing_at_all():
     given, state = batch(), torch.get_rng_state()
     found, targets = Augmentation(NONE, 4)(given, 1)
-    assert not NONE.changes and found is given.pixels and targets is given.labels
+    assert not NONE.active and found is given.pixels and targets is given.labels
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -267,7 +267,7 @@ def test_each_changes_images_by_the_seed_and_never_the_batch_itself(chosen, kind
         torch.manual_seed(seed)
         results.append(Augmentation(chosen, 4)(given, 1))
     (found, targets), (again, _), (other, _) = results
-    assert chosen.changes and torch.equal(given.pixels, before)
+    assert chosen.active and torch.equal(given.pixels, before)
     assert found.shape == before.shape and found.dtype == kind and found.min() >= 0 and found.max() <= 255
     assert torch.equal(found, again) and not torch.equal(found, other)
     assert (found != before).flatten(1).any(dim=1).float().mean() > 0.4
@@ -358,7 +358,7 @@ def test_the_report_shows_images_before_and_after_if_something_is_on(options, tm
         Images(noise_images(8, smooth=True).byte().numpy(), np.arange(8) % 2, ("a", "b")),
     )
     logits = torch.eye(2)[torch.arange(8) % 2]
-    shown = examples(chosen.augment, images, count=4) if chosen.augment.changes else None
+    shown = examples(chosen.augment, images, count=4) if chosen.augment.active else None
     content = Content(
         name="a",
         command="b",
