@@ -1,8 +1,4 @@
-"""Train a network as conf/ and the command line describe it.
-
-python train.py data=digits
-python train.py -m model.filters=16,32,64 seed=1,2,3
-"""
+"""Train a network as conf/ and the command line describe it: python train.py [-m] [key=value ...]"""
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,8 +15,7 @@ from experiments.sweep.sweepers import register_sweepers
 def main(composed: DictConfig) -> None:
     from experiments.experiment import run
 
-    hydra_config = HydraConfig.get()
-    command = Command.from_hydra(hydra_config, hydra_config.overrides.task)
+    command = Command.from_hydra(HydraConfig.get(), HydraConfig.get().overrides.task)
     with exit_codes(command):
         run(parse_composed(composed), command)
 

@@ -7,6 +7,7 @@ import argparse
 import csv
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +50,22 @@ def main() -> int:
         if arguments.save:
             print(prediction.save(result, arguments.save, arguments.top), file=sys.stderr)
     print(*errors, sep="\n", end="\n" if errors else "", file=sys.stderr)
+    rows = [(row["file"], [(entry["class"], entry["probability"]) for entry in row["top"]]) for row in found]
     if arguments.request:
         print(json.dumps({"inputs": requests}))
     elif arguments.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
+    elif arguments.csv:
+        write_csv(rows)
     else:
-        rows = [(row["file"], [(entry["class"], entry["probability"]) for entry in row["top"]]) for row in found]
-        if arguments.csv:
-            lines = (
-                [file, *top[0], " ".join(f"{name}={probability:.4f}" for name, probability in top)]
-                for file, top in rows
-            )
-            csv.writer(sys.stdout, lineterminator="\n").writerows([("file", "class", "probability", "top"), *lines])
-        else:
-            terminal.show_predictions(run.name, run.run_id, rows)
+        terminal.show_predictions(run.name, run.run_id, rows)
     return 2 if errors else 0
+
+
+def write_csv(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> None:
+    """Print one line per picture; `top` lists the most probable classes."""
+    lines = ([file, *top[0], " ".join(f"{name}={probability:.4f}" for name, probability in top)] for file, top in rows)
+    csv.writer(sys.stdout, lineterminator="\n").writerows([("file", "class", "probability", "top"), *lines])
 
 
 if __name__ == "__main__":

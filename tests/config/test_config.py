@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, train_py
-from experiments.config import OPTIMIZERS, UserError
+from experiments.config import UserError
 from experiments.config.composition import with_defaults
 from experiments.config.keys import flatten
 from experiments.config.loading import check_overrides, compose_config
+from experiments.config.optimizers import OPTIMIZERS
 from experiments.config.renamed import RENAMED
 from experiments.config.validation import parse
 
