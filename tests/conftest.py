@@ -21,6 +21,15 @@ ROOT = Path(__file__).parents[1]
 DIGITS = ("data=digits", "threads=1")
 
 
+SLOW = ("commands", "sweep")  # folders of tests that start whole processes
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent.name in SLOW:
+            item.add_marker("slow")
+
+
 def train_py(*overrides: str, cwd: Path, **options) -> subprocess.CompletedProcess:
     """`python train.py ...` as a user types it, in a folder of its own."""
     command = [sys.executable, str(ROOT / "train.py"), *overrides]
@@ -32,6 +41,7 @@ def start():
     """A function that starts a process with everything imported, so that a kill hits the work and not the imports."""
     context = multiprocessing.get_context("forkserver")
     slow = [
+        "captum.attr",
         "torch._dynamo",
         "mlflow.pytorch",
         "sklearn.datasets",
@@ -49,15 +59,34 @@ def start():
     return begin
 
 
-def typed(folder, *arguments):
-    """The body of a process: `python train.py ...` in `folder`, heading a process group; what it prints is in output.txt."""
+def typed(folder, *arguments, script="train.py", errors="output.txt"):
+    """The body of a process: `python SCRIPT ...` in `folder`, leading a process group; its output is in output.txt."""
     os.setsid()
     os.chdir(folder)
-    with open("output.txt", "a") as file:  # noqa: PTH123
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.argv = [str(ROOT / "train.py"), *arguments]
+    for name, stream in (("output.txt", 1), (errors, 2)):
+        with open(name, "a") as file:  # noqa: PTH123
+            os.dup2(file.fileno(), stream)
+    sys.argv = [str(ROOT / script), *map(str, arguments)]
     runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def typed_script(script, folder, arguments):
+    typed(folder, *arguments, script=script, errors="errors.txt")
+
+
+@pytest.fixture(scope="session")
+def command(start):
+    """A function that runs `python SCRIPT ...` in a folder, without waiting for the imports; returns what `subprocess.run` does."""
+
+    def run(script, *arguments, cwd):
+        process = start(typed_script, script, cwd, arguments)
+        process.join()
+        output, errors = ((cwd / name).read_text() for name in ("output.txt", "errors.txt"))
+        for name in ("output.txt", "errors.txt"):
+            (cwd / name).unlink()
+        return subprocess.CompletedProcess([script, *arguments], process.exitcode, output, errors)
+
+    return run
 
 
 @pytest.fixture(scope="session")

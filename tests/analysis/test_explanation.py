@@ -249,17 +249,15 @@ def test_the_heatmap_covers_the_original():
     assert grey.get_extent() == heatmap.get_extent() and len(figure.axes) == 8
 
 
-def explain_py(*arguments, cwd):
-    command = [sys.executable, str(ROOT / "scripts" / "explain.py"), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
-def test_the_command_explains_the_good_and_names_the_bad(finished, trained, tmp_path):
+@pytest.mark.slow
+def test_the_command_explains_the_good_and_names_the_bad(finished, trained, command, tmp_path):
     for folder, shade in (("a", 90), ("b", 200)):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (60, 20), (shade, 0, 0)).save(tmp_path / folder / "cat.png")
     (tmp_path / "b" / "broken.jpg").write_text("not a picture")
-    done = explain_py("a", "b", "nowhere.png", "--uri", f"sqlite:///{finished[0]}/mlflow.db", cwd=tmp_path)
+    done = command(
+        "scripts/explain.py", "a", "b", "nowhere.png", "--uri", f"sqlite:///{finished[0]}/mlflow.db", cwd=tmp_path
+    )
     assert done.returncode == 2
     assert done.stderr == "b/broken.jpg: not a picture that Pillow can read\nnowhere.png: there is no such file\n"
     first, second = (line.split("  ") for line in done.stdout.splitlines())
@@ -275,9 +273,10 @@ def test_the_command_explains_the_good_and_names_the_bad(finished, trained, tmp_
     assert len(list(folder.iterdir())) == 2
 
 
-def test_the_command_draws_mistakes_on_one_sheet(finished, tmp_path):
+@pytest.mark.slow
+def test_the_command_draws_mistakes_on_one_sheet(finished, command, tmp_path):
     options = ("--method", "integrated_gradients", "--class", "3", "--out", tmp_path / "new")
-    done = explain_py("--mistakes", "2", "--sheet", *options, cwd=finished[0])
+    done = command("scripts/explain.py", "--mistakes", "2", "--sheet", *options, cwd=finished[0])
     assert done.returncode == 0 and done.stderr == ""
     (sheet,) = (tmp_path / "new").iterdir()
     lines = done.stdout.splitlines()

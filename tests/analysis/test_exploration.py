@@ -162,6 +162,7 @@ def explore(*arguments, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     done = explore("data=digits", "outputs=elsewhere", "--similarity", "0.95", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

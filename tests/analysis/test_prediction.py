@@ -7,7 +7,6 @@ import sys
 import pytest
 from PIL import Image
 
-from conftest import ROOT
 from experiments import notebook
 from experiments.analysis.pictures import find_pictures
 from experiments.analysis.prediction import predict, save
@@ -29,20 +28,12 @@ def test_the_answer_is_the_test_sets_to_the_last_bit(trained, test_images, tmp_p
             assert dict(answer.top) == dict(zip(trained.classes, map(float, expected[row])))
 
 
-def test_the_command_line(store, trained, test_images, tmp_path):
+@pytest.mark.slow
+def test_the_command_line(store, trained, test_images, command, tmp_path, tmp_path_factory):
     saved(tmp_path, test_images, 3)
     (tmp_path / "001.png").write_text("no picture")
-    command = [
-        sys.executable,
-        str(ROOT / "scripts/predict.py"),
-        str(tmp_path),
-        "--uri",
-        store,
-        "--json",
-        "--save",
-        str(tmp_path / "out"),
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    options = ("--uri", store, "--json", "--save", tmp_path / "out")
+    done = command("scripts/predict.py", tmp_path, *options, cwd=tmp_path_factory.mktemp("here"))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert f"{tmp_path}/001.png: not a picture" in done.stderr
     answers = json.loads(done.stdout)

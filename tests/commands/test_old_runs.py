@@ -6,14 +6,11 @@ optimizer.weight_decay_on=all 'training.sides=[24]' training.epochs=2 seed=1,2`,
 """
 
 import sqlite3
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
 from experiments.analysis.evaluate_run import evaluate_run
 from experiments.comparison.loading import find_comparison
 from experiments.runs.finished import load_run
@@ -38,14 +35,6 @@ def project(tmp_path_factory):
     return folder
 
 
-def script(name, *arguments, cwd):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / name), *arguments], cwd=cwd, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("run_id", [CNN, FASTNET])
 def test_they_evaluate_to_the_numbers_that_were_logged(project, run_id):
     run = load_run(run_id, uri=f"sqlite:///{project}/mlflow.db")
@@ -65,19 +54,21 @@ def test_old_names_of_keys_are_read(project):
     assert config.optimizer.weight_decay_exclude == "none"
 
 
-def test_the_multirun_compares_as_before(project):
+def test_the_multirun_compares_as_before(project, command):
     found = find_comparison([], f"sqlite:///{project}/mlflow.db", [])
     assert found.winner.name == "seed=2" and f"{found.winner.value('val/accuracy'):.4f}" == "0.5033"
     assert [point.status for point in found.points] == ["finished", "finished"]
-    output = script("compare.py", cwd=project)
+    output = command("scripts/compare.py", cwd=project).stdout
     assert "0.5033" in output and "0.3733" in output
 
 
-def test_they_predict_and_explain(project):
+def test_they_predict_and_explain(project, command):
     from PIL import Image
 
     Image.effect_noise((40, 40), 80).convert("RGB").save(project / "noise.png")
     for run_id in (CNN, FASTNET):
-        assert run_id in script("predict.py", "noise.png", "--run", run_id, cwd=project)
-        script("explain.py", "noise.png", "--run", run_id, cwd=project)
+        for script in ("scripts/predict.py", "scripts/explain.py"):
+            done = command(script, "noise.png", "--run", run_id, cwd=project)
+            assert done.returncode == 0, done.stderr
+            assert run_id in done.stdout or script == "scripts/explain.py"
     assert list(project.glob("outputs/**/*.png"))

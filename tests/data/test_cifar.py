@@ -41,6 +41,7 @@ def test_cifar_has_its_sizes_and_shares_no_image(cifar_root, cifar_files):
 BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
 
 
+@pytest.mark.slow
 def test_cifar_is_decoded_once_and_again_when_a_file_changes(cifar_files):
     contents = [pickle.loads((cifar_files / name).read_bytes()) for name in (*BATCHES, "test_batch")]
     pixels = np.concatenate([content[b"data"] for content in contents]).reshape(-1, 3, 32, 32)
@@ -96,6 +97,7 @@ def test_the_old_name_of_numpys_module_is_known(cifar_files):
     ],
     ids=["count", "cut", "empty", "list", "labels", "floats"],
 )
+@pytest.mark.slow
 def test_a_broken_file_is_named(cifar_files, content):
     replace(cifar_files / "test_batch", content)
     with pytest.raises(UserError, match="test_batch"):

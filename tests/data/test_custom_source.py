@@ -1,11 +1,9 @@
 """A custom data source is one class in the working directory and one YAML file, and nothing in the package."""
 
-import subprocess
 import sys
 
 import pytest
 
-from conftest import ROOT, train_py
 from experiments.config import UserError
 from experiments.config.composition import with_defaults
 from experiments.config.loading import compose_config
@@ -55,15 +53,15 @@ def shapes(here, monkeypatch):
     sys.modules.pop("shapes_for_test", None)
 
 
-def test_a_custom_source_trains_and_is_evaluated(shapes, here):
+@pytest.mark.slow
+def test_a_custom_source_trains_and_is_evaluated(shapes, here, command):
     options = ("--config-dir", "own", "data=shapes", "data.count=600", "training.epochs=1", "threads=1")
-    done = train_py(*options, cwd=here)
+    done = command("train.py", *options, cwd=here)
     assert done.returncode == 0, done.stderr
     assert "shapes: 240 train, 60 validation, 300 test" in done.stdout.replace("\n", " ")
-    again = train_py(*options, cwd=here)
+    again = command("train.py", *options, cwd=here)
     assert again.returncode == 0 and "finished" in again.stdout, again.stdout  # the same images: the same run
-    command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--experiment", "shapes"]
-    evaluated = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=120)
+    evaluated = command("scripts/evaluate.py", "--experiment", "shapes", cwd=here)
     assert evaluated.returncode == 0 and "test/accuracy" in evaluated.stdout, evaluated.stderr
 
 

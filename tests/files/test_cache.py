@@ -20,6 +20,7 @@ def test_pictures_are_decoded_once_and_again_when_they_change(picture_folder, he
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", slice(60), slice(-1)], ids=["empty", "strange", "header", "cut"])
+@pytest.mark.slow
 def test_a_damaged_cache_is_replaced(picture_folder, here, content):
     overrides = ("data=image_folder", f"data.root={picture_folder}")
     first = splits_of(*overrides)
@@ -39,6 +40,7 @@ def test_a_damaged_cache_is_replaced(picture_folder, here, content):
     ],
     ids=["no folder", "full"],
 )
+@pytest.mark.slow
 def test_without_a_cache_the_images_stay_in_memory(picture_folder, here, cache, before):
     (here / "taken").write_text("a file where a folder should be")
     overrides = ("data=image_folder", f"data.root={picture_folder}")
@@ -48,6 +50,7 @@ def test_without_a_cache_the_images_stay_in_memory(picture_folder, here, cache, 
     assert not [*here.glob("cache/*.npy"), *here.glob("cache/*.part")]
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_make_one_cache(picture_folder, here):
     overrides = ("data=image_folder", f"data.root={picture_folder}")
     answers = [answer(process) for process in [load_elsewhere(*overrides) for _ in range(3)]]

@@ -15,7 +15,7 @@ from experiments.config.loading import compose_config
 from experiments.data import Images
 from experiments.experiment import run
 from experiments.reports import report
-from experiments.reports.content import Content
+from experiments.reports.content import Content, protocol
 from experiments.reports.drawing import Figure, PageFigure, save_figures, svg
 from experiments.reports.figures import FIGURES
 from experiments.runs.finished import load_run
@@ -52,18 +52,23 @@ def test_it_shows_what_its_owner_asks(page):
     ("patience", "restore_best", "chosen"),
     [("null", "false", None), ("1", "false", "early stopping"), ("null", "true", "the choice of the epoch")],
 )
-def test_it_states_what_was_selected_on_validation_data(tmp_path, monkeypatch, test, patience, restore_best, chosen):
-    monkeypatch.chdir(tmp_path)
+def test_it_states_what_was_selected_on_validation_data(test, patience, restore_best, chosen):
     stopping = [f"early_stopping.patience={patience}", f"early_stopping.restore_best={restore_best}"]
-    small = ["tracking=none", "training.epochs=1", "model.filters=2", f"evaluate_test={test}"]
-    run(compose_config([*DIGITS, *small, *stopping]))
-    (path,) = tmp_path.glob("outputs/runs/*/artifacts/report.html")
-    page = path.read_text(encoding="utf-8")
+    stated = protocol(compose_config([*DIGITS, *stopping]), test)
     if chosen:
-        assert f"{chosen} used {'only the validation set' if test else 'it too, so they are optimistic'}." in page
+        assert f"{chosen} used {'only the validation set' if test else 'it too, so they are optimistic'}." in stated
     else:
-        assert f"nothing was selected on {'validation data' if test else 'it'}." in page
-    assert f"with the weights of the {'best' if restore_best == 'true' else 'last'} epoch" in page
+        assert f"nothing was selected on {'validation data' if test else 'it'}." in stated
+    assert f"with the weights of the {'best' if restore_best == 'true' else 'last'} epoch" in stated
+
+
+@pytest.mark.slow
+def test_the_report_of_a_run_that_is_not_tested(here):
+    config = compose_config([*DIGITS, "tracking=none", "training.epochs=1", "model.filters=2", "evaluate_test=false"])
+    run(config)
+    (path,) = here.glob("outputs/runs/*/artifacts/report.html")
+    page = path.read_text(encoding="utf-8")
+    assert protocol(config, test=False) in page and "validation accuracy" in page
 
 
 def test_every_filled_cell_has_images(page):

@@ -206,6 +206,7 @@ def test_the_balanced_sampler_draws_every_class_equally_often():
 
 
 @pytest.mark.parametrize("override", ["training.class_weights=balanced", "training.sampler=balanced"])
+@pytest.mark.slow
 def test_balancing_finds_more_of_a_rare_class(override):
     """With a tenth of the eights: without balancing fewer of those in the test set are found."""
     recalls = []
@@ -392,6 +393,7 @@ class Flat(torch.nn.Sequential):
         super().__init__(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, classes))
 
 
+@pytest.mark.slow
 def test_compiled_it_learns_the_same_under_the_same_names():
     found = []
     for compiled in ("false", "true"):
