@@ -6,6 +6,7 @@ file that `defaults:` names. The comment at the top of a file describes the choi
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import textwrap
@@ -50,8 +51,12 @@ def show_help() -> None:
     first_run = [values[0] for values in alternatives(typed_overrides(arguments), arguments.multirun)]
     composed = compose_overrides(first_run)
     folders = [*([Path(arguments.config_dir)] if arguments.config_dir else []), CONF]
-    print(INTRODUCTION, *help_lines(folders), "\n== Configuration as this command line makes it ==", sep="\n")
-    print(OmegaConf.to_yaml(composed, resolve=arguments.resolve))
+    configuration = OmegaConf.to_yaml(composed, resolve=arguments.resolve)
+    lines = (INTRODUCTION, *help_lines(folders), "\n== Configuration as this command line makes it ==", configuration)
+    try:
+        print(*lines, sep="\n", flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
 
 
