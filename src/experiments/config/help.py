@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from experiments.config.composition import CONF
 from experiments.config.errors import UserError
-from experiments.config.keys import CHOICES
+from experiments.config.keys import CHOICES, words
 from experiments.config.loading import alternatives, compose_overrides, typed_overrides
 
 WIDTH, VALUE_WIDTH = 100, 24  # characters of a line, and of a default, which is cut
@@ -64,12 +64,18 @@ def help_lines(folders: Sequence[Path]) -> Iterator[str]:
     """The help on all keys and choices; of files with the same name, that in the first of `folders` counts."""
     (_, keys), main = explained(folders, "config"), yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
     yield "\n== Keys of a run (key=value) =="
-    yield from _table([(key, value, text) for key, (value, text) in keys.items()])
+    yield from _table([(key, value, _with_words(key, text)) for key, (value, text) in keys.items()])
     for entry in main["defaults"]:
         for group, default in entry.items() if isinstance(entry, dict) else ():
             yield from _group(folders, group, default, keys=default is not None)
     for group, default in SWEEPING.items():
         yield from _group(folders, group, default, keys=group == "hydra/sweeper")
+
+
+def _with_words(key: str, text: str) -> str:
+    """An explanation with the allowed words, if they come from a table and the explanation has none of them."""
+    allowed = words().get(key, ())
+    return f"{text}: {', '.join(allowed)}" if allowed and not any(word in text for word in allowed) else text
 
 
 def explained(folders: Sequence[Path], name: str) -> tuple[str, Explained]:

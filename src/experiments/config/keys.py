@@ -7,9 +7,9 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from experiments.config.constraints import Role, without_role
+from experiments.config.constraints import OneOf, Role, without_role
 from experiments.config.schema import FAMILIES, Config
 
 CHOICES = ("name", "_target_")  # last parts of the keys that say which choice of a group was made
@@ -24,7 +24,7 @@ SWEEPER, NOT_OF_SWEEPER = (
 @functools.cache
 def roles() -> Mapping[str, Role]:
     """The role of every key, of whatever choice, and of every section: that of its first key that has the strongest one."""
-    found = dict(_roles(Config, "", Role.DECIDES))
+    found = {key: role for key, _, role in _fields(Config, "", Role.DECIDES)}
     for key, role in list(found.items()):
         section = key.rpartition(".")[0]
         if section and (section not in found or role is Role.DECIDES):
@@ -32,16 +32,29 @@ def roles() -> Mapping[str, Role]:
     return found
 
 
-def _roles(cls: type, prefix: str, of_section: Role) -> Iterator[tuple[str, Role]]:
+def words() -> Mapping[str, tuple[str, ...]]:
+    """The allowed words of the keys that take them from a table."""
+    return {
+        key: detail.words
+        for key, hint, _ in _fields(Config, "", Role.DECIDES)
+        for each in (hint, *get_args(hint))
+        if get_origin(each) is Annotated
+        for detail in get_args(each)
+        if isinstance(detail, OneOf)
+    }
+
+
+def _fields(cls: type, prefix: str, of_section: Role) -> Iterator[tuple[str, Any, Role]]:
+    """(key, hint, role) of every field, of every class that a section can have."""
     hints = get_type_hints(cls, include_extras=True)
     for name in (field.name for field in dataclasses.fields(cls)):
         plain, own = without_role(hints[name])
         role = own or of_section
         if isinstance(plain, type) and dataclasses.is_dataclass(plain):
             for choice in FAMILIES.get(plain, {"": plain}).values():
-                yield from _roles(choice, f"{prefix}{name}.", role)
+                yield from _fields(choice, f"{prefix}{name}.", role)
         else:
-            yield prefix + name, role
+            yield prefix + name, plain, role
 
 
 def role_of(key: str) -> Role:

@@ -176,11 +176,13 @@ def show_results(results: Mapping[str, float], note: str, groups: str | tuple[st
     """Print one line per metric of these groups, without those of single classes; `note`: how predictions were made."""
     console.print()
     beside = f"  {note}" if note else ""
-    for name, value in results.items():
+    shown = {name: value for name, value in results.items() if name.startswith(groups) and "/f1/" not in name}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
         if name == "best/epoch":
-            console.print(f"{name:<18} {value:.0f}")
-        elif name.startswith(groups) and "/f1/" not in name:
-            console.print(f"[bold]{name:<18}[/bold] {value:.4f}{beside}")
+            console.print(f"{name:<{width}} {value:.0f}")
+        else:
+            console.print(f"[bold]{name:<{width}}[/bold] {value:.4f}{beside}")
 
 
 def show_test(test: Evaluation, classes: Sequence[str]) -> None:
