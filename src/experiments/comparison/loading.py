@@ -18,13 +18,13 @@ STATUS: dict[str, Status] = {store.FINISHED: "finished", store.FAILED: "failed",
 
 
 def to_point(client: MlflowClient, run: Run) -> Point:
-    """A training run as a point; a query an epoch's metric."""
+    """A training run as a point; one query per metric of `HISTORY`."""
     tags = run.data.tags
     status = "pruned" if store.TAG_PRUNED in tags else STATUS.get(run.info.status, "running")
     epochs = store.metric_history(client, run.info.run_id, HISTORY)
     history = {name: [epoch[name] for epoch in epochs if name in epoch] for name in HISTORY}
     metrics = dict(run.data.metrics)
-    if epochs and "best/epoch" not in metrics:  # cut short: what can be said so far
+    if epochs and "best/epoch" not in metrics:  # interrupted: what is known so far
         metrics["seconds"] = sum(history["epoch_seconds"])
     reason = tags.get(store.TAG_PRUNED) or tags.get(store.TAG_FAILURE) or ""
     overrides = store.read_overrides(tags)
