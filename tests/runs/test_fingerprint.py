@@ -23,7 +23,9 @@ def test_the_fingerprint_is_what_determines_the_numbers(here):
 
     (here / "own_network.py").write_text("class Net: pass\n")
     first = of("model._target_=own_network.Net")
-    (here / "own_network.py").write_text("# a comment changes nothing\nclass Net: pass\n")
+    (here / "own_network.py").write_text(
+        '"""Nor a docstring."""\n# a comment changes nothing\nclass Net:\n    """Nor this."""\n'
+    )
     assert of("model._target_=own_network.Net") == first
     (here / "own_network.py").write_text("class Net: width = 3\n")
     assert of("model._target_=own_network.Net") != first

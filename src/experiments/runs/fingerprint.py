@@ -29,14 +29,28 @@ def fingerprint(config: Config, device: str, data_digest: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _sources(target: str) -> dict[str, str]:
-    """SHA-256 of each decisive source file and of the file of a custom network; comments and layout do not change it."""
-    files = {path for name in DECISIVE for path in [PACKAGE / name, *(PACKAGE / name).rglob("*.py")] if path.is_file()}
-    named = {path.relative_to(PACKAGE).as_posix(): path for path in files}
-    custom = source_file(target)
-    if custom is not None and custom not in files:
-        named[target] = custom
-    return {
-        name: hashlib.sha256(ast.unparse(ast.parse(path.read_bytes())).encode()).hexdigest()
-        for name, path in sorted(named.items())
+def _sources(target: str) -> list[str]:
+    """SHA-256 of every decisive source file and of the file of a custom network, wherever the files are."""
+    files = {
+        path
+        for name in DECISIVE
+        for path in [PACKAGE / name, *(PACKAGE / name).rglob("*")]
+        if path.suffix in (".py", ".c")
     }
+    custom = source_file(target)
+    codes = {_code(path) for path in (files | {custom} if custom else files)}
+    return sorted(hashlib.sha256(code.encode()).hexdigest() for code in codes)
+
+
+def _code(path: Path) -> str:
+    """What a file computes: Python without comments, layout and docstrings; C as it is."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        return text
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
