@@ -69,7 +69,7 @@ def run(
             results, history = tracker.results(), tracker.history()
         else:
             state = active.restore(Learner.create(config, model, splits.train, device), should_prune)
-            terminal.show_progress_so_far(tracker.name, state.history, active.layers)
+            terminal.show_progress_so_far(tracker, state.history, active.layers)
             with terminal.EpochLog(config.training.epochs, active.batches) as log:
                 for epoch in train(state.learner, active.batches, active.validation, state.remaining, log):
                     tracker.log(epoch.epoch, epoch.metrics)

@@ -153,6 +153,10 @@ def test_a_finished_run_prints_its_results_again(finished, logged):
     assert again.returncode == 0 and "finished already" in again.stdout
     assert f"{only.data.metrics['test/accuracy']:.4f}" in again.stdout and only.info.run_id in again.stdout
     assert len(client.search_runs([only.info.experiment_id])) == 1
+    assert "CPU threads" not in again.stdout
+    other = train_py("data=digits", "threads=2", "training.epochs=3", cwd=finished[0])
+    assert "finished already" in other.stdout
+    assert "started with 1 CPU threads; with 2 the last digits may differ" in other.stdout
 
 
 def test_a_missing_device_is_reported(here):

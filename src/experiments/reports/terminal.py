@@ -73,10 +73,11 @@ def _hardware(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
 
 
-def show_progress_so_far(name: str, history: Sequence[Mapping[str, float]], layers: Sequence[Layer]) -> None:
+def show_progress_so_far(run: TrackedRun, history: Sequence[Mapping[str, float]], layers: Sequence[Layer]) -> None:
     """Print after which epoch a run continues; for a new run, its network, one row per layer."""
     if history:
-        console.print(f"\ncontinuing run [bold]{escape(name)}[/bold] after epoch {len(history)}\n")
+        console.print(f"\ncontinuing run [bold]{escape(run.name)}[/bold] after epoch {len(history)}\n")
+        _show_threads(run)
         return
     table = Table("layer", "output shape", "parameters", box=None, padding=(0, 3, 0, 0))
     table.columns[2].justify = "right"
@@ -147,11 +148,14 @@ class EpochLog:
 
 
 class TrackedRun(Protocol):
-    """What is shown of a run besides its numbers; `has_model`: MLflow has its model, so scripts can use it."""
+    """What is shown of a run besides its numbers; `has_model`: MLflow has its model, so scripts can use it;
+    `threads`: CPU threads of the process that started it, 0 if that is not known.
+    """
 
     name: str
     run_id: str
     has_model: bool
+    threads: int
 
     def url(self) -> str: ...
 
@@ -166,10 +170,18 @@ def show_end(
     """Print the results, and what to type next; `evaluation` is None for a run that was finished before."""
     if evaluation is None:
         console.print("\nthis run is finished already; these are its results (resume=false trains anew)")
+        _show_threads(run)
     show_results(results, note)
     if evaluation is not None:
         show_test(evaluation, classes)
     show_next(run.name, run.run_id, run.url(), run.has_model)
+
+
+def _show_threads(run: TrackedRun) -> None:
+    """Print that sums of another number of threads are rounded in another way."""
+    threads = torch.get_num_threads()
+    if run.threads not in (0, threads):
+        console.print(f"it was started with {run.threads} CPU threads; with {threads} the last digits may differ")
 
 
 def show_results(results: Mapping[str, float], note: str, groups: str | tuple[str, ...] = ("best/", "test/")) -> None:

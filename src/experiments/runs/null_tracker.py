@@ -21,6 +21,7 @@ class NullTracker:
 
     run_id = "none"
     has_model = False
+    threads = 0  # not known
 
     def __init__(self, folder: Path, name: str, resume: bool) -> None:
         self._results = folder / "results.json"

@@ -42,6 +42,7 @@ TAG_FINGERPRINT = "fingerprint"  # only training runs have it
 TAG_OVERRIDES = "overrides"
 TAG_TEST_SET_EVALUATIONS = "test_set_evaluations"
 TAG_PRUNED = "pruned"
+TAG_THREADS = "threads"  # CPU threads of the process that started the run
 TAG_FAILURE = "failure"
 TAG_EVALUATED_RUN = "evaluated_run"  # of the evaluation of a finished run
 TAG_MULTIRUN = "sweep"  # only the parent runs of multiruns have it; this and what follows

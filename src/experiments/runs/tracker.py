@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
@@ -32,6 +33,7 @@ class Tracker:
     Attributes:
         run_id: its id in MLflow.
         name: its name, for people.
+        threads: CPU threads of the process that started it; 0 if that is not known.
         finished: the run was finished before: its model and artifacts are in MLflow.
         tested: the run was finished before, and evaluated on the test set.
     """
@@ -56,12 +58,14 @@ class Tracker:
             tags = {store.TAG_FINGERPRINT: fingerprint, store.TAG_TEST_SET_EVALUATIONS: "0"}
             tags |= {**store.override_tags(overrides), **provenance.provenance_tags()}
             tags |= {store.TAG_PARENT: parent.run_id} if parent and parent.run_id else {}
+            tags[store.TAG_THREADS] = str(torch.get_num_threads())
             run = self.client.create_run(experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
         elif parent and parent.run_id and run.data.tags.get(store.TAG_PARENT) != parent.run_id:
             self.client.set_tag(run.info.run_id, store.TAG_PARENT, parent.run_id)
             self.client.update_run(run.info.run_id, name=name[: store.MAX_NAME])
         self.run_id: str = run.info.run_id
         self.name: str = name if parent else run.info.run_name
+        self.threads = int(run.data.tags.get(store.TAG_THREADS, 0))
         self.experiment_id = experiment_id
         self.finished = run.info.status == store.FINISHED
         self.tested = self.finished and "test/loss" in run.data.metrics
