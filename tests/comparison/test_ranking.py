@@ -30,7 +30,7 @@ def test_it_states_how_predictions_were_made():
     def statement(*ways):
         return compared([point(0.9, **{"evaluation.tta": way}) for way in ways]).statement
 
-    assert statement("flip", "flip").endswith("Every prediction is the mean over 2 views of its picture.")
+    assert statement("flip", "flip").endswith("Every prediction is the mean over 2 views of its image.")
     assert "views" not in statement("none") + statement("flip", "none")
 
 

@@ -1,4 +1,4 @@
-"""What a comparison shows: points, objectives, who won, and what is significant."""
+"""The content of a comparison: points, objectives, the winner, and the significant differences."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from experiments.config.keys import standalone_overrides
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison tells of.
+    """Points that are compared, and what follows from them.
 
     Attributes:
-        command: what made the points; None where they come from several.
-        points: in the order they were run.
+        command: the command that trained the points; None if there were several.
+        points: in the order in which they were run.
         objectives: metrics; the first one ranks.
     """
 
@@ -32,12 +32,12 @@ class Comparison:
 
     @property
     def winner(self) -> Point | None:
-        """None where nothing finished."""
+        """The best point; None if no point finished."""
         return next(iter(ranked(self.points, self.objectives[0])), None)
 
     @property
     def winner_command(self) -> str:
-        """Trains it."""
+        """The command that trains the winner; empty if there is none."""
         return (
             str((self.command or Command()).single(standalone_overrides(self.winner.overrides))) if self.winner else ""
         )
@@ -49,42 +49,42 @@ class Comparison:
 
     @property
     def statement(self) -> str:
-        """How often the test set was looked at."""
+        """How many points were evaluated on the test set, for the reader of the ranking."""
         if not self.tested:
-            return f"The test set was not looked at.{self._note}"
+            return f"No point was evaluated on the test set.{self._note}"
         if self.objectives[0].startswith("test/"):
-            return f"This ranking goes by the test set ({self.objectives[0]}), so its best value flatters.{self._note}"
-        looked = f"{len(self.tested)} of {len(self.points)} points were evaluated on the test set"
+            return f"The ranking uses the test set ({self.objectives[0]}), so its best value is too optimistic.{self._note}"
+        tested = f"{len(self.tested)} of {len(self.points)} points were evaluated on the test set"
         if self.tested == [self.winner]:
-            looked = "Only the winner was evaluated on the test set"
-            looked += f": accuracy {self.tested[0].metrics['test/accuracy']:.4f}"
-        return f"{looked}. The ranking went by validation alone.{self._note}"
+            tested = "Only the winner was evaluated on the test set"
+            tested += f": accuracy {self.tested[0].metrics['test/accuracy']:.4f}"
+        return f"{tested}. The ranking does not use the test set.{self._note}"
 
     @property
     def _note(self) -> str:
-        """How predictions were made; where points differ in that, it is a column of the ranking."""
+        """How predictions were made; empty if points differ in it: then it is a column of the ranking."""
         ways = {point.settings.get("evaluation.tta", "none") for point in self.points}
         count = len(VIEWS.get(ways.pop(), ())) if len(ways) == 1 else 1
-        return f" Every prediction is the mean over {count} views of its picture." if count > 1 else ""
+        return f" Every prediction is the mean over {count} views of its image." if count > 1 else ""
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
-        """As `ranking.table` has it."""
+        """The ranking: see `ranking.table`."""
         return ranking.table(self.points, self.objectives)
 
     @functools.cached_property
     def over_seeds(self) -> pd.DataFrame | None:
-        """As `noise.over_seeds` has it."""
+        """See `significance.over_seeds`."""
         return significance.over_seeds(self.points, self.objectives[0])
 
     @functools.cached_property
     def differences(self) -> pd.DataFrame | None:
-        """As `noise.differences` has it."""
+        """See `significance.differences`."""
         return significance.differences(self.points, self.objectives[0])
 
     @functools.cached_property
     def front(self) -> list[Point]:
-        """Of several objectives, the points that no other beats; else none."""
+        """The Pareto-optimal points; empty with one objective."""
         return ranking.pareto(self.points, self.objectives) if len(self.objectives) > 1 else []
 
     def count(self, *statuses: str) -> int:
