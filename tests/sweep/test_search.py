@@ -259,7 +259,7 @@ def test_several_objectives_have_a_front(multirun, tmp_path):
     [
         (["hydra/sweeper=optuna"], "there is nothing to search"),
         (["search=cnn", "model.kernel_size=choice(3,40)"], "model.kernel_size=40: too large"),
-        (["search=cnn", "tracking=none"], "a search keeps its points in MLflow"),
+        (["search=cnn", "tracking=none"], "a search stores its points in MLflow"),
         (["search=cnn", "hydra/sweeper/sampler=grid"], "is continuous"),
         (
             ["search=cnn", "hydra.sweeper.storage=postgresql+nothing://x/y"],
@@ -271,12 +271,15 @@ def test_several_objectives_have_a_front(multirun, tmp_path):
         (["search=cnn", "+hydra.sweeper.sampler.foo=3"], "unexpected keyword argument 'foo'"),
         (["seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be"),
         (["seed=1,2", "sweep.name=a,b"], "sweep.name: concerns the multirun as a whole"),
-        (["hydra/sweeper=optuna", "optimizer.lr=tag(lgo,interval(0.1,0.2))"], "there is no tag lgo; there is log"),
+        (
+            ["hydra/sweeper=optuna", "optimizer.lr=tag(lgo,interval(0.1,0.2))"],
+            "there is no tag lgo; the only tag is log",
+        ),
         (["seed=1,2", "seed=3,4"], "seed: is given twice: seed=3,4"),
         (["optimizer=glob(x*)"], "optimizer=glob(x*): matches no file of conf/optimizer/"),
         (["model=glob(*)", "model.blocks=2"], "model.blocks: there is no such key"),
         (["model=glob(*)", "model.blocks=choice(1,2)", "hydra/sweeper=optuna"], "model.blocks: there is no such key"),
-        (["seed=1,2", "sweep.objectives=[]"], "must be one or several, none twice"),
+        (["seed=1,2", "sweep.objectives=[]"], "must be one or more different metrics"),
         (["model.dropout=interval(0,0.5)"], "is continuous; use hydra/sweeper=optuna"),
         (["seed=1,2", "sweep.join=true"], "only a search can be joined"),
         (["seed=1,2", "sweep.objectives=[seconds]"], "the first must be one of val/loss, val/accuracy"),

@@ -1,4 +1,4 @@
-"""What a comparison shows: points, objectives, who won, and what is significant."""
+"""The content of a comparison: points, objectives, the winner, and the significant differences."""
 
 from __future__ import annotations
 

@@ -32,13 +32,13 @@ def to_point(client: MlflowClient, run: Run) -> Point:
 
 
 def find_comparison(which: Sequence[str], uri: str, objectives: Sequence[str]) -> Comparison:
-    """A multirun, or single runs, by name, by id, or by the start of an id; without any, the latest multirun.
+    """A multirun, or single runs, by name, by id, or by the start of an id; by default the latest multirun.
 
     Args:
-        objectives: what to rank by; without any, what the multirun did.
+        objectives: metrics to rank by; if empty, those of the multirun.
 
     Raises:
-        UserError: where nothing is called so.
+        UserError: there is no such multirun or run.
     """
     advice = "start one: python train.py -m data=digits model.filters=16,32"
     client = store.connect_existing(uri, advice)
@@ -59,7 +59,7 @@ def find_comparison(which: Sequence[str], uri: str, objectives: Sequence[str]) -
         ]
         fitting = fitting or [run for run in trained if _called(run, text)]
         if not fitting:
-            raise UserError(f"{text}: no multirun and no run is called so, or has an id that starts so")
+            raise UserError(f"{text}: no multirun or run has this name, or an id with this start")
         chosen += [to_point(client, run) for run in fitting]
     points = list({point.run_id: point for point in chosen}.values())
     return Comparison(" ".join(which), None, points, objectives or default("sweep.objectives"))

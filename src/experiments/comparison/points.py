@@ -1,4 +1,4 @@
-"""What a comparison is made of: runs as points, each with its settings and what it reached."""
+"""The points of a comparison: runs with their settings and results."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ HISTORY = (*MONITORS, "epoch_seconds")  # the metrics of epochs that are compare
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a multirun, or one that is compared with others.
+    """One run as compared with others: a run of a grid, a trial of a search, or a single run.
 
     Attributes:
-        run_id: MLflow's; empty where the run failed before it had one, or where nothing is tracked.
-        name: short, made of what differs (`filters=64 seed=2`).
+        run_id: in MLflow; empty if the run failed before it had one, or without MLflow.
+        name: short, from the settings that differ (`filters=64 seed=2`).
         settings: the flattened configuration as text, such as {"model.filters": "64", "seed": "2"}.
-        history: values an epoch, for each of `HISTORY`; as many of each as epochs were run.
-        metrics: the final ones, such as best/epoch, best/val_accuracy, parameters, seconds; test/... where it was tested.
+        history: the values per epoch of each metric in `HISTORY`, all for the same number of epochs.
+        metrics: the final metrics, such as best/epoch, best/val_accuracy, seconds; test/... if the test set was used.
         reason: why it failed, or after which epoch it was pruned; else empty.
-        overrides: what it was started with.
+        overrides: those that it was started with.
     """
 
     run_id: str
@@ -38,30 +38,30 @@ class Point:
     overrides: Sequence[str] = ()
 
     def value(self, objective: str) -> float | None:
-        """What it reached: of a metric of epochs that of its best epoch (the one whose weights are kept), else the final one.
+        """The value of a metric: at the best epoch (whose weights are kept) if it is logged per epoch, else the final one.
 
-        None where it never came so far.
+        None if the run ended before there was one.
         """
         if objective in self.history:
             values, best = self.history[objective], self.metrics.get("best/epoch", 0)
-            return values[int(best) - 1] if 1 <= best <= len(values) else None  # no number (NaN) is in no range
+            return values[int(best) - 1] if 1 <= best <= len(values) else None  # NaN is in no range
         return self.metrics.get(objective)
 
     @property
     def epochs(self) -> int:
-        """How many were run."""
+        """The number of epochs that were run."""
         return max(map(len, self.history.values()), default=0)
 
     @property
     def seconds(self) -> float:
-        """What it took in all; of a run that told no such thing, training and validation."""
+        """The duration of the whole run; if it was not recorded, that of training and validation."""
         return self.metrics.get("seconds", math.fsum(self.history.get("epoch_seconds", ())))
 
 
 def ranked(points: Iterable[Point], objective: str) -> list[Point]:
     """Finished points by their value, the best first; points of equal value by validation loss, then by name.
 
-    One whose value is no finite number reached nothing: it comes last.
+    Points whose value is not finite come last.
     """
     finished = ((point, point.value(objective)) for point in points if point.status == "finished")
     valued = [(_sort_key(value, objective), point) for point, value in finished if value is not None]
@@ -74,20 +74,23 @@ def ranked(points: Iterable[Point], objective: str) -> list[Point]:
 
 
 def _sort_key(value: float | None, objective: str) -> float:
-    """Lower is better, and what is no finite number is worst."""
+    """A sort key: lower is better, and a value that is not finite is worst."""
     if value is None or not math.isfinite(value):
         return math.inf
     return -value if higher_is_better(objective) else value
 
 
 def varying_keys(points: Sequence[Point]) -> list[str]:
-    """The settings in which points differ, in the order of the configuration; where things lie does not count."""
+    """The settings in which points differ, in the order of the configuration; places and names are ignored."""
     keys = dict.fromkeys(key for point in points for key in point.settings)
     return [key for key in keys if role_of(key).distinguishes and len({p.settings.get(key) for p in points}) > 1]
 
 
 def latest(points: Sequence[Point]) -> list[Point]:
-    """Of points with the same settings (run again after a change to the code) the last; names are made to tell them apart."""
+    """The last of all points with the same settings (run again after a change to the code).
+
+    If two of them have the same name, all get names made from the swept settings.
+    """
     found = list({tuple(point.settings.get(key) for key in varying_keys(points)): point for point in points}.values())
     if len({point.name for point in found}) == len(found):
         return found
@@ -99,10 +102,10 @@ def latest(points: Sequence[Point]) -> list[Point]:
 
 
 def swept_keys(points: Sequence[Point]) -> list[str]:
-    """The varied settings without those that another choice brings along.
+    """The varied settings without those that follow from another choice.
 
-    `optimizer=adam,sgd` varies optimizer.name, and with it lr, momentum and more: where each name has but one lr, the
-    name says it. One that is swept beside the choice stays. The name of a source stands for its `_target_`, too.
+    `optimizer=adam,sgd` varies optimizer.name, and with it lr, momentum and more: if each name has only one lr, lr
+    follows from the name. A key that is swept as well stays. The `_target_` of a data source follows from its name.
     """
     keys = varying_keys(points)
     return [key for key in keys if not any(_implied_by(points, choice, key) for choice in keys)]

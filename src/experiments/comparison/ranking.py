@@ -1,4 +1,4 @@
-"""Points -> the table of who is best, and, of several objectives, who is beaten by nobody."""
+"""Points -> the ranking as a table, and the Pareto-optimal points of several objectives."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from experiments.config.metrics import higher_is_better
 
 
 def table(points: Sequence[Point], objectives: Sequence[str]) -> pd.DataFrame:
-    """A row a point: finished ones by rank, then pruned ones by what they had reached, then the others as they were run.
+    """One row per point, in the order of `in_order`.
 
-    Columns: place (missing where there is no rank), name, the varied settings as text, each objective, best epoch,
+    Columns: place (missing for points without a rank), name, the varied settings as text, each objective, best epoch,
     epochs, val/loss, parameters, seconds, status, reason, run_id.
     """
     keys = varying_keys(points)
@@ -41,7 +41,7 @@ def table(points: Sequence[Point], objectives: Sequence[str]) -> pd.DataFrame:
 
 
 def in_order(points: Sequence[Point], objective: str) -> list[Point]:
-    """All points: finished ones by rank, those without a value after them, pruned, killed or running, failed."""
+    """All points: finished by rank, finished without a value, pruned by their best value, killed or running, failed."""
     first = ranked(points, objective)
     taken = {id(point) for point in first}
     sign = -1 if higher_is_better(objective) else 1
@@ -55,7 +55,7 @@ def in_order(points: Sequence[Point], objective: str) -> list[Point]:
 
 
 def value_so_far(point: Point, objective: str) -> float | None:
-    """A point's value; of one that was pruned the best so far, as it was stopped before it could name its best epoch."""
+    """The value of a point; for a pruned point without a best epoch, the best value of its epochs."""
     value = point.value(objective)
     if value is not None or point.status != "pruned":
         return value
@@ -68,7 +68,10 @@ def finite(value: float | None) -> bool:
 
 
 def pareto(points: Sequence[Point], objectives: Sequence[str]) -> list[Point]:
-    """The finished points that no other beats: as good in every objective, and better in one. The best in the first first."""
+    """The Pareto-optimal points among the finished ones, the best in the first objective first.
+
+    A point is Pareto-optimal if no other is at least as good in every objective and better in one.
+    """
     signs = np.array([-1 if higher_is_better(objective) else 1 for objective in objectives])
     rows = []
     for point in ranked(points, objectives[0]):

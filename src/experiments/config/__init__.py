@@ -1,6 +1,6 @@
-"""What a configuration may hold: types, ranges, and which class a choice stands for.
+"""The configuration: its keys, their types and ranges, and the settings class of each choice.
 
-YAML (`conf/`) owns every value; the classes here have no defaults. Nothing here imports torch, numpy or Hydra, so that a
+All default values are in YAML (`conf/`), none in the classes here. Nothing here imports torch, numpy or Hydra, so that a
 mistake is reported before they are loaded; `composition` and `loading`, which import Hydra, are not exported.
 """
 

@@ -1,4 +1,4 @@
-"""What all commands share: the command line, the options that name a run, and the exit codes."""
+"""Shared by all commands: the command line, the options that name a run, and the exit codes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MASK = ":***@"
 
 
 def mask_passwords(text: str) -> str:
-    """The text without the passwords in its addresses, for what others may read."""
+    """The text with the passwords in its addresses masked, for everything that others may read."""
     return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", rf"\1{MASK}", text)
 
 
@@ -38,7 +38,7 @@ def exit_codes(command: Command | None = None) -> Iterator[None]:
     SIGTERM, which a cluster sends before it stops a job, is handled as Ctrl-C.
 
     Args:
-        command: printed after Ctrl-C, because it continues what was interrupted.
+        command: continues what was interrupted; printed after Ctrl-C.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     gc.set_threshold(50_000, 20, 100)  # torch and MLflow create half a million objects
@@ -67,10 +67,10 @@ def exit_now() -> NoReturn:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line of train.py, for reports and for the commands to type next.
+    """A command line of train.py, as shown in reports and in the commands suggested to the user.
 
     Attributes:
-        overrides: key=value, also of Hydra's own keys.
+        overrides: key=value, including Hydra's own keys.
         config_dir: folder of `--config-dir`, with the user's YAML files.
     """
 
@@ -112,7 +112,9 @@ class Command:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a finished run."""
-    parser.add_argument("--run", default="latest", help="latest (default), best, a run's id, or the start of one")
-    parser.add_argument("--experiment", help="MLflow experiment to look in, for example cifar10; all by default")
-    parser.add_argument("--metric", default=DEFAULT_FINAL, help="what --run best goes by (default: %(default)s)")
-    parser.add_argument("--uri", default=default("tracking.uri"), help="MLflow's store (default: %(default)s)")
+    parser.add_argument("--run", default="latest", help="latest (default), best, a run's id, or the start of an id")
+    parser.add_argument("--experiment", help="MLflow experiment to search in, for example cifar10; all by default")
+    parser.add_argument("--metric", default=DEFAULT_FINAL, help="metric that selects --run best (default: %(default)s)")
+    parser.add_argument(
+        "--uri", default=default("tracking.uri"), help="address of MLflow's store (default: %(default)s)"
+    )

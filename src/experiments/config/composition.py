@@ -1,4 +1,4 @@
-"""Hydra: conf/ and overrides -> one composed configuration, and that -> `Config`."""
+"""conf/ and overrides -> one configuration, composed by Hydra -> `Config`."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def parse_composed(composed: DictConfig, problems: Sequence[str] = ()) -> Config
 
 
 def with_defaults(saved: Mapping[str, Any]) -> Config:
-    """The configuration that a finished run saved, with its renamed keys; a key added since has today's default.
+    """The configuration of a finished run, with renamed keys; a key that it lacks has its current default.
 
     Raises:
-        UserError: if it holds a key that no longer exists.
+        UserError: if it contains a key that no longer exists.
     """
     saved = with_new_names(saved)
     names = {group: saved[group]["name"] for group in ("data", "optimizer", "schedule") if group in saved}
@@ -49,15 +49,15 @@ def with_defaults(saved: Mapping[str, Any]) -> Config:
     OmegaConf.set_struct(base, False)
     if base.data["_target_"] != saved["data"].get("_target_", base.data["_target_"]):  # older runs have a name only
         shared = [field.name for field in dataclasses.fields(DataSettings)]
-        base.data = OmegaConf.masked_copy(base.data, shared)  # a custom source has no defaults of its other keys
+        base.data = OmegaConf.masked_copy(base.data, shared)  # a custom source has no defaults for its other keys
     if base.model["_target_"] != saved["model"]["_target_"]:
-        base.model = saved["model"]  # a custom network has no defaults but the values it was saved with
+        base.model = saved["model"]  # a custom network has no defaults; the saved values are used
     return parse_composed(OmegaConf.merge(base, saved))  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
 def hydra_api() -> Iterator[None]:
-    """Hydra's compose API, set up for conf/ unless somebody (the command line, a notebook) has done so."""
+    """Hydra's compose API, set up for conf/ unless the caller (the command line, a notebook) has done so."""
     if GlobalHydra.instance().is_initialized():
         yield
     else:
@@ -66,7 +66,7 @@ def hydra_api() -> Iterator[None]:
 
 
 def group_options(group: str, search: Sequence[str] = ()) -> list[str]:
-    """The choices of a group, without the files that others are based on, which begin with _; empty for a key.
+    """The choices of a group; empty for a key. Files that begin with _ are no choices: other files are based on them.
 
     Args:
         search: overrides of hydra.searchpath.

@@ -1,4 +1,4 @@
-"""What a value may be, and what a key is for: details that stand beside the type of a field, in `Annotated`."""
+"""The allowed values and the roles of keys, written after the type of a field in `Annotated`."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from typing import Annotated, Any, get_args, get_origin
 
 
 class Role(Enum):
-    """What a key is for. A field without a role has that of its section; a section without one DECIDES."""
+    """The purpose of a key. A field without a role has the role of its section; a section without a role DECIDES."""
 
     DECIDES = "decides the numbers of a run"
     REPEATS = "repeats a run with other random numbers"
-    CONTENT = "chooses the images, for which the digest of the images stands"
+    CONTENT = "chooses the images, whose digest identifies a run"
     HARDWARE = "chooses what a run computes on"
-    PLACE = "says where things lie"
-    LABEL = "names things"
-    AFTER = "says what happens before or after training"
+    PLACE = "is the location of files"
+    LABEL = "is a name"
+    AFTER = "controls what happens before or after training"
 
     @property
     def identifies_run(self) -> bool:
-        """Part of what a run is; the digest of the images and the device in use are added to it."""
+        """The key is part of a run's identity; the digest of the images and the device in use are added to it."""
         return self in (Role.DECIDES, Role.REPEATS)
 
     @property
     def identifies_multirun(self) -> bool:
-        """Part of what a multirun is, and of the names of runs and multiruns."""
+        """The key is part of a multirun's identity, and of the names of runs and multiruns."""
         return self in (Role.DECIDES, Role.REPEATS, Role.CONTENT)
 
     @property
     def distinguishes(self) -> bool:
-        """A difference in it is a difference between two runs that are compared."""
+        """Runs with different values of the key are different in a comparison."""
         return self.identifies_multirun or self is Role.HARDWARE
 
     @property
     def of_whole_multirun(self) -> bool:
-        """A multirun has one value of it."""
+        """The key has a single value in a multirun."""
         return self in (Role.PLACE, Role.LABEL, Role.AFTER)
 
 
 @dataclass(frozen=True)
 class Between:
-    """Both ends are allowed; with `above`, the lower end is not."""
+    """A range. Both ends are allowed; with `above`, the lower end is not."""
 
     low: float
     high: float = float("inf")
@@ -58,7 +58,7 @@ class Between:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of some words, where a table elsewhere has them."""
+    """One of the words of a table; words that are written out in the hint are a `Literal`."""
 
     words: tuple[str, ...]
 
@@ -74,7 +74,7 @@ CountOrShare = Annotated[int, Between(1)] | Annotated[float, Between(0, 0.9, abo
 
 
 def without_role(hint: Any) -> tuple[Any, Role | None]:
-    """(the hint without its role, the role if it has one)."""
+    """Returns (the hint without its role, its role or None)."""
     if get_origin(hint) is not Annotated:
         return hint, None
     base, *details = get_args(hint)

@@ -11,7 +11,7 @@ from experiments.config.constraints import Between, CountOrShare, Positive, Role
 
 @dataclass(frozen=True)
 class ExtraImages:
-    """A picture, or a folder of pictures, that joins the training set under a label."""
+    """A picture, or a folder of pictures, that is added to the training set with a label."""
 
     path: str
     label: str
@@ -22,7 +22,7 @@ class DataSettings:
     """The keys that every data source has; `_target_` is the class that reads the images.
 
     Attributes:
-        training_images: their number, with those for validation; None if it is only known when they are read.
+        training_images: number of training images, with those for validation; None if it is not known before reading.
         fixed_image_size: the only image size of the source; None if it resizes its images.
         folders: keys whose value must be an existing folder, and what it must contain.
     """
@@ -42,7 +42,7 @@ class DataSettings:
 
     @property
     def origin(self) -> str:
-        """Where the images come from, for the record of a run."""
+        """Where the images come from, as recorded for a run."""
         return self._target_
 
     @property
@@ -96,7 +96,7 @@ class CustomSourceSettings(DataSettings):
     parameters: Mapping[str, Any] = field(hash=False)
 
 
-SOURCES: dict[str, type[DataSettings]] = {  # any other target: its YAML file gives keys and types
+SOURCES: dict[str, type[DataSettings]] = {  # any other target: its YAML file defines keys and types
     "experiments.data.sources.cifar.Cifar": CifarSettings,
     "experiments.data.sources.digits.Digits": DigitsSettings,
     "experiments.data.sources.image_folder.ImageFolder": ImageFolderSettings,
@@ -105,7 +105,7 @@ SOURCES: dict[str, type[DataSettings]] = {  # any other target: its YAML file gi
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Random changes of training images, drawn anew for each image; a value of 0 (or none) switches one off."""
+    """Random changes of training images, drawn again for each image; a value of 0 (or none) switches a change off."""
 
     flip: Literal["none", "random", "alternating"]
     translate: Annotated[int, Between(0, 512)]  # pixels

@@ -13,7 +13,7 @@ CONF = Path(__file__).resolve().parents[3] / "conf"
 
 @functools.cache
 def default(key: str) -> Any:
-    """The value that conf/ gives a key where nothing else is chosen; not for values that refer to other keys."""
+    """The default value of a key in conf/; not for values that refer to other keys."""
     main = _read(CONF / "config.yaml")
     group, *path = key.split(".")
     chosen = {name: choice for entry in main["defaults"] if isinstance(entry, dict) for name, choice in entry.items()}

@@ -1,4 +1,4 @@
-"""What follows from the roles of keys: which settings identify a run and a multirun, which differ, and how they are named."""
+"""The settings that identify runs and multiruns, chosen by the roles of keys, and the names made from them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from experiments.config.constraints import OneOf, Role, without_role
 from experiments.config.schema import FAMILIES, Config
 
-CHOICES = ("name", "_target_")  # last parts of the keys that say which choice of a group was made
-LONGEST_NAME = 250
-# Of Hydra's own settings the sweeper decides which runs there are, but not by these:
+CHOICES = ("name", "_target_")  # last parts of the keys that hold the choice of a group
+# Of Hydra's own settings, those of the sweeper determine the runs of a multirun, except for these:
 SWEEPER, NOT_OF_SWEEPER = (
     ("hydra/sweeper", "hydra.sweeper."),
     ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "hydra.sweeper.storage"),
@@ -23,7 +22,7 @@ SWEEPER, NOT_OF_SWEEPER = (
 
 @functools.cache
 def roles() -> Mapping[str, Role]:
-    """The role of every key, of whatever choice, and of every section: that of its first key that has the strongest one."""
+    """The role of every key and of every section: DECIDES if one of its keys has it, else that of its first key."""
     found = {key: role for key, _, role in _fields(Config, "", Role.DECIDES)}
     for key, role in list(found.items()):
         section = key.rpartition(".")[0]
@@ -58,7 +57,7 @@ def _fields(cls: type, prefix: str, of_section: Role) -> Iterator[tuple[str, Any
 
 
 def role_of(key: str) -> Role:
-    """The role of a key or group, as it is typed; a custom network's or source's own key has that of its section."""
+    """The role of a key or group as typed; a key of a custom network or source has the role of its section."""
     plain = key.lstrip("+~").partition("@")[0]
     if plain.startswith("hydra"):
         return Role.DECIDES if plain.startswith(SWEEPER) and not plain.startswith(NOT_OF_SWEEPER) else Role.PLACE
@@ -66,12 +65,12 @@ def role_of(key: str) -> Role:
 
 
 def repeats(key: str) -> bool:
-    """Runs that differ in nothing but such keys are repetitions of one setting."""
+    """Whether runs that differ only in this key are repetitions of one setting."""
     return role_of(key) is Role.REPEATS
 
 
 def repetition(settings: Mapping[str, str]) -> tuple[str, ...]:
-    """The values of those keys: which repetition of its setting a run is."""
+    """The values of the keys that repeat a setting; they identify the repetition."""
     return tuple(value for key, value in settings.items() if repeats(key))
 
 
@@ -81,36 +80,36 @@ def key_of(override: str) -> str:
 
 
 def decisive_settings(config: Config) -> dict[str, Any]:
-    """The settings that are part of what a run is, by their dotted keys."""
+    """The settings that identify a run, by their dotted keys."""
     return {key: value for key, value in flatten(config.to_dict()) if role_of(key).identifies_run}
 
 
 def multirun_name(overrides: Sequence[str]) -> str:
-    """What was typed of what identifies a multirun, in that order."""
+    """The typed overrides that identify a multirun, in the order typed."""
     return " ".join(text for text in overrides if role_of(key_of(text)).identifies_multirun) or "defaults"
 
 
 def multirun_id(config: Config, name: str) -> str:
-    """Identifies a multirun: 12 hexadecimal digits of its MLflow experiment and its name, in whatever order it was typed."""
+    """12 hexadecimal digits of a multirun's MLflow experiment and name; the order of the overrides is ignored."""
     words = [name] if config.sweep.name else sorted(name.split(" "))
     return hashlib.sha256(json.dumps([config.tracking.experiment, words]).encode()).hexdigest()[:12]
 
 
 def standalone_overrides(overrides: Sequence[str]) -> list[str]:
-    """The overrides of a multirun's run that mean something for a single run; it stays in its MLflow experiment."""
+    """The overrides of one run of a multirun that also apply to a single run, in the same MLflow experiment."""
     meaningless = (Role.AFTER, Role.LABEL)
     kept = ("tracking", "tracking.experiment")
     return [text for text in overrides if key_of(text) in kept or role_of(key_of(text)) not in meaningless]
 
 
 def run_name(overrides: Sequence[str], fingerprint: str) -> str:
-    """What differs from the defaults, without the groups of the keys, and the start of the fingerprint."""
+    """The overrides that identify a run, without the groups of their keys, and the start of its fingerprint."""
     shown = []
     for text in overrides:
         key = key_of(text)
         if role_of(key).identifies_multirun and not key.startswith("hydra"):
             shown.append(text.split(".", 1)[-1] if "." in key else text)
-    return " ".join([*shown, fingerprint[:6]])[:LONGEST_NAME]
+    return " ".join([*shown, fingerprint[:6]])
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -123,7 +122,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def key_labels(keys: Sequence[str]) -> dict[str, str]:
-    """Short names for settings: the last part, of a choice the part before; the whole key where two would be the same."""
+    """Short names of keys: the last part, or for a choice the group; the whole key if two names would be equal."""
     short = {}
     for key in keys:
         group, _, last = key.rpartition(".")
@@ -133,7 +132,7 @@ def key_labels(keys: Sequence[str]) -> dict[str, str]:
 
 
 def point_name(overrides: Sequence[str], varied: Sequence[str]) -> str:
-    """The values of the varied keys, in short."""
+    """The varied keys and their values, in short form."""
     short = key_labels(varied)
     values = dict(text.lstrip("+").partition("=")[::2] for text in overrides)
     return " ".join(f"{short[key]}={_brief(values[key])}" for key in varied if key in values) or " ".join(overrides)

@@ -2,8 +2,8 @@
 
     check_overrides(["data=digits", "model.filtres=64"])   # UserError: model.filtres: ... did you mean model.filters?
 
-Hydra stops at the first override that it cannot apply. Then the overrides are taken one by one here: those that cannot be
-applied are described, and the others are composed and checked by `validation.parse`.
+Hydra stops at the first override that it cannot apply. In that case the overrides are applied one by one here:
+those that cannot be applied are described, and the others are composed and checked by `validation.parse`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def compose_overrides(overrides: Sequence[str]) -> DictConfig:
 
 
 def check_overrides(overrides: Sequence[str], multirun: bool = True) -> None:
-    """Check a command line, including every point of a multirun; of a continuous range, its two ends.
+    """Check a command line, including every point of a multirun; a continuous range is checked at its two ends.
 
     Raises:
         UserError: listing every mistake of every point.
@@ -71,13 +71,13 @@ def check_overrides(overrides: Sequence[str], multirun: bool = True) -> None:
     first = [values[0] for values in choices]
     changed = ((index, value) for index, values in enumerate(choices) for value in values[1:])
     one_by_one = ([*first[:index], value, *first[index + 1 :]] for index, value in changed)
-    _check_points([first, *one_by_one])  # of thousands of points the mistakes show at once
+    _check_points([first, *one_by_one])  # finds the mistakes at once, even among thousands of points
     if sum(len(values) > 1 for values in choices) > 1:
         _check_points(itertools.islice(itertools.product(*choices), 100_000))
 
 
 def alternatives(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
-    """For each override, the overrides with a single value that it stands for; several only in a multirun.
+    """For each override, one override per value; several only in a multirun.
 
     Raises:
         UserError: if an override has several values, but `multirun` is false.
@@ -93,7 +93,7 @@ def alternatives(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
 
 
 def check_command_line() -> None:
-    """Check what was typed after `python train.py`, unless Hydra only has to print something.
+    """Check the arguments of `python train.py`, unless Hydra only prints information.
 
     Raises:
         UserError: listing every mistake.
@@ -110,7 +110,7 @@ def typed_overrides(arguments: argparse.Namespace) -> list[str]:
 
 
 def _check_points(points: Iterable[Sequence[str]]) -> None:
-    problems: dict[str, None] = {}  # a set that keeps the order: points share most of their mistakes
+    problems: dict[str, None] = {}  # an ordered set: points share most of their mistakes
     with hydra_api():
         composed = functools.cache(compose_groups)
         for point in points:
@@ -118,7 +118,7 @@ def _check_points(points: Iterable[Sequence[str]]) -> None:
                 _parse_quickly(point, composed)
             except (UserError, *HYDRA_ERRORS):
                 try:
-                    compose_config(point)  # raises with what is wrong
+                    compose_config(point)  # raises with the mistakes
                 except UserError as error:
                     problems.update(dict.fromkeys(str(error).split("\n")))
     if problems:
@@ -126,7 +126,7 @@ def _check_points(points: Iterable[Sequence[str]]) -> None:
 
 
 def _parse_quickly(point: Sequence[str], compose_groups: Callable[[tuple[str, ...]], DictConfig]) -> None:
-    """Parse a point without composing it anew: Hydra takes 50 ms for that, and many points choose the same groups."""
+    """Parse a point without composing it again: that takes Hydra 50 ms, and many points choose the same groups."""
     values, others = [], []
     for text in point:
         override = _parse(text)
@@ -141,7 +141,7 @@ def _parse_quickly(point: Sequence[str], compose_groups: Callable[[tuple[str, ..
 
 
 def _points(override: Override) -> list[str]:
-    """The values of a sweep as overrides; of a continuous one its two ends."""
+    """The values of a sweep as overrides; for a continuous range, its two ends."""
     sweep, key = override.value(), override.get_key_element()
     if isinstance(sweep, IntervalSweep):
         return [f"{key}={sweep.start:g}", f"{key}={sweep.end:g}"]
@@ -160,9 +160,9 @@ def _parse(text: str) -> Override | str:
 
 
 def _diagnose(overrides: Sequence[str]) -> list[str]:
-    """Why Hydra refused `overrides`, one line per mistake, with those that only show in the composed configuration."""
+    """The reasons why Hydra rejected `overrides`, one line per mistake, and the mistakes in the composed configuration."""
     problems = []
-    search = [text for text in overrides if text.startswith("hydra.searchpath=")]  # decides which choices there are
+    search = [text for text in overrides if text.startswith("hydra.searchpath=")]  # determines the available choices
     groups, values = [*search], []
     for text in (text for text in overrides if text not in search):
         override = _parse(text)
@@ -189,7 +189,7 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
             accepted.append(text)
         except HYDRA_ERRORS as error:
             missing = OmegaConf.select(base, override.key_or_group, throw_on_missing=False) is None
-            missing = missing and not override.key_or_group.startswith("hydra")  # those are Hydra's own to explain
+            missing = missing and not override.key_or_group.startswith("hydra")  # Hydra explains its own keys
             message = unknown_key(override.key_or_group, known) if missing else f"{text}: {str(error).splitlines()[0]}"
             problems.append(message)
     composed = compose("config", overrides=accepted)

@@ -1,7 +1,7 @@
 """The table of metrics: everything that depends on the name of a metric is read from its row.
 
 A metric of an evaluation is an attribute of `training.evaluation.Evaluation` of the same name: val/accuracy is its
-`accuracy`. So a new one is a row here and a property there.
+`accuracy`. So a new metric is a row here and a property there.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ class Metric:
     """A row of the table.
 
     Attributes:
-        written: after every epoch; once at the end of training; or with an evaluation of a split.
+        written: when it is logged: after every epoch, at the end of training, or with an evaluation of a split.
         monitor: early stopping may watch it.
         objective: a multirun may rank by it.
-        at_most: its largest possible value; shares, with 1, are shown in per cent.
+        at_most: its largest possible value; fractions, whose largest value is 1, are shown in percent.
         best: the final metric that has its value at the best epoch.
     """
 
@@ -58,11 +58,11 @@ SELECTING = tuple(metric.name for metric in METRICS if metric.objective and metr
 EVALUATED = tuple(
     metric.name.removeprefix("test/") for metric in METRICS if metric.written == "evaluation" and "<" not in metric.name
 )
-DEFAULT_FINAL = "best/val_loss"  # what the best run is the best in
+DEFAULT_FINAL = "best/val_loss"  # the best run has the best value of this metric
 
 
 def find(name: str) -> Metric | None:
-    """The row of a metric; an evaluation of another split has the metrics of a test, and every class an F1."""
+    """The row of a metric, if there is one; other splits use the rows of test/, and every class uses test/f1/<class>."""
     _, _, rest = name.partition("/")
     of_class = "test/f1/<class>" if rest.startswith("f1/") else None
     return _BY_NAME.get(name) or _BY_NAME.get(of_class or f"test/{rest}")
@@ -80,6 +80,6 @@ def at_most(name: str) -> float | None:
 
 
 def final_name(name: str) -> str:
-    """The final metric that has the value of an epoch's metric at the best epoch; any other name is that of a final metric."""
+    """The final metric with the value of an epoch's metric at the best epoch; any other name is returned unchanged."""
     metric = find(name)
     return (metric.best if metric else None) or name

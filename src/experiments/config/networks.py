@@ -21,7 +21,7 @@ class CNNSettings:
 
 
 def feature_size(image_size: int, kernel_size: int, blocks: int) -> int:
-    """Pixels a side after `blocks` times a convolution without padding and a 2x2 pooling; below 1 it does not fit."""
+    """Pixels per side after `blocks` unpadded convolutions, each with 2x2 pooling; below 1 if the image is too small."""
     for _ in range(blocks):
         image_size = (image_size - kernel_size + 1) // 2
     return image_size
@@ -46,7 +46,7 @@ class FastNetSettings:
     stride: Annotated[int, Between(1, 8)]
 
 
-MODELS: dict[str, type] = {  # any other target: its YAML file gives keys and types
+MODELS: dict[str, type] = {  # any other target: its YAML file defines keys and types
     "experiments.models.cnn.CNN": CNNSettings,
     "experiments.models.fastnet.FastNet": FastNetSettings,
 }

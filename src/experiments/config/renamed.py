@@ -1,11 +1,11 @@
-"""Keys that were renamed: a typed old name is explained, and a configuration that was saved with one is read."""
+"""Keys that were renamed: an old name is explained if it is typed, and replaced if it is in a saved configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-RENAMED: dict[str, tuple[str, dict[str, str]]] = {  # old key: (new key, {old value: new value} where values changed)
+RENAMED: dict[str, tuple[str, dict[str, str]]] = {  # old key: (new key, {old value: new value} if values changed)
     "training.sides": ("training.image_sizes", {}),
     "optimizer.unit_filters": ("optimizer.normalize_filters", {}),
     "optimizer.rest_lr": ("optimizer.adam_lr", {}),
@@ -21,7 +21,7 @@ def explain_rename(old: str) -> str:
 
 
 def with_new_names(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a nested configuration with today's keys and values."""
+    """A copy of a nested configuration with the current keys and values."""
     renamed = {key: dict(value) if isinstance(value, Mapping) else value for key, value in saved.items()}
     for old, (new, values) in RENAMED.items():
         group, _, name = old.partition(".")

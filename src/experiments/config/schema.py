@@ -1,6 +1,6 @@
-"""The whole configuration: which keys there are, of which type and range, and what each is for (its role).
+"""The whole configuration: all keys, with their types, ranges and roles.
 
-YAML (`conf/`) owns every value, so the classes have no defaults; `validation.parse` fills them.
+All default values are in YAML (`conf/`), none in the classes; `validation.parse` creates them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class EarlyStoppingSettings:
 
     @property
     def sign(self) -> int:
-        """1 where higher is better, -1 where lower is."""
+        """1 if higher is better, -1 if lower is better."""
         return 1 if higher_is_better(self.monitor) else -1
 
 
@@ -64,14 +64,14 @@ class TrackingSettings:
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """What concerns a multirun as a whole."""
+    """Settings of a multirun as a whole."""
 
     name: Annotated[str | None, Role.LABEL]
     join: Annotated[bool, Role.AFTER]
     objectives: Annotated[tuple[Annotated[str, OneOf(OBJECTIVES)], ...], Role.AFTER]
 
 
-FAMILIES: dict[type, Mapping[str, type]] = {  # of which class a section is depends on its `name` or `_target_`
+FAMILIES: dict[type, Mapping[str, type]] = {  # the class of a section depends on its `name` or `_target_`
     DataSettings: SOURCES,
     ModelSettings: MODELS,
     OptimizerSettings: OPTIMIZERS,

@@ -1,4 +1,4 @@
-"""Checks of a run that is to be started. A finished run that is only read back need not pass them."""
+"""Checks before a run is started. A finished run that is loaded does not have to pass them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def start_checks(
     """Mistakes in the types of a custom class's keys, and in paths.
 
     Args:
-        composed: the configuration that `overrides` make.
+        composed: the configuration composed from `overrides`.
         composing: composes other overrides.
     """
     return [*_wrong_types(overrides, composed, composing), *_missing_paths(composed)]
@@ -30,7 +30,7 @@ def start_checks(
 def _wrong_types(
     overrides: Sequence[str], composed: DictConfig, composing: Callable[[tuple[str, ...]], DictConfig]
 ) -> Iterator[str]:
-    """A custom network or data source has no settings class: the values of its YAML file give the types of its keys."""
+    """A custom class has no settings class: the values in its YAML file determine the types of its keys."""
     of_all_sources = {f"data.{field.name}" for field in dataclasses.fields(DataSettings)}
     for group, classes in (("model", MODELS), ("data", SOURCES)):
         section = composed.get(group)
@@ -44,7 +44,7 @@ def _wrong_types(
             value, old = section.get(name), base.get(name)
             kinds = (int, float) if type(old) is float else (type(old),)
             if old is not None and type(value) not in kinds:
-                yield f"{group}.{name}={value}: must be like the {old} of its YAML file ({type(old).__name__})"
+                yield f"{group}.{name}={value}: must have the type {type(old).__name__}, like {old} in its YAML file"
 
 
 def _missing_paths(composed: DictConfig) -> Iterator[str]:

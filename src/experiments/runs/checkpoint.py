@@ -87,7 +87,7 @@ class State:
         return model.eval()
 
     def save(self, path: Path, run_id: str, config: Config, splits: Splits) -> None:
-        """Write the state, so that `path` has either this state or the one before, whenever the process or the machine stops."""
+        """Write the state; if the process or the machine stops, `path` has either this state or the previous one."""
         learner = self.learner
         content = {
             "format": FORMAT,

@@ -37,7 +37,7 @@ def log_evaluation(
 
 
 def count_test_evaluation(run: FinishedRun) -> int:
-    """Record one more evaluation on the run's own test set, and return how many there are with it."""
+    """Record one more evaluation on the run's own test set, and return the new number of them."""
     client = MlflowClient(run.uri)
     tag = next_test_evaluation(client.get_run(run.run_id))
     client.set_tag(run.run_id, tag.key, tag.value)
@@ -45,6 +45,6 @@ def count_test_evaluation(run: FinishedRun) -> int:
 
 
 def next_test_evaluation(run: Run) -> RunTag:
-    """The tag that counts the evaluations on the run's own test set, with one more."""
+    """The tag that counts the evaluations on the run's own test set, increased by one."""
     count = int(run.data.tags.get(store.TAG_TEST_SET_EVALUATIONS, "0"))
     return RunTag(store.TAG_TEST_SET_EVALUATIONS, str(count + 1))

@@ -1,4 +1,4 @@
-"""The export of a trained network as an MLflow model, without pickle; and a check before training that this will work."""
+"""The export of a trained network as an MLflow model, without pickle, and a check before training that it will work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from experiments.training.evaluation import batch_size
 
 
 def example(splits: Splits) -> np.ndarray:
-    """Two training images, uint8 (2, 3, H, W), or one twice: an export with a single image would fix the batch size at 1."""
+    """Two training images (one twice if there is only one), uint8 (2, 3, H, W): one alone would fix the batch size at 1."""
     return np.resize(splits.train[:2].pixels, (2, *splits.image_shape))
 
 
@@ -56,7 +56,7 @@ def save_model(
     `mlflow.pytorch.load_model` returns the network (logits); `mlflow.pyfunc.load_model` and `mlflow models serve` use
     `serving.py` (a probability for every class name).
     """
-    import mlflow.pytorch  # this and what follows take 1 s
+    import mlflow.pytorch  # these imports take 1 s
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
@@ -66,9 +66,7 @@ def save_model(
     )
     packages = ("mlflow", "numpy", "pandas", "torch")
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "No complete tensor found"
-        )  # torch.export warns about models without any fault
+        warnings.filterwarnings("ignore", "No complete tensor found")  # torch.export also warns about correct models
         mlflow.pytorch.save_model(
             model.cpu(),
             str(path),

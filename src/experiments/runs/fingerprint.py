@@ -20,9 +20,9 @@ DECISIVE = ("models", "training", "data/batches.py", "data/augmentation", "confi
 
 
 def fingerprint(config: Config, device: str, data_digest: str) -> str:
-    """64 hexadecimal digits that two runs share if, and only if, they must give the same numbers.
+    """64 hexadecimal digits, equal for two runs if, and only if, they must compute the same numbers.
 
-    The role of a key says whether it is part of it. The digest of the images stands for the keys that choose them.
+    The role of a key decides whether it is included. The digest of the images replaces the keys that choose them.
     """
     settings = decisive_settings(config) | {"device": device}
     content = {"settings": settings, "data": data_digest, "sources": _sources(config.model.target)}

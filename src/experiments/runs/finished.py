@@ -1,6 +1,6 @@
 """A finished run loaded from MLflow: its configuration, its classes, its network, its data.
 
-run = load_run("best")                  # or "latest", or a run's id, or the start of one
+run = load_run("best")                  # or "latest", or a run's id, or the start of an id
 run.probabilities(run.splits().test.pixels)
 """
 
@@ -38,7 +38,7 @@ FINISHED_RUNS = f"status = '{store.FINISHED}' and tags.{store.TAG_FINGERPRINT} !
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run, and what it left in MLflow.
+    """A finished run, as it is stored in MLflow.
 
     Attributes:
         uri: the address of MLflow's store.
@@ -61,7 +61,7 @@ class FinishedRun:
         return self.config.data.image_size
 
     def logits(self, pixels: np.ndarray) -> torch.Tensor:
-        """Logits, float32 (N, classes), of raw images, uint8 (N, 3, H, W), to the last bit as in the run.
+        """Logits, float32 (N, classes), of raw images, uint8 (N, 3, H, W), bit-identical to those of the run.
 
         With the run's `evaluation.tta` they are means over several views, as in the evaluation of the run.
         """
@@ -88,7 +88,7 @@ class FinishedRun:
 
 
 def find_run(which: str, experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = STORE) -> Run:
-    """The finished run that `which` names: `best` by `metric`, `latest`, an id, or the start of one.
+    """The finished run that `which` names: `best` by `metric`, `latest`, an id, or the start of an id.
 
     Raises:
         UserError: there is no such run, or more than one.
@@ -113,7 +113,7 @@ def find_run(which: str, experiment: str | None = None, metric: str = DEFAULT_FI
 
 def _with_id(client: MlflowClient, places: list[str], start: str, latest: Sequence[Run]) -> Run:
     """The only finished run whose id has this start."""
-    of_an_id = re.fullmatch("[0-9a-f]+", start)  # of MLflow's wildcards and quotation marks, an id has none
+    of_an_id = re.fullmatch("[0-9a-f]+", start)  # an id contains none of MLflow's wildcards or quotation marks
     condition = f"{FINISHED_RUNS} and attributes.run_id LIKE '{start}%'"
     fitting = client.search_runs(places, condition, order_by=["start_time DESC"], max_results=5) if of_an_id else []
     if len(fitting) == 1:

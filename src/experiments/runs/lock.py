@@ -21,7 +21,7 @@ from experiments.config.command_line import Command
 def locked(
     folder: Path, command: Command, what: str = "run", advice: str = "wait for it, or change seed=..."
 ) -> Iterator[Path]:
-    """Lock the folder of a run for this process; the operating system releases the lock however the process ends.
+    """Lock the folder of a run for this process; the system releases the lock when the process ends or is killed.
 
     Raises:
         UserError: another process has the lock; the message names it and gives the advice.

@@ -1,4 +1,4 @@
-"""A run without MLflow (tracking=none): the methods of `tracker.Tracker`, without the second that importing MLflow takes."""
+"""A run without MLflow (tracking=none): the methods of `tracker.Tracker`, without importing MLflow, which takes a second."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How MLflow serves a model: raw images in, a probability for every class name out.
 
-This file is copied into every logged model, so it imports nothing of the package.
+This file is copied into every logged model, so it imports nothing from the package.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Served:
     @torch.inference_mode()
     def predict(self, images: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row per image, one column per class."""
-        # As in `training.evaluation`: with batches of one size, an image gets the same logits alone and among others.
+        # As in `training.evaluation`: with batches of one size, an image gets the same logits alone and with others.
         missing = -len(images) % self.batch_size
         full = torch.from_numpy(np.concatenate([images, np.zeros((missing, *images.shape[1:]), dtype=np.uint8)]))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):

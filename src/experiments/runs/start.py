@@ -1,4 +1,4 @@
-"""The run that a configuration describes: identified, locked, tracked, and marked if it does not reach its end."""
+"""The run that a configuration describes: identified, locked, tracked, and marked if it is interrupted or fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ActiveRun:
 
     Attributes:
         layers: of its network.
-        test: it is to be evaluated on the test set.
+        test: whether to evaluate it on the test set.
         folder: has its checkpoint, and its artifacts until they are logged.
     """
 
@@ -69,7 +69,7 @@ class ActiveRun:
 
     @property
     def is_complete(self) -> bool:
-        """It was finished before, and evaluated on the test set if it is to be."""
+        """It was finished before, and evaluated on the test set if `test`."""
         return self.tracker.finished and (self.tracker.tested or not self.test)
 
     def restore(self, learner: Learner, should_prune: ShouldPrune) -> State:

@@ -1,4 +1,4 @@
-"""MLflow's store: how it is opened and searched, and the names, statuses and limits that hold for every run in it."""
+"""MLflow's store: how it is opened and searched, and the names, statuses and limits of all its runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TAG_PRUNED = "pruned"
 TAG_THREADS = "threads"  # CPU threads of the process that started the run
 TAG_FAILURE = "failure"
 TAG_EVALUATED_RUN = "evaluated_run"  # of the evaluation of a finished run
-TAG_MULTIRUN = "sweep"  # only the parent runs of multiruns have it; this and what follows
+TAG_MULTIRUN = "sweep"  # only the parent runs of multiruns have this and the tags below
 TAG_OBJECTIVES = "objectives"
 TAG_WINNER = "winner"
 TAG_WINNER_COMMAND = "winner_command"
@@ -58,7 +58,7 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def resolve(uri: str) -> str:
-    """The address with an absolute path: MLflow caches stores by their address, also when the working directory changes."""
+    """The address with an absolute path: MLflow caches stores by address, even if the working directory changes."""
     if not uri.startswith(SQLITE):
         return uri.rstrip("/")
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).expanduser().resolve()}"
@@ -126,7 +126,7 @@ def _without_waiting(connection: sqlite3.Connection, _: object) -> None:
 
 
 def creation_lock(config: Config) -> filelock.FileLock:
-    """Lets only one of several processes that start together create an MLflow experiment or a parent run."""
+    """Ensures that only one of several processes that start together creates an MLflow experiment or a parent run."""
     outputs = Path(config.outputs)
     outputs.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(outputs / ".mlflow.lock")
@@ -202,7 +202,7 @@ def safe_name(name: str) -> str:
 
 
 def override_tags(overrides: Sequence[str]) -> dict[str, str]:
-    """The overrides as tags, without passwords: `overrides`, and where they are too long, `overrides.2` and so on."""
+    """The overrides as tags, without passwords: `overrides`, and if they are too long, `overrides.2` and so on."""
     text = mask_passwords(shlex.join(overrides))
     size = MAX_TAG - 1  # earlier versions cut the text at MAX_TAG, so a tag of that length is known to be incomplete
     chunks = [text[start : start + size] for start in range(0, max(len(text), 1), size)]
@@ -210,7 +210,7 @@ def override_tags(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def read_overrides(tags: Mapping[str, str]) -> list[str]:
-    """The overrides in a run's tags; those that are complete, where an earlier version cut them."""
+    """The overrides in a run's tags; only the complete ones, if an earlier version cut them."""
     text, number = tags.get(TAG_OVERRIDES, ""), 1
     complete = len(text) < MAX_TAG
     while (tag := _overrides_tag(number := number + 1)) in tags:

@@ -32,7 +32,7 @@ class Tracker:
 
     Attributes:
         run_id: its id in MLflow.
-        name: its name, for people.
+        name: its name, shown to users.
         threads: CPU threads of the process that started it; 0 if that is not known.
         finished: the run was finished before: its model and artifacts are in MLflow.
         tested: the run was finished before, and evaluated on the test set.

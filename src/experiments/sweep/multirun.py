@@ -1,6 +1,6 @@
-"""A multirun: its jobs are launched, its progress is shown, its results are compared. The sweepers define its points.
+"""A multirun: it launches its jobs, shows their progress, and compares the results. The sweepers define its points.
 
-Imports nothing slow at the top, so that mistakes are reported at once: torch, MLflow, matplotlib come with the first job.
+Imports nothing slow at the top, so that mistakes are reported at once: the first job imports torch, MLflow, matplotlib.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Multirun:
 
     @contextlib.contextmanager
     def parent_run(self, owner: bool = True) -> Iterator[None]:
-        """The parent run in MLflow; it is marked as KILLED or FAILED where the block does not reach its end.
+        """The parent run in MLflow; it is marked as KILLED or FAILED if an exception leaves the block.
 
         Args:
             owner: no other process is responsible for the parent run.
@@ -67,14 +67,15 @@ class Multirun:
         if self.config.tracking.uri is None:
             yield
             return
-        from experiments.sweep.parent_run import Parent  # imports MLflow
+        from experiments.runs import store  # imports MLflow
+        from experiments.sweep.parent_run import Parent
 
         self.parent = Parent(self.config, self.name, self.folder.name, self.command.overrides)
         try:
             yield
         except BaseException as error:
             if owner and not isinstance(error, SystemExit):
-                self.parent.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                self.parent.stop(store.KILLED if isinstance(error, KeyboardInterrupt) else store.FAILED)
             raise
 
     def locked(self) -> contextlib.AbstractContextManager[Path]:
@@ -95,7 +96,7 @@ class Multirun:
         return show_progress(self.parent, total, self.config.sweep.objectives[0])
 
     def run(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
-        """Train the points that have these overrides; returns the results in the same order.
+        """Train the points with these overrides; returns the results in the same order.
 
         A launcher loses all its jobs when one of their processes dies: they are launched a second time, then one by one.
         """
@@ -114,10 +115,10 @@ class Multirun:
         return results
 
     def launch(self, jobs: Sequence[Sequence[str]], job: Any) -> list[Any]:
-        """Call `job` for each list of overrides, by Hydra's launcher; returns what the calls return.
+        """Call `job` for each list of overrides, with Hydra's launcher; returns the results of the calls.
 
         Raises:
-            Exception: whatever the launcher raises where one of its processes dies.
+            Exception: whatever the launcher raises if one of its processes dies.
         """
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self._context, task_function=job, config=self._hydra_config
@@ -127,7 +128,7 @@ class Multirun:
         return [done.return_value for done in returns]
 
     def finalize(self, outcomes: Sequence[Point]) -> None:
-        """Test the winner, store and print the comparison; exit with code 1 where points failed."""
+        """Evaluate the winner on the test set, store and print the comparison; exit with code 1 if points failed."""
         from experiments.comparison.comparison import Comparison  # imports pandas
 
         points = self._points(outcomes)
@@ -143,7 +144,7 @@ class Multirun:
             sys.exit(1)
 
     def _with_password(self, text: str) -> str:
-        """An override as it was typed: MLflow has it without the password."""
+        """An override as typed, because MLflow has it without the password."""
         typed = (other for other in self.command.overrides if other.partition("=")[0] == text.partition("=")[0])
         return next(typed, text) if MASK in text else text
 

@@ -1,4 +1,4 @@
-"""The parent run of a multirun in MLflow: found or created, its children read, its results stored."""
+"""The parent run of a multirun in MLflow: finds or creates it, reads its children, stores its results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from experiments.runs import provenance, store
 
 @dataclass(frozen=True)
 class Child:
-    """A run of the multirun, as MLflow has it at this moment.
+    """A run of the multirun, in its current state in MLflow.
 
     Attributes:
         metrics: the last value of each metric.
@@ -83,7 +83,7 @@ class Parent:
         return store.child_runs(self.client, self.experiment_id, self.run_id)
 
     def finalize(self, comparison: Comparison, folder: Path) -> None:
-        """Store the results and the report in `folder`; the status is FAILED where a point failed, else FINISHED."""
+        """Store the results and the report in `folder`; the status is FAILED if a point failed, else FINISHED."""
         winner, now = comparison.winner, int(time.time() * 1000)
         tags = {store.TAG_TEST_SET_EVALUATIONS: str(len(comparison.tested))}
         tags |= {store.TAG_OBJECTIVES: " ".join(comparison.objectives)}

@@ -1,6 +1,6 @@
-"""The progress of a multirun: a line for each point that ends and, on a terminal, the running points below.
+"""The progress of a multirun: a line for each point that ends and, on a terminal, the running points below these lines.
 
-The points are read from MLflow, which has those of every launcher, on whatever machine they run.
+The points are read from MLflow, which has the points of every launcher and every machine.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from experiments.reports.terminal import new_console
 if TYPE_CHECKING:
     from experiments.sweep.parent_run import Child, Parent
 
-INTERVAL = 1.0  # seconds between two queries, at least; querying takes less than a twentieth of the time
+INTERVAL = 1.0  # minimum seconds between two queries; querying takes less than a twentieth of the time
 
 
 @contextlib.contextmanager
 def show_progress(parent: Parent, total: int, objective: str) -> Iterator[None]:
-    """Show the progress of the children of `parent`, `total` in the end, while the block runs."""
+    """Show the progress of the children of `parent` while the block runs; in the end there are `total`."""
     console = new_console()  # a second console: the first one is silenced while points run
     display = ProgressDisplay(console, total, objective)
     stop = threading.Event()
@@ -108,12 +108,12 @@ class ProgressDisplay:
         self.console.print(Text("  ".join(part for part in parts if part)))
 
     def running(self, children: Sequence[Child]) -> Group:
-        """A table of the running points, and how many are done, the best value, the estimated time left."""
+        """The running points; below them the number of ended points, the best value, and the estimated time left."""
         table = Table(box=None, padding=(0, 3, 0, 0), show_header=False)
         for child in children:
             if child.status == "running":
                 value = child.metrics.get(self.objective, math.nan)
-                shown = f"{self.objective} {value:.4f}" if math.isfinite(value) else "starts"
+                shown = f"{self.objective} {value:.4f}" if math.isfinite(value) else "starting"
                 table.add_row(child.name, shown, f"{time.time() - child.started:.0f} s")
         reached = [child.metrics[self.best_metric] for child in children if self.best_metric in child.metrics]
         if reached:

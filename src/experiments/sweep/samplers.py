@@ -40,16 +40,16 @@ class Spec:
 
 
 def check_spec(spec: Spec) -> None:
-    """Make the sampler and the pruner once, before any trial.
+    """Create the sampler and the pruner once, before any trial.
 
     Raises:
-        UserError: Optuna cannot make them, or a grid contains a continuous range.
+        UserError: Optuna cannot create them, or a grid contains a continuous range.
     """
     try:
         make_sampler(spec, 0), make_pruner(spec)
     except Exception as error:  # Hydra's, Optuna's, Python's own: whatever a wrong argument leads to
         reason = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(f"hydra/sweeper: Optuna cannot make this sampler or pruner ({reason})") from None
+        raise UserError(f"hydra/sweeper: Optuna cannot create this sampler or pruner ({reason})") from None
     if spec.sampler["_target_"] == GRID:
         combinations(spec.space)
 
@@ -72,7 +72,7 @@ def make_sampler(spec: Spec, point: int) -> optuna.samplers.BaseSampler:
 
 
 def open_storage(address: str) -> RDBStorage:
-    """Connect to the database; a SQLite file is created where there is none.
+    """Connect to the database; a SQLite file is created if there is none.
 
     Raises:
         UserError: the database cannot be used.

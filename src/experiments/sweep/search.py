@@ -114,7 +114,7 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
 
 def _check_settings(config: Config, settings: Mapping[str, Any]) -> None:
     if config.tracking.uri is None:
-        raise UserError("tracking=none: a search keeps its points in MLflow, so it needs tracking=mlflow")
+        raise UserError("tracking=none: a search stores its points in MLflow, so it needs tracking=mlflow")
     if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
         raise UserError("hydra/sweeper/pruner: with several objectives no trial can be pruned; use pruner=none")
     for key, kinds in {"n_trials": (int,), "n_jobs": (int, type(None))}.items():
@@ -123,7 +123,7 @@ def _check_settings(config: Config, settings: Mapping[str, Any]) -> None:
 
 
 def _become_owner(multirun: Multirun, lock: contextlib.ExitStack) -> bool:
-    """Lock the multirun for this process; False where another process has the lock and this one helps.
+    """Lock the multirun for this process; False if another process has the lock and this one helps.
 
     Raises:
         UserError: another process has the lock, and sweep.join is false.
@@ -138,7 +138,7 @@ def _become_owner(multirun: Multirun, lock: contextlib.ExitStack) -> bool:
 
 
 def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) -> list[Point]:
-    """Launch workers, which claim trials until none waits; the trials that failed."""
+    """Launch workers, which claim trials until none is waiting; returns the trials that failed."""
     count = min(workers, len(study.waiting))
     if not count:
         return []
@@ -152,7 +152,7 @@ def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) 
 
 
 def _wait_for_others(multirun: Multirun, study: Study, fixed: Sequence[str]) -> list[Point]:
-    """Wait for the trials of helping processes, and train those whose workers died; the ones that failed."""
+    """Wait for the trials of helping processes, train those whose workers died, and return those that failed."""
     failed: list[Point] = []
     while study.has_running or study.waiting:
         study.fail_stale(others=multirun.config.sweep.join)

@@ -1,7 +1,7 @@
 """The trials of a search, in Optuna's database.
 
-All of them wait there from the start and each is claimed once, so their number is as asked for, however many workers
-there are, on however many machines.
+All trials are enqueued at the start, and each is claimed once. So exactly the requested number of trials is run, by any
+number of workers on any number of machines.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ClaimedTrial:
     """A trial that belongs to one worker.
 
     Attributes:
-        number: of the trial in the database, where a retry is a trial of its own.
+        number: of the trial in the database; a retry has a different number.
         point: number of the point; its retries have the same.
     """
 
@@ -49,7 +49,7 @@ class ClaimedTrial:
 
 
 class Study:
-    """The trials of a search, as they were left, or new ones (`anew`).
+    """The trials of a search: those in the database, or new ones (`anew`).
 
     Raises:
         UserError: the database cannot be used, or has another search under this name.
@@ -94,7 +94,7 @@ class Study:
                 self._enqueue(point, params)
 
     def _initial_params(self) -> Sequence[Mapping[str, Any]]:
-        """The parameters of each point where they are known before it starts (in a grid), else empty."""
+        """The parameters of each point if they are known before it starts (in a grid), else empty."""
         if self.spec.sampler["_target_"] != GRID:
             return [{}] * self.spec.n_trials
         points = combinations(self.spec.space)
@@ -102,7 +102,7 @@ class Study:
         return points[: self.spec.n_trials]
 
     def fail_stale(self, others: bool) -> None:
-        """Mark the trials of dead workers as failed and enqueue retries; a point whose workers died three times has none."""
+        """Mark the trials of dead workers as failed and enqueue retries; none after three deaths of a point's workers."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if self._is_stale(trial, others):
                 point = trial.user_attrs["point"]
@@ -118,13 +118,13 @@ class Study:
             return not is_alive(self.spec.folder / file)
         if host:
             return not others
-        # its worker claimed it and did not write its name: not yet, or it died in between
+        # its worker has not written its name: it will do so soon, or it died
         assert trial.datetime_start
         return datetime.now() - trial.datetime_start > timedelta(seconds=30) or not any_alive(self.spec.folder)
 
     def _retry(self, failed: FrozenTrial) -> None:
         complete = failed.params.keys() == self.spec.space.keys()
-        # What the sampler noted with its choice is kept; a pruner notes its own again.
+        # The notes of the sampler on its choice are kept; a pruner writes its notes again.
         notes = {key: value for key, value in failed.system_attrs.items() if not key.startswith("completed_rung")}
         params, notes = (failed.params, notes) if complete else ({}, {})
         self._enqueue(failed.user_attrs["point"], params, notes, retry_of=failed.number)
@@ -144,7 +144,7 @@ class Study:
 
     @property
     def died(self) -> list[Mapping[str, Any]]:
-        """The parameters of the points that were given up because their workers died."""
+        """The parameters of the points that were abandoned because their workers died."""
         failed = [trial for trial in self._latest().values() if trial.state == TrialState.FAIL]
         return [trial.params for trial in failed if trial.user_attrs.get("reason") == TERMINATED]
 
@@ -154,13 +154,13 @@ class Study:
 
     @property
     def waiting(self) -> list[FrozenTrial]:
-        """The trials that nobody has claimed, in the order in which they are claimed: retries first."""
+        """The trials that no worker has claimed, in the order in which they are claimed: retries first."""
         found = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         found = [trial for trial in found if trial.user_attrs["point"] < self.spec.n_trials]
         return sorted(found, key=lambda trial: ("retry_of" not in trial.user_attrs, trial.user_attrs["point"]))
 
     def claim(self, worker: str) -> ClaimedTrial | None:
-        """The next trial, with its parameters, for this worker only; None where no trial waits."""
+        """The next trial, with its parameters, for this worker only; None if no trial is waiting."""
         for waiting in self.waiting:
             point, trial_id = waiting.user_attrs["point"], self._id(waiting.number)
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
@@ -171,7 +171,7 @@ class Study:
         return None
 
     def _set_running(self, trial_id: int) -> bool:
-        """False where another worker was faster. SQLite locks no rows and would hand a trial out twice."""
+        """False if another worker was faster. SQLite cannot lock rows: without this lock, two workers could claim a trial."""
         with filelock.FileLock(self.spec.folder / "claim.lock"):
             return self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
 
@@ -197,8 +197,8 @@ class Study:
     def _replayed_study(self, point: int, current: FrozenTrial | None = None) -> optuna.Study:
         """The study in memory that sampler and pruner see: one trial per point, in order, `current` at its place.
 
-        Their choices depend on the order and the number of all trials. Here these are as if nothing had been
-        interrupted, so an interrupted search continues with the same trials as an uninterrupted one.
+        Their choices depend on the order and the number of all trials. This study has those of an
+        uninterrupted search, so an interrupted search continues with the same trials.
         """
         study = optuna.create_study(
             study_name=self.spec.name, directions=self._study.directions, sampler=make_sampler(self.spec, point),
@@ -219,7 +219,7 @@ class Study:
         return {trial.user_attrs["point"]: trial for trial in self._study.get_trials(deepcopy=False)}
 
     def _store_notes(self, replayed: FrozenTrial, trial_id: int) -> None:
-        """Keep what sampler and pruner noted about a trial: they read it again later."""
+        """Store the notes of sampler and pruner on a trial, which they read again later."""
         known = self._storage.get_trial(trial_id).system_attrs
         for key, value in replayed.system_attrs.items():
             if known.get(key) != value:

@@ -25,7 +25,7 @@ from experiments.sweep.multirun import Multirun, compose_first
 
 
 class MultirunSweeper(Sweeper):
-    """What both sweepers have in common; `params` are the overrides of a preset in conf/search/, {key: values}."""
+    """The common part of both sweepers; `params` are the overrides of a preset in conf/search/, {key: values}."""
 
     def __init__(self, params: Mapping[str, str] | None = None, **settings: Any) -> None:
         self.params = params or {}  # the other settings are read from the configuration composed with all overrides
@@ -68,7 +68,7 @@ class GridSweeper(MultirunSweeper):
 
 
 class SearchSweeper(MultirunSweeper):
-    """Optuna suggests, any launcher trains; several workers and several processes share one study.
+    """Optuna suggests trials, and any launcher trains them; several workers and several processes share one study.
 
     Its settings are in conf/hydra/sweeper/optuna.yaml.
     """
@@ -142,7 +142,7 @@ def _joint_experiment(jobs: list[list[str]], varied: Sequence[str]) -> str | Non
 
 
 def _count_workers(settings: Mapping[str, Any], composed: DictConfig) -> int:
-    """How many trials run at the same time."""
+    """The number of trials that run at the same time."""
     jobs = settings["n_jobs"] or OmegaConf.select(composed, "hydra.launcher.n_jobs") or 1
     if isinstance(jobs, int) and jobs < 0:
         import joblib  # 0.2 s
