@@ -31,6 +31,15 @@ def test_lower_is_better(name):
     assert not metrics.higher_is_better(name) and metrics.at_most(name) is None
 
 
+def test_the_row_of_validation_stands_for_the_test_set_and_the_best_epoch():
+    for name in ("accuracy", "loss"):
+        row = metrics.find(f"val/{name}")
+        assert row is not None and row is metrics.find(f"test/{name}") is metrics.find(f"best/val_{name}")
+    assert metrics.BEST == {"val/loss": "best/val_loss", "val/accuracy": "best/val_accuracy"}
+    assert metrics.EVALUATED == ("loss", "accuracy", "macro_f1")
+    assert metrics.find("test/nothing") is metrics.find("nothing") is None
+
+
 def test_the_final_metric_of_an_epochs_metric():
     assert metrics.final_name("val/accuracy") == "best/val_accuracy"
     assert metrics.final_name("seconds") == "seconds"

@@ -52,6 +52,12 @@ def test_a_terminal_shows_the_running_epoch_now_and_then(printed, monkeypatch):
 
 
 @pytest.mark.parametrize("printed", [False], indirect=True)
+def test_results_are_in_columns(printed):
+    terminal.show_results({"seconds": 9, "best/epoch": 2, "test/of_a_long_name": 0.5, "test/f1/cat": 0.1}, "2 views")
+    assert printed() == "\nbest/epoch           2\ntest/of_a_long_name  0.5000  2 views\n"
+
+
+@pytest.mark.parametrize("printed", [False], indirect=True)
 def test_the_most_frequent_mistakes_are_named(printed):
     terminal.show_test(Evaluation(0.4, np.array([[3, 1, 0], [5, 4, 0], [0, 0, 0]])), ["cat", "dog", "[b]"])
     assert "most confused: dog predicted as cat 5x; cat predicted as dog 1x\n" in printed()

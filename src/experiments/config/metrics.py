@@ -1,7 +1,8 @@
 """The table of metrics: everything that depends on the name of a metric is read from its row.
 
 A metric of an evaluation is an attribute of `training.evaluation.Evaluation` of the same name: val/accuracy is its
-`accuracy`. So a new metric is a row here and a property there.
+`accuracy`. So a new metric is a row here and a property there. The row of val/accuracy also stands for test/accuracy, the
+same metric of a test set, and for best/val_accuracy, its value at the best epoch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ class Metric:
         monitor: early stopping may watch it.
         objective: a multirun may rank by it.
         at_most: its largest possible value; fractions, whose largest value is 1, are shown in percent.
-        best: the final metric that has its value at the best epoch.
     """
 
     name: str
@@ -28,44 +28,40 @@ class Metric:
     monitor: bool = False
     objective: bool = False
     at_most: float | None = None
-    best: str | None = None
 
 
 METRICS = (
     Metric("train/loss", False, "epoch", monitor=True),
     Metric("train/accuracy", True, "epoch", monitor=True, at_most=1),
-    Metric("val/loss", False, "epoch", monitor=True, objective=True, best="best/val_loss"),
-    Metric("val/accuracy", True, "epoch", monitor=True, objective=True, at_most=1, best="best/val_accuracy"),
+    Metric("val/loss", False, "epoch", monitor=True, objective=True),
+    Metric("val/accuracy", True, "epoch", monitor=True, objective=True, at_most=1),
     Metric("learning_rate", False, "epoch"),
     Metric("epoch_seconds", False, "epoch"),
     Metric("images_per_second", True, "epoch"),
     Metric("best/epoch", False, "end"),
-    Metric("best/val_loss", False, "end"),
-    Metric("best/val_accuracy", True, "end", at_most=1),
     Metric("parameters", False, "end", objective=True),
     Metric("seconds", False, "end", objective=True),
-    Metric("test/loss", False, "evaluation"),
-    Metric("test/accuracy", True, "evaluation", at_most=1),
     Metric("test/macro_f1", True, "evaluation", at_most=1),
     Metric("test/f1/<class>", True, "evaluation", at_most=1),
 )
-_BY_NAME = {metric.name: metric for metric in METRICS}
+_ROWS = {metric.name: metric for metric in METRICS}
 
 EPOCH_METRICS = tuple(metric.name for metric in METRICS if metric.written == "epoch")
 MONITORS = tuple(metric.name for metric in METRICS if metric.monitor)
 OBJECTIVES = tuple(metric.name for metric in METRICS if metric.objective)
 SELECTING = tuple(metric.name for metric in METRICS if metric.objective and metric.written == "epoch")
-EVALUATED = tuple(
-    metric.name.removeprefix("test/") for metric in METRICS if metric.written == "evaluation" and "<" not in metric.name
-)
+BEST = {name: f"best/{name.replace('/', '_')}" for name in EPOCH_METRICS if name.startswith("val/")}  # final metrics
+EVALUATED = tuple(name.partition("/")[2] for name in _ROWS if name.startswith(("val/", "test/")) and "<" not in name)
 DEFAULT_FINAL = "best/val_loss"  # the best run has the best value of this metric
 
 
 def find(name: str) -> Metric | None:
-    """The row of a metric, if there is one; other splits use the rows of test/, and every class uses test/f1/<class>."""
+    """The row of a metric; an evaluation of any split has the metrics of an evaluation, and every class has an F1."""
     _, _, rest = name.partition("/")
-    of_class = "test/f1/<class>" if rest.startswith("f1/") else None
-    return _BY_NAME.get(name) or _BY_NAME.get(of_class or f"test/{rest}")
+    if rest.startswith("f1/"):
+        return _ROWS["test/f1/<class>"]
+    names = (name, f"val/{rest.removeprefix('val_')}", f"test/{rest}")
+    return next((_ROWS[name] for name in names if name in _ROWS), None)
 
 
 def higher_is_better(name: str) -> bool:
@@ -80,6 +76,5 @@ def at_most(name: str) -> float | None:
 
 
 def final_name(name: str) -> str:
-    """The final metric with the value of an epoch's metric at the best epoch; any other name is returned unchanged."""
-    metric = find(name)
-    return (metric.best if metric else None) or name
+    """The final metric that has the value of an epoch's metric at the best epoch; any other name is that of a final metric."""
+    return BEST.get(name, name)

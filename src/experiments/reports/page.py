@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.config import Config
 from experiments.config.command_line import mask_passwords
+from experiments.config.metrics import EVALUATED
 from experiments.reports.content import Content
 from experiments.reports.drawing import Figure, PageFigure
 from experiments.reports.html import duration, percent, render, sprite
@@ -33,6 +34,7 @@ def page(content: Content, figures: Sequence[tuple[PageFigure[Content], Figure]]
         classes=content.images.classes,
         command=mask_passwords(content.command),
         configuration=configuration,
+        scores=_scores(content.evaluation),
         cards=_cards(content),
         figures=figures,
         matrix_classes=_matrix_classes(content.evaluation).tolist(),
@@ -86,6 +88,11 @@ def _matrix_classes(evaluation: Evaluation) -> np.ndarray:
     confusion = evaluation.confusion
     mistakes = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * np.diag(confusion)
     return np.sort(np.argsort(-mistakes, kind="stable")[:MATRIX])
+
+
+def _scores(evaluation: Evaluation) -> dict[str, float]:
+    """The other metrics of an evaluation, beside its accuracy and its loss."""
+    return {name.replace("_", " "): getattr(evaluation, name) for name in EVALUATED if name not in ("accuracy", "loss")}
 
 
 def _cards(content: Content) -> list[tuple[str, str]]:

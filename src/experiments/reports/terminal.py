@@ -138,13 +138,19 @@ class EpochLog:
         )
 
     def finish_epoch(self, result: EpochResult, best: bool) -> None:
+        """Print every metric of training and of validation."""
         metrics = result.metrics
         console.print(
             f"epoch {result.epoch:>3}/{self.epochs}"
-            f"  train loss {result.train_loss:.4f}  accuracy {result.train_accuracy:.4f}"
-            f"  validation loss {result.validation.loss:.4f}  accuracy {result.validation.accuracy:.4f}"
+            f"  train {_values(metrics, 'train/')}  validation {_values(metrics, 'val/')}"
             f"  {result.seconds:.1f} s  {metrics['images_per_second']:,.0f} images/s{'  best' if best else ''}"
         )
+
+
+def _values(metrics: Mapping[str, float], prefix: str) -> str:
+    """The metrics whose names start with `prefix`, which is left out."""
+    shown = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    return "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
 
 
 class TrackedRun(Protocol):
@@ -192,9 +198,9 @@ def show_results(results: Mapping[str, float], note: str, groups: str | tuple[st
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
         if name == "best/epoch":
-            console.print(f"{name:<{width}} {value:.0f}")
+            console.print(f"{name:<{width}}  {value:.0f}")
         else:
-            console.print(f"[bold]{name:<{width}}[/bold] {value:.4f}{beside}")
+            console.print(f"[bold]{name:<{width}}[/bold]  {value:.4f}{beside}")
 
 
 def show_test(test: Evaluation, classes: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from experiments.config import Config
-from experiments.config.metrics import METRICS
+from experiments.config.metrics import BEST
 from experiments.data import Splits
 from experiments.files.atomic import atomic_write
 from experiments.models.classifier import Classifier
@@ -74,7 +74,7 @@ class State:
         best = self.history[self.stopping.best_epoch - 1]
         return {
             "best/epoch": self.stopping.best_epoch,
-            **{metric.best: best[metric.name] for metric in METRICS if metric.best},
+            **{final: best[name] for name, final in BEST.items()},
             "parameters": sum(parameter.numel() for parameter in self.learner.model.parameters()),
             "seconds": sum(epoch["epoch_seconds"] for epoch in self.history),
         }
