@@ -156,7 +156,7 @@ def test_a_finished_run_prints_its_results_again(finished, logged):
 
 
 def test_a_missing_device_is_reported(here):
-    with pytest.raises(UserError, match="device=cuda: not on this machine"):
+    with pytest.raises(UserError, match="device=cuda: is not available on this machine"):
         if torch.cuda.is_available():
             pytest.skip("this machine has a CUDA device")
         run(compose_config([*DIGITS, "device=cuda"]))

@@ -102,7 +102,7 @@ def test_every_preset_composes(preset):
         ("schedule=non", "schedule=non: must be one of constant, cosine, linear, onecycle, step, triangular"),
         ("optimizer=sdg", "optimizer=sdg: must be one of adam, adamw, muon, sgd; did you mean optimizer=sgd?"),
         ("precision=tf16", "precision=tf16: must be one of fp32, tf32, bf16"),
-        ("model.blocks=6", "model.blocks=6: too many for a picture of 32x32; must be at most 5"),
+        ("model.blocks=6", "model.blocks=6: too many for images of 32x32; must be at most 5"),
         ("data.validation_size=50000", "must be at most 49999; cifar10 has 50,000 training images"),
         ("data.image_size=64", "must be 32 for cifar10"),
         ("data.mean=[0.5]", "data.mean=[0.5]: must be a list of 3"),
@@ -142,7 +142,7 @@ def test_a_folder_of_ones_own_configuration_is_searched(tmp_path):
     shown = train_py("--config-dir", "own", "model=mine", "model.width=4", "--cfg", "job", cwd=tmp_path)
     assert shown.returncode == 0 and "width: 4" in shown.stdout
     wrong = train_py("--config-dir", "own", "model=mine", "model.width=wide", cwd=tmp_path)
-    assert wrong.returncode == 2 and "model.width=wide: must be like the 3 of its YAML file" in wrong.stderr
+    assert wrong.returncode == 2 and "model.width=wide: must have the type of 3 in its YAML file" in wrong.stderr
 
 
 def test_image_folder_needs_its_folder():

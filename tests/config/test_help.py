@@ -88,7 +88,7 @@ def test_what_choices_share_is_shown_once(shown):
 
 def test_the_command_prints_the_help_and_its_configuration(tmp_path):
     done = train_py("--help", "model=fastnet", "training.epochs=7", cwd=tmp_path)
-    documentation, _, configuration = done.stdout.partition("\n== Configuration as this command line makes it ==\n")
+    documentation, _, configuration = done.stdout.partition("\n== Configuration of this command line ==\n")
     assert done.returncode == 0 and done.stderr == "" and not list(tmp_path.iterdir())
     assert "epochs: 7" in configuration and "convolutions: 2" in configuration and "hydra" not in configuration
     assert documentation.count("python train.py") >= 3 and "_base" not in documentation

@@ -51,3 +51,7 @@ def test_defaults_are_those_of_the_yaml_files():
     assert default("tracking.uri") == config.tracking.uri
     assert tuple(default("sweep.objectives")) == config.sweep.objectives
     assert default("early_stopping.monitor") == config.early_stopping.monitor
+    assert default("optimizer.weight_decay") == config.optimizer.weight_decay == 0  # conf/optimizer/_base.yaml
+    assert default("data.root") == config.data.root == "data"  # _cifar.yaml
+    assert default("data.validation_size") == config.data.validation_size == 10_000  # replaces that of _base.yaml
+    assert default("data.split") == config.data.split == "random"  # _base.yaml, by way of _cifar.yaml

@@ -339,8 +339,8 @@ def test_examples_are_the_images_before_and_after_and_keep_the_random_state():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("augment.translate=32", "augment.translate=32: must be less than the 32 pixels of a picture's side"),
-        ("augment.cutout=33", "augment.cutout=33: must be at most the 32 pixels of a picture's side"),
+        ("augment.translate=32", "augment.translate=32: must be less than the image size of 32 pixels"),
+        ("augment.cutout=33", "augment.cutout=33: must be at most the image size of 32 pixels"),
         ("augment.hue=0.6", "augment.hue=0.6: must be a number from 0 to 0.5"),
         ("augment.flip=vertical", "augment.flip=vertical: must be one of none, random, alternating"),
     ],

@@ -85,7 +85,7 @@ def test_images_are_read_again_only_if_they_are_others(shapes):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.count=many", "data.count=many: must be like the 400 of its YAML file (int)"),
+        ("data.count=many", "data.count=many: must have the type of 400 in its YAML file (int)"),
         ("data.cuont=3", "data.cuont: there is no such key; did you mean data.count?"),
         ("data.split=none", "data.split=none: must be one of random, stratified, first"),
         ("data._target_=Shapes", "data._target_=Shapes: must be the dotted path of a data source's class"),

@@ -34,5 +34,5 @@ def test_a_line_per_point_that_ends_and_the_running_points_below():
 
     console.print(display.running([*now, child("f", "finished", 5, **FINISHED | {"best/val_accuracy": 0.95})]))
     *rows, summary = console.file.getvalue().strip("\0").splitlines()
-    assert [row.split() for row in rows] == [["d", "val/accuracy", "0.5000", "10", "s"], ["e", "starts", "10", "s"]]
+    assert [row.split() for row in rows] == [["d", "val/accuracy", "0.5000", "10", "s"], ["e", "starting", "10", "s"]]
     assert summary.startswith("3 of 6 points  best so far 0.9500  time left 0:00:0")

@@ -212,7 +212,7 @@ def test_a_mistake_is_reported_without_importing_what_is_slow(mistake, tmp_path)
 def test_a_mistake_in_any_point_shows_before_the_first_one_trains(multirun, tmp_path):
     wrong = ["data=digits", "data.image_size=32,8", "model.kernel_size=3,4", "model.blocks=2,3"]
     code, output = multirun(tmp_path, *wrong)
-    assert code == 2 and "too large for a picture of 8x8" in output and "Traceback" not in output
+    assert code == 2 and "too large for images of 8x8" in output and "Traceback" not in output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "output.txt"]
 
 

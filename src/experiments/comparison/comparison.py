@@ -1,4 +1,4 @@
-"""What a comparison shows: points, objectives, who won, and what is significant."""
+"""A comparison of points: the winner, the ranking, and which differences are significant."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from experiments.comparison.points import Point, ranked
 from experiments.config import VIEWS
 from experiments.config.command_line import Command
 from experiments.config.keys import standalone_overrides
+from experiments.config.metrics import was_tested
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison tells of.
+    """Points, compared by objectives.
 
     Attributes:
-        command: what made the points; None where they come from several.
-        points: in the order they were run.
-        objectives: metrics; the first one ranks.
+        command: of the multirun; None if the points are from several commands.
+        points: in the order in which they ran.
+        objectives: metrics; the points are ranked by the first one.
     """
 
     title: str
@@ -32,60 +33,63 @@ class Comparison:
 
     @property
     def winner(self) -> Point | None:
-        """None where nothing finished."""
+        """The best finished point; None if no point finished."""
         return next(iter(ranked(self.points, self.objectives[0])), None)
 
     @property
     def winner_command(self) -> str:
-        """Trains it."""
-        return (
-            str((self.command or Command()).single(standalone_overrides(self.winner.overrides))) if self.winner else ""
-        )
+        """The command that trains the winner; empty if there is none."""
+        if self.winner is None:
+            return ""
+        command = self.command or Command()
+        return str(command.single(standalone_overrides(self.winner.overrides)))
 
     @property
     def tested(self) -> list[Point]:
         """The points that were evaluated on the test set."""
-        return [point for point in self.points if "test/loss" in point.metrics]
+        return [point for point in self.points if was_tested(point.metrics)]
 
     @property
-    def statement(self) -> str:
-        """How often the test set was looked at."""
+    def protocol(self) -> str:
+        """Which points were evaluated on the test set, and which set the ranking is based on."""
         if not self.tested:
-            return f"The test set was not looked at.{self._note}"
+            return f"The test set was not used.{self._note}"
         if self.objectives[0].startswith("test/"):
-            return f"This ranking goes by the test set ({self.objectives[0]}), so its best value flatters.{self._note}"
-        looked = f"{len(self.tested)} of {len(self.points)} points were evaluated on the test set"
+            basis = f"The ranking is based on the test set ({self.objectives[0]}), so its best value is optimistic"
+            return f"{basis}.{self._note}"
+        tested = f"{len(self.tested)} of {len(self.points)} points were evaluated on the test set"
         if self.tested == [self.winner]:
-            looked = "Only the winner was evaluated on the test set"
-            looked += f": accuracy {self.tested[0].metrics['test/accuracy']:.4f}"
-        return f"{looked}. The ranking went by validation alone.{self._note}"
+            tested = "Only the winner was evaluated on the test set"
+            tested += f": accuracy {self.tested[0].metrics['test/accuracy']:.4f}"
+        return f"{tested}. The ranking is based on the validation set only.{self._note}"
 
     @property
     def _note(self) -> str:
-        """How predictions were made; where points differ in that, it is a column of the ranking."""
-        ways = {point.settings.get("evaluation.tta", "none") for point in self.points}
-        count = len(VIEWS.get(ways.pop(), ())) if len(ways) == 1 else 1
-        return f" Every prediction is the mean over {count} views of its picture." if count > 1 else ""
+        """How predictions were made; if points differ in this, it is a column of the ranking instead."""
+        tta = {point.settings.get("evaluation.tta", "none") for point in self.points}
+        count = len(VIEWS.get(tta.pop(), ())) if len(tta) == 1 else 1
+        return f" Every prediction is the mean over {count} views of its image." if count > 1 else ""
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
-        """As `ranking.table` has it."""
+        """See `ranking.table`."""
         return ranking.table(self.points, self.objectives)
 
     @functools.cached_property
     def over_seeds(self) -> pd.DataFrame | None:
-        """As `noise.over_seeds` has it."""
+        """See `significance.over_seeds`."""
         return significance.over_seeds(self.points, self.objectives[0])
 
     @functools.cached_property
     def differences(self) -> pd.DataFrame | None:
-        """As `noise.differences` has it."""
+        """See `significance.differences`."""
         return significance.differences(self.points, self.objectives[0])
 
     @functools.cached_property
     def front(self) -> list[Point]:
-        """Of several objectives, the points that no other beats; else none."""
+        """The Pareto-optimal points, see `ranking.pareto`; empty with a single objective."""
         return ranking.pareto(self.points, self.objectives) if len(self.objectives) > 1 else []
 
     def count(self, *statuses: str) -> int:
+        """The number of points with one of these statuses."""
         return sum(point.status in statuses for point in self.points)

@@ -18,13 +18,13 @@ STATUS: dict[str, Status] = {store.FINISHED: "finished", store.FAILED: "failed",
 
 
 def to_point(client: MlflowClient, run: Run) -> Point:
-    """A training run as a point; a query an epoch's metric."""
+    """A training run as a point. Makes one query per metric of `HISTORY`."""
     tags = run.data.tags
     status = "pruned" if store.TAG_PRUNED in tags else STATUS.get(run.info.status, "running")
     epochs = store.metric_history(client, run.info.run_id, HISTORY)
     history = {name: [epoch[name] for epoch in epochs if name in epoch] for name in HISTORY}
     metrics = dict(run.data.metrics)
-    if epochs and "best/epoch" not in metrics:  # cut short: what can be said so far
+    if epochs and "best/epoch" not in metrics:  # the run has not ended
         metrics["seconds"] = sum(history["epoch_seconds"])
     reason = tags.get(store.TAG_PRUNED) or tags.get(store.TAG_FAILURE) or ""
     overrides = store.read_overrides(tags)
@@ -32,13 +32,13 @@ def to_point(client: MlflowClient, run: Run) -> Point:
 
 
 def find_comparison(which: Sequence[str], uri: str, objectives: Sequence[str]) -> Comparison:
-    """A multirun, or single runs, by name, by id, or by the start of an id; without any, the latest multirun.
+    """A multirun, or single runs, by name, by id, or by the start of an id; by default, the latest multirun.
 
     Args:
-        objectives: what to rank by; without any, what the multirun did.
+        objectives: metrics to rank by; by default, those of the multirun.
 
     Raises:
-        UserError: where nothing is called so.
+        UserError: there is no multirun or run of that name or id.
     """
     advice = "start one: python train.py -m data=digits model.filters=16,32"
     client = store.connect_existing(uri, advice)
@@ -59,7 +59,7 @@ def find_comparison(which: Sequence[str], uri: str, objectives: Sequence[str]) -
         ]
         fitting = fitting or [run for run in trained if _called(run, text)]
         if not fitting:
-            raise UserError(f"{text}: no multirun and no run is called so, or has an id that starts so")
+            raise UserError(f"{text}: there is no multirun or run with this name, or with an id that starts with it")
         chosen += [to_point(client, run) for run in fitting]
     points = list({point.run_id: point for point in chosen}.values())
     return Comparison(" ".join(which), None, points, objectives or default("sweep.objectives"))

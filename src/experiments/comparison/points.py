@@ -1,4 +1,7 @@
-"""What a comparison is made of: runs as points, each with its settings and what it reached."""
+"""The points of a comparison: runs with their settings and results.
+
+A point is one run as it is compared with others: a trial of a search, a run of a grid, or a single run.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,21 @@ from experiments.config.keys import CHOICES, key_labels, role_of
 from experiments.config.metrics import MONITORS, higher_is_better
 
 Status = Literal["finished", "pruned", "failed", "killed", "running"]
-HISTORY = (*MONITORS, "epoch_seconds")  # the metrics of epochs that are compared
+HISTORY = (*MONITORS, "epoch_seconds")  # the metrics per epoch that are compared
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a multirun, or one that is compared with others.
+    """One run of a comparison.
 
     Attributes:
-        run_id: MLflow's; empty where the run failed before it had one, or where nothing is tracked.
+        run_id: MLflow's id; empty if the run failed before it had one; "none" without MLflow.
         name: short, made of what differs (`filters=64 seed=2`).
         settings: the flattened configuration as text, such as {"model.filters": "64", "seed": "2"}.
-        history: values an epoch, for each of `HISTORY`; as many of each as epochs were run.
-        metrics: the final ones, such as best/epoch, best/val_accuracy, parameters, seconds; test/... where it was tested.
+        history: the values of each metric of `HISTORY`, one per epoch.
+        metrics: the final metrics, such as best/epoch, parameters and seconds; test/... if it was evaluated on the test set.
         reason: why it failed, or after which epoch it was pruned; else empty.
-        overrides: what it was started with.
+        overrides: of the command that started it.
     """
 
     run_id: str
@@ -38,30 +41,30 @@ class Point:
     overrides: Sequence[str] = ()
 
     def value(self, objective: str) -> float | None:
-        """What it reached: of a metric of epochs that of its best epoch (the one whose weights are kept), else the final one.
+        """The value of an objective: that of the best epoch for a metric per epoch, else that of the final metric.
 
-        None where it never came so far.
+        None if the run did not get that far.
         """
         if objective in self.history:
             values, best = self.history[objective], self.metrics.get("best/epoch", 0)
-            return values[int(best) - 1] if 1 <= best <= len(values) else None  # no number (NaN) is in no range
+            return values[int(best) - 1] if 1 <= best <= len(values) else None  # false for NaN
         return self.metrics.get(objective)
 
     @property
     def epochs(self) -> int:
-        """How many were run."""
+        """The number of epochs that were run."""
         return max(map(len, self.history.values()), default=0)
 
     @property
     def seconds(self) -> float:
-        """What it took in all; of a run that told no such thing, training and validation."""
+        """The duration of the run; if it was not recorded, that of all epochs."""
         return self.metrics.get("seconds", math.fsum(self.history.get("epoch_seconds", ())))
 
 
 def ranked(points: Iterable[Point], objective: str) -> list[Point]:
     """Finished points by their value, the best first; points of equal value by validation loss, then by name.
 
-    One whose value is no finite number reached nothing: it comes last.
+    Points whose value is not finite come last.
     """
     finished = ((point, point.value(objective)) for point in points if point.status == "finished")
     valued = [(_sort_key(value, objective), point) for point, value in finished if value is not None]
@@ -74,20 +77,20 @@ def ranked(points: Iterable[Point], objective: str) -> list[Point]:
 
 
 def _sort_key(value: float | None, objective: str) -> float:
-    """Lower is better, and what is no finite number is worst."""
+    """A number that is lower for better values; infinite if the value is not finite."""
     if value is None or not math.isfinite(value):
         return math.inf
     return -value if higher_is_better(objective) else value
 
 
 def varying_keys(points: Sequence[Point]) -> list[str]:
-    """The settings in which points differ, in the order of the configuration; where things lie does not count."""
+    """The settings in which points differ, in the order of the configuration, without paths, labels and the like."""
     keys = dict.fromkeys(key for point in points for key in point.settings)
     return [key for key in keys if role_of(key).distinguishes and len({p.settings.get(key) for p in points}) > 1]
 
 
 def latest(points: Sequence[Point]) -> list[Point]:
-    """Of points with the same settings (run again after a change to the code) the last; names are made to tell them apart."""
+    """The points without earlier ones of the same settings (run again after a change to the code), with unique names."""
     found = list({tuple(point.settings.get(key) for key in varying_keys(points)): point for point in points}.values())
     if len({point.name for point in found}) == len(found):
         return found
@@ -99,10 +102,10 @@ def latest(points: Sequence[Point]) -> list[Point]:
 
 
 def swept_keys(points: Sequence[Point]) -> list[str]:
-    """The varied settings without those that another choice brings along.
+    """The varying settings without those that follow from another choice.
 
-    `optimizer=adam,sgd` varies optimizer.name, and with it lr, momentum and more: where each name has but one lr, the
-    name says it. One that is swept beside the choice stays. The name of a source stands for its `_target_`, too.
+    `optimizer=adam,sgd` varies optimizer.name, and with it lr, momentum and others: if each name has only one lr, lr
+    is left out. A key that is swept in addition to the choice stays. The name of a source also implies its `_target_`.
     """
     keys = varying_keys(points)
     return [key for key in keys if not any(_implied_by(points, choice, key) for choice in keys)]

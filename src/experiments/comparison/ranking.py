@@ -1,4 +1,4 @@
-"""Points -> the table of who is best, and, of several objectives, who is beaten by nobody."""
+"""Points -> the table of the ranking; for several objectives, the Pareto-optimal points."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from experiments.config.metrics import higher_is_better
 
 
 def table(points: Sequence[Point], objectives: Sequence[str]) -> pd.DataFrame:
-    """A row a point: finished ones by rank, then pruned ones by what they had reached, then the others as they were run.
+    """One row per point: finished ones by rank, then pruned ones by their best value, then the others as they ran.
 
-    Columns: place (missing where there is no rank), name, the varied settings as text, each objective, best epoch,
+    Columns: place (missing without a rank), name, the varying settings as text, each objective, best epoch,
     epochs, val/loss, parameters, seconds, status, reason, run_id.
     """
     keys = varying_keys(points)
@@ -55,7 +55,7 @@ def in_order(points: Sequence[Point], objective: str) -> list[Point]:
 
 
 def value_so_far(point: Point, objective: str) -> float | None:
-    """A point's value; of one that was pruned the best so far, as it was stopped before it could name its best epoch."""
+    """A point's value; for a pruned point that has none, the best value of its epochs."""
     value = point.value(objective)
     if value is not None or point.status != "pruned":
         return value
@@ -68,7 +68,7 @@ def finite(value: float | None) -> bool:
 
 
 def pareto(points: Sequence[Point], objectives: Sequence[str]) -> list[Point]:
-    """The finished points that no other beats: as good in every objective, and better in one. The best in the first first."""
+    """The Pareto-optimal finished points, ordered by the first objective: none is as good in all and better in one."""
     signs = np.array([-1 if higher_is_better(objective) else 1 for objective in objectives])
     rows = []
     for point in ranked(points, objectives[0]):

@@ -1,10 +1,10 @@
-"""What a configuration may hold: types, ranges, and which class a choice stands for.
+"""The configuration: its keys with their types and ranges, and the class of every choice.
 
 YAML (`conf/`) owns every value; the classes here have no defaults. Nothing here imports torch, numpy or Hydra, so that a
 mistake is reported before they are loaded; `composition` and `loading`, which import Hydra, are not exported.
 """
 
-from experiments.config.constraints import Between, CountOrShare, Positive
+from experiments.config.constraints import Between, CountOrFraction, Positive
 from experiments.config.data import (
     SOURCES,
     AugmentSettings,
@@ -37,7 +37,7 @@ __all__ = [
     "CNNSettings",
     "CifarSettings",
     "Config",
-    "CountOrShare",
+    "CountOrFraction",
     "CustomSourceSettings",
     "DataSettings",
     "DigitsSettings",

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from experiments.config.defaults import default
 from experiments.config.errors import UserError
+from experiments.config.keys import key_of
 from experiments.config.metrics import DEFAULT_FINAL
 
 MASK = ":***@"
@@ -97,7 +98,7 @@ class Command:
 
     def resumed(self) -> Command:
         """The command that continues this one: the same without `resume=false`."""
-        kept = tuple(text for text in self.overrides if text.lstrip("+").partition("=")[0] != "resume")
+        kept = tuple(text for text in self.overrides if key_of(text) != "resume")
         return dataclasses.replace(self, overrides=kept)
 
     def single(self, overrides: Sequence[str]) -> Command:
@@ -113,6 +114,6 @@ class Command:
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a finished run."""
     parser.add_argument("--run", default="latest", help="latest (default), best, a run's id, or the start of one")
-    parser.add_argument("--experiment", help="MLflow experiment to look in, for example cifar10; all by default")
-    parser.add_argument("--metric", default=DEFAULT_FINAL, help="what --run best goes by (default: %(default)s)")
+    parser.add_argument("--experiment", help="MLflow experiment to search, for example cifar10; all by default")
+    parser.add_argument("--metric", default=DEFAULT_FINAL, help="metric that chooses --run best (default: %(default)s)")
     parser.add_argument("--uri", default=default("tracking.uri"), help="MLflow's store (default: %(default)s)")

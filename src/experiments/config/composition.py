@@ -36,10 +36,10 @@ def parse_composed(composed: DictConfig, problems: Sequence[str] = ()) -> Config
 
 
 def with_defaults(saved: Mapping[str, Any]) -> Config:
-    """The configuration that a finished run saved, with its renamed keys; a key added since has today's default.
+    """The configuration that a finished run saved, with today's names of its keys; a key added since has its default.
 
     Raises:
-        UserError: if it holds a key that no longer exists.
+        UserError: if it has a key that no longer exists.
     """
     saved = with_new_names(saved)
     names = {group: saved[group]["name"] for group in ("data", "optimizer", "schedule") if group in saved}
@@ -57,7 +57,7 @@ def with_defaults(saved: Mapping[str, Any]) -> Config:
 
 @contextlib.contextmanager
 def hydra_api() -> Iterator[None]:
-    """Hydra's compose API, set up for conf/ unless somebody (the command line, a notebook) has done so."""
+    """Hydra's compose API, set up for conf/ unless it is set up already, as in train.py."""
     if GlobalHydra.instance().is_initialized():
         yield
     else:

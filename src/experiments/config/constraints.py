@@ -1,4 +1,4 @@
-"""What a value may be, and what a key is for: details that stand beside the type of a field, in `Annotated`."""
+"""The allowed values of a key, and its role: metadata beside the type of a field, in `Annotated`."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from typing import Annotated, Any, get_args, get_origin
 
 
 class Role(Enum):
-    """What a key is for. A field without a role has that of its section; a section without one DECIDES."""
+    """What a key is for. A field without a role has the role of its section; a section without one has DECIDES."""
 
     DECIDES = "decides the numbers of a run"
     REPEATS = "repeats a run with other random numbers"
-    CONTENT = "chooses the images, for which the digest of the images stands"
+    CONTENT = "chooses the images, whose digest identifies them"
     HARDWARE = "chooses what a run computes on"
-    PLACE = "says where things lie"
-    LABEL = "names things"
-    AFTER = "says what happens before or after training"
+    PLACE = "sets where files are"
+    LABEL = "sets a name"
+    AFTER = "sets what happens before or after training"
 
     @property
     def identifies_run(self) -> bool:
-        """Part of what a run is; the digest of the images and the device in use are added to it."""
+        """Whether it is part of a run's identity, to which the digest of the images and the device in use are added."""
         return self in (Role.DECIDES, Role.REPEATS)
 
     @property
     def identifies_multirun(self) -> bool:
-        """Part of what a multirun is, and of the names of runs and multiruns."""
+        """Whether it is part of a multirun's identity, and of the names of runs and multiruns."""
         return self in (Role.DECIDES, Role.REPEATS, Role.CONTENT)
 
     @property
     def distinguishes(self) -> bool:
-        """A difference in it is a difference between two runs that are compared."""
+        """Whether a comparison shows it, if two runs differ in it."""
         return self.identifies_multirun or self is Role.HARDWARE
 
     @property
     def of_whole_multirun(self) -> bool:
-        """A multirun has one value of it."""
+        """Whether a multirun has one value of it."""
         return self in (Role.PLACE, Role.LABEL, Role.AFTER)
 
 
 @dataclass(frozen=True)
 class Between:
-    """Both ends are allowed; with `above`, the lower end is not."""
+    """A range that includes both ends; with `above`, without the lower end."""
 
     low: float
     high: float = float("inf")
@@ -58,7 +58,7 @@ class Between:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of some words, where a table elsewhere has them."""
+    """One of some words that a table elsewhere lists."""
 
     words: tuple[str, ...]
 
@@ -70,7 +70,8 @@ class OneOf:
 
 
 Positive = Annotated[float, Between(0, above=True)]
-CountOrShare = Annotated[int, Between(1)] | Annotated[float, Between(0, 0.9, above=True)]
+ImageSize = Annotated[int, Between(4, 1024)]  # pixels per side
+CountOrFraction = Annotated[int, Between(1)] | Annotated[float, Between(0, 0.9, above=True)]
 
 
 def without_role(hint: Any) -> tuple[Any, Role | None]:

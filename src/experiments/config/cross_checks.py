@@ -12,6 +12,7 @@ from experiments.config.networks import feature_size
 
 
 def show_value(value: Any) -> str:
+    """The value as it is typed on the command line."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -19,7 +20,7 @@ _STORE = re.compile(r"sqlite:///.|https?://.|(postgresql|mysql|mssql)(\+\w+)?://
 
 
 def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
-    """Checks over several keys, each made as soon as the keys it needs are valid by themselves."""
+    """Checks over several keys, each made if the keys that it needs are valid."""
 
     def get(*keys: str) -> list[Any] | None:
         return [valid[key] for key in keys] if all(key in valid for key in keys) else None
@@ -32,19 +33,19 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
     if values := get("data._target_", "data.name"):
         yield from _check_source(valid, *values)
     if (values := get("augment.translate", "data.image_size")) and values[0] >= values[1]:
-        yield f"augment.translate={values[0]}: must be less than the {values[1]} pixels of a picture's side"
+        yield f"augment.translate={values[0]}: must be less than the image size of {values[1]} pixels"
     if (values := get("augment.cutout", "data.image_size")) and values[0] > values[1]:
-        yield f"augment.cutout={values[0]}: must be at most the {values[1]} pixels of a picture's side"
+        yield f"augment.cutout={values[0]}: must be at most the image size of {values[1]} pixels"
     if (values := get("training.image_sizes", "training.epochs", "data.image_size")) and values[0]:
         yield from _check_image_sizes(*values)
         if "model.dense_width" in valid:
-            yield f"training.image_sizes={list(values[0])}: must be [] for a network with a dense layer; model=fastnet takes any"
+            yield f"training.image_sizes={list(values[0])}: must be [] for a network with a dense layer; model=fastnet takes any size"
     if (values := get("optimizer.nesterov", "optimizer.momentum")) and values[0] and values[1] == 0:
         yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
     if (values := get("schedule.warmup", "training.epochs")) and values[0] >= values[1]:
         yield f"schedule.warmup={show_value(values[0])}: must be below training.epochs={values[1]}"
     if "sweep.objectives" in valid and len(set(valid["sweep.objectives"])) < max(1, len(valid["sweep.objectives"])):
-        yield f"sweep.objectives={list(valid['sweep.objectives'])}: must be one or several, none twice"
+        yield f"sweep.objectives={list(valid['sweep.objectives'])}: must be one or more metrics, each of them once"
     if (values := get("sweep.objectives[0]")) and values[0] not in SELECTING:
         yield f"sweep.objectives[0]={values[0]}: the first must be one of {', '.join(SELECTING)}; it selects the winner"
     if (values := get("tracking.experiment")) and not values[0].strip():
@@ -69,25 +70,25 @@ def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:
     largest = max((k for k in range(1, image_size + 1) if feature_size(image_size, k, blocks) >= 1), default=None)
     if largest is None:
         most = next(b for b in range(blocks, -1, -1) if feature_size(image_size, 1, b) >= 1)
-        yield f"model.blocks={blocks}: too many for a picture of {image_size}x{image_size}; must be at most {most}"
+        yield f"model.blocks={blocks}: too many for images of {image_size}x{image_size}; must be at most {most}"
     else:
         yield (
-            f"model.kernel_size={kernel}: too large for a picture of {image_size}x{image_size} and "
+            f"model.kernel_size={kernel}: too large for images of {image_size}x{image_size} and "
             f"{blocks} blocks; the largest that fits is {largest}"
         )
 
 
 def _check_image_sizes(sizes: tuple[int, ...], epochs: int, image_size: int) -> Iterator[str]:
     if len(sizes) >= epochs:
-        yield f"training.image_sizes={list(sizes)}: must be fewer than training.epochs={epochs}, or []; the last see whole pictures"
+        yield f"training.image_sizes={list(sizes)}: must be fewer than training.epochs={epochs}, or []; the last have full size"
     if max(sizes) > image_size:
-        yield f"training.image_sizes={list(sizes)}: must be at most the {image_size} pixels of a picture's side"
+        yield f"training.image_sizes={list(sizes)}: must be at most the image size of {image_size} pixels"
 
 
 def _check_halvings(widths: tuple[int, ...], patch: int, stride: int, image_size: int) -> Iterator[str]:
-    most = max(0, (image_size - patch) // stride + 1).bit_length() - 1  # blocks that leave at least a pixel
+    most = max(0, (image_size - patch) // stride + 1).bit_length() - 1  # blocks that leave at least one pixel
     if not 1 <= len(widths) <= most:
         yield (
-            f"model.widths={list(widths)}: must be 1 to {most} widths, because every block halves the picture of "
+            f"model.widths={list(widths)}: must be 1 to {most} widths, because every block halves the image of "
             f"{image_size}x{image_size}"
         )

@@ -1,7 +1,7 @@
-"""What the user did wrong."""
+"""The error of a user's mistake."""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """A mistake of the user's: shown as one message without a traceback, exit code 2."""
+    """A mistake of the user: shown as one message without a traceback, exit code 2."""

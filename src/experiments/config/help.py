@@ -1,7 +1,7 @@
 """`python train.py --help`: every key with its default and its explanation, read from the YAML files in conf/.
 
-A comment at the end of a key's line, or on the lines directly above it, explains the key. A key without one has that of the
-file that `defaults:` names. The comment at the top of a file describes the choice.
+A comment at the end of a key's line, or on the lines directly above it, explains the key. A key without one has the comment
+of the file that `defaults:` names. The comment at the top of a file describes the choice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from experiments.config.errors import UserError
 from experiments.config.keys import CHOICES
 from experiments.config.loading import alternatives, compose_overrides, typed_overrides
 
-WIDTH, VALUE_WIDTH = 100, 24  # characters of a line, and of a default, which is cut
+WIDTH, VALUE_WIDTH = 100, 24  # characters of a line, and of a default before it is cut
 INTRODUCTION = """\
 Train an image classifier and record everything about it in MLflow.
 
@@ -52,16 +52,16 @@ def show_help() -> None:
     composed = compose_overrides(first_run)
     folders = [*([Path(arguments.config_dir)] if arguments.config_dir else []), CONF]
     configuration = OmegaConf.to_yaml(composed, resolve=arguments.resolve)
-    lines = (INTRODUCTION, *help_lines(folders), "\n== Configuration as this command line makes it ==", configuration)
+    lines = (INTRODUCTION, *help_lines(folders), "\n== Configuration of this command line ==", configuration)
     try:
         print(*lines, sep="\n", flush=True)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
 
 
 def help_lines(folders: Sequence[Path]) -> Iterator[str]:
-    """The help on all keys and choices; of files with the same name, that in the first of `folders` counts."""
+    """The help on all keys and choices; if several folders have a file of the same name, the first one counts."""
     (_, keys), main = explained(folders, "config"), yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
     yield "\n== Keys of a run (key=value) =="
     yield from _table([(key, value, text) for key, (value, text) in keys.items()])
@@ -140,7 +140,7 @@ def _group(folders: Sequence[Path], group: str, default: str | None, keys: bool)
     for name in sorted(names, key=lambda name: name != default):
         for key, (value, text) in choices[name][1].items() if keys else ():
             values.setdefault((f"{group.replace('/', '.')}.{key}", text), {})[name] = value
-    parts: dict[tuple[str, ...], list[Row]] = {tuple(names): []}  # choices -> the keys that they alone have
+    parts: dict[tuple[str, ...], list[Row]] = {tuple(names): []}  # choices -> the keys that only they have
     for (key, text), valued in values.items():
         first, *others = dict.fromkeys(valued.values())
         notes = [f"{', '.join(name for name in names if valued.get(name) == other)}: {other}" for other in others]

@@ -13,8 +13,8 @@ from experiments.config.constraints import Role, without_role
 from experiments.config.schema import FAMILIES, Config
 
 CHOICES = ("name", "_target_")  # last parts of the keys that say which choice of a group was made
-LONGEST_NAME = 250
-# Of Hydra's own settings the sweeper decides which runs there are, but not by these:
+MAX_NAME = 250  # characters of a run's name, as in MLflow
+# The settings of the sweeper decide which runs there are, except for these:
 SWEEPER, NOT_OF_SWEEPER = (
     ("hydra/sweeper", "hydra.sweeper."),
     ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "hydra.sweeper.storage"),
@@ -23,7 +23,7 @@ SWEEPER, NOT_OF_SWEEPER = (
 
 @functools.cache
 def roles() -> Mapping[str, Role]:
-    """The role of every key, of whatever choice, and of every section: that of its first key that has the strongest one."""
+    """The role of every key of every choice, and of every section: DECIDES if one of its keys has it, else that of its first key."""
     found = dict(_roles(Config, "", Role.DECIDES))
     for key, role in list(found.items()):
         section = key.rpartition(".")[0]
@@ -32,11 +32,11 @@ def roles() -> Mapping[str, Role]:
     return found
 
 
-def _roles(cls: type, prefix: str, of_section: Role) -> Iterator[tuple[str, Role]]:
+def _roles(cls: type, prefix: str, section_role: Role) -> Iterator[tuple[str, Role]]:
     hints = get_type_hints(cls, include_extras=True)
     for name in (field.name for field in dataclasses.fields(cls)):
         plain, own = without_role(hints[name])
-        role = own or of_section
+        role = own or section_role
         if isinstance(plain, type) and dataclasses.is_dataclass(plain):
             for choice in FAMILIES.get(plain, {"": plain}).values():
                 yield from _roles(choice, f"{prefix}{name}.", role)
@@ -45,7 +45,7 @@ def _roles(cls: type, prefix: str, of_section: Role) -> Iterator[tuple[str, Role
 
 
 def role_of(key: str) -> Role:
-    """The role of a key or group, as it is typed; a custom network's or source's own key has that of its section."""
+    """The role of a key or group as it is typed; a key of a custom network or source has the role of its section."""
     plain = key.lstrip("+~").partition("@")[0]
     if plain.startswith("hydra"):
         return Role.DECIDES if plain.startswith(SWEEPER) and not plain.startswith(NOT_OF_SWEEPER) else Role.PLACE
@@ -53,12 +53,12 @@ def role_of(key: str) -> Role:
 
 
 def repeats(key: str) -> bool:
-    """Runs that differ in nothing but such keys are repetitions of one setting."""
+    """Whether runs that differ only in this key repeat the same settings."""
     return role_of(key) is Role.REPEATS
 
 
 def repetition(settings: Mapping[str, str]) -> tuple[str, ...]:
-    """The values of those keys: which repetition of its setting a run is."""
+    """The values of the keys that `repeats`: they identify a run among those with the same settings."""
     return tuple(value for key, value in settings.items() if repeats(key))
 
 
@@ -68,36 +68,36 @@ def key_of(override: str) -> str:
 
 
 def decisive_settings(config: Config) -> dict[str, Any]:
-    """The settings that are part of what a run is, by their dotted keys."""
+    """The settings that are part of a run's identity, by their dotted keys."""
     return {key: value for key, value in flatten(config.to_dict()) if role_of(key).identifies_run}
 
 
 def multirun_name(overrides: Sequence[str]) -> str:
-    """What was typed of what identifies a multirun, in that order."""
+    """The overrides that identify a multirun, as they were typed."""
     return " ".join(text for text in overrides if role_of(key_of(text)).identifies_multirun) or "defaults"
 
 
 def multirun_id(config: Config, name: str) -> str:
-    """Identifies a multirun: 12 hexadecimal digits of its MLflow experiment and its name, in whatever order it was typed."""
+    """12 hexadecimal digits that identify a multirun by its MLflow experiment and its name, in any order of its overrides."""
     words = [name] if config.sweep.name else sorted(name.split(" "))
     return hashlib.sha256(json.dumps([config.tracking.experiment, words]).encode()).hexdigest()[:12]
 
 
 def standalone_overrides(overrides: Sequence[str]) -> list[str]:
-    """The overrides of a multirun's run that mean something for a single run; it stays in its MLflow experiment."""
-    meaningless = (Role.AFTER, Role.LABEL)
+    """The overrides of a multirun's run that apply to a single run, in the same MLflow experiment."""
+    left_out = (Role.AFTER, Role.LABEL)
     kept = ("tracking", "tracking.experiment")
-    return [text for text in overrides if key_of(text) in kept or role_of(key_of(text)) not in meaningless]
+    return [text for text in overrides if key_of(text) in kept or role_of(key_of(text)) not in left_out]
 
 
 def run_name(overrides: Sequence[str], fingerprint: str) -> str:
-    """What differs from the defaults, without the groups of the keys, and the start of the fingerprint."""
+    """The overrides, without the groups of their keys, and the start of the fingerprint."""
     shown = []
     for text in overrides:
         key = key_of(text)
         if role_of(key).identifies_multirun and not key.startswith("hydra"):
             shown.append(text.split(".", 1)[-1] if "." in key else text)
-    return " ".join([*shown, fingerprint[:6]])[:LONGEST_NAME]
+    return " ".join([*shown, fingerprint[:6]])[:MAX_NAME]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -110,7 +110,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def key_labels(keys: Sequence[str]) -> dict[str, str]:
-    """Short names for settings: the last part, of a choice the part before; the whole key where two would be the same."""
+    """Short names of keys: the last part, or for a choice the part before it; the whole key if two names would be equal."""
     short = {}
     for key in keys:
         group, _, last = key.rpartition(".")
@@ -120,7 +120,7 @@ def key_labels(keys: Sequence[str]) -> dict[str, str]:
 
 
 def point_name(overrides: Sequence[str], varied: Sequence[str]) -> str:
-    """The values of the varied keys, in short."""
+    """A short name made of the varied keys, such as `filters=64 seed=2`."""
     short = key_labels(varied)
     values = dict(text.lstrip("+").partition("=")[::2] for text in overrides)
     return " ".join(f"{short[key]}={_brief(values[key])}" for key in varied if key in values) or " ".join(overrides)

@@ -2,8 +2,8 @@
 
     check_overrides(["data=digits", "model.filtres=64"])   # UserError: model.filtres: ... did you mean model.filters?
 
-Hydra stops at the first override that it cannot apply. Then the overrides are taken one by one here: those that cannot be
-applied are described, and the others are composed and checked by `validation.parse`.
+Hydra stops at the first override that it cannot apply. Then they are applied one by one here: those that cannot be applied are
+explained, and the others are composed and checked by `validation.parse`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def compose_overrides(overrides: Sequence[str]) -> DictConfig:
 
 
 def check_overrides(overrides: Sequence[str], multirun: bool = True) -> None:
-    """Check a command line, including every point of a multirun; of a continuous range, its two ends.
+    """Check a command line, including every point of a multirun; for a continuous range, its two ends.
 
     Raises:
         UserError: listing every mistake of every point.
@@ -71,13 +71,13 @@ def check_overrides(overrides: Sequence[str], multirun: bool = True) -> None:
     first = [values[0] for values in choices]
     changed = ((index, value) for index, values in enumerate(choices) for value in values[1:])
     one_by_one = ([*first[:index], value, *first[index + 1 :]] for index, value in changed)
-    _check_points([first, *one_by_one])  # of thousands of points the mistakes show at once
+    _check_points([first, *one_by_one])  # finds nearly all mistakes in thousands of points at once
     if sum(len(values) > 1 for values in choices) > 1:
         _check_points(itertools.islice(itertools.product(*choices), 100_000))
 
 
 def alternatives(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
-    """For each override, the overrides with a single value that it stands for; several only in a multirun.
+    """For each override, one override per value of it; several only in a multirun.
 
     Raises:
         UserError: if an override has several values, but `multirun` is false.
@@ -118,7 +118,7 @@ def _check_points(points: Iterable[Sequence[str]]) -> None:
                 _parse_quickly(point, composed)
             except (UserError, *HYDRA_ERRORS):
                 try:
-                    compose_config(point)  # raises with what is wrong
+                    compose_config(point)  # raises an error that lists the mistakes
                 except UserError as error:
                     problems.update(dict.fromkeys(str(error).split("\n")))
     if problems:
@@ -141,7 +141,7 @@ def _parse_quickly(point: Sequence[str], compose_groups: Callable[[tuple[str, ..
 
 
 def _points(override: Override) -> list[str]:
-    """The values of a sweep as overrides; of a continuous one its two ends."""
+    """The values of a sweep as overrides; for a continuous range its two ends."""
     sweep, key = override.value(), override.get_key_element()
     if isinstance(sweep, IntervalSweep):
         return [f"{key}={sweep.start:g}", f"{key}={sweep.end:g}"]
@@ -160,7 +160,7 @@ def _parse(text: str) -> Override | str:
 
 
 def _diagnose(overrides: Sequence[str]) -> list[str]:
-    """Why Hydra refused `overrides`, one line per mistake, with those that only show in the composed configuration."""
+    """One line per mistake in overrides that Hydra cannot apply, and per mistake that only shows in the composed configuration."""
     problems = []
     search = [text for text in overrides if text.startswith("hydra.searchpath=")]  # decides which choices there are
     groups, values = [*search], []
@@ -189,7 +189,7 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
             accepted.append(text)
         except HYDRA_ERRORS as error:
             missing = OmegaConf.select(base, override.key_or_group, throw_on_missing=False) is None
-            missing = missing and not override.key_or_group.startswith("hydra")  # those are Hydra's own to explain
+            missing = missing and not override.key_or_group.startswith("hydra")  # Hydra explains its own keys
             message = unknown_key(override.key_or_group, known) if missing else f"{text}: {str(error).splitlines()[0]}"
             problems.append(message)
     composed = compose("config", overrides=accepted)
@@ -201,7 +201,7 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
 
 
 def _is_value(override: Override) -> bool:
-    """Whether an override sets a key of the program, not a group and not a key of Hydra."""
+    """Whether an override sets a key of this project: no group, and no key of Hydra."""
     return not override.key_or_group.startswith("hydra") and not _choices(override)
 
 

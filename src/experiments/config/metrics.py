@@ -6,6 +6,7 @@ A metric of an evaluation is an attribute of `training.evaluation.Evaluation` of
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,9 +17,9 @@ class Metric:
 
     Attributes:
         written: after every epoch; once at the end of training; or with an evaluation of a split.
-        monitor: early stopping may watch it.
+        monitor: early stopping may monitor it.
         objective: a multirun may rank by it.
-        at_most: its largest possible value; shares, with 1, are shown in per cent.
+        at_most: its largest possible value; 1 for fractions, which are shown as percentages.
         best: the final metric that has its value at the best epoch.
     """
 
@@ -58,14 +59,19 @@ SELECTING = tuple(metric.name for metric in METRICS if metric.objective and metr
 EVALUATED = tuple(
     metric.name.removeprefix("test/") for metric in METRICS if metric.written == "evaluation" and "<" not in metric.name
 )
-DEFAULT_FINAL = "best/val_loss"  # what the best run is the best in
+DEFAULT_FINAL = "best/val_loss"  # chooses the best run
 
 
 def find(name: str) -> Metric | None:
-    """The row of a metric; an evaluation of another split has the metrics of a test, and every class an F1."""
+    """The row of a metric; an evaluation of any split has the metrics of the test set, and every class has an F1."""
     _, _, rest = name.partition("/")
     of_class = "test/f1/<class>" if rest.startswith("f1/") else None
     return _BY_NAME.get(name) or _BY_NAME.get(of_class or f"test/{rest}")
+
+
+def was_tested(metrics: Container[str]) -> bool:
+    """Whether the run with these final metrics was evaluated on the test set."""
+    return "test/loss" in metrics
 
 
 def higher_is_better(name: str) -> bool:
@@ -80,6 +86,6 @@ def at_most(name: str) -> float | None:
 
 
 def final_name(name: str) -> str:
-    """The final metric that has the value of an epoch's metric at the best epoch; any other name is that of a final metric."""
+    """The final metric with the value of `name` at the best epoch; the name of a final metric is returned as it is."""
     metric = find(name)
     return (metric.best if metric else None) or name

@@ -21,7 +21,7 @@ class CNNSettings:
 
 
 def feature_size(image_size: int, kernel_size: int, blocks: int) -> int:
-    """Pixels a side after `blocks` times a convolution without padding and a 2x2 pooling; below 1 it does not fit."""
+    """Pixels per side after `blocks` times a convolution without padding and 2x2 pooling; below 1, the images are too small."""
     for _ in range(blocks):
         image_size = (image_size - kernel_size + 1) // 2
     return image_size

@@ -34,7 +34,7 @@ class MuonSettings(OptimizerSettings):
     momentum: Annotated[float, Between(0, 0.999999)]
     nesterov: bool
     normalize_filters: bool
-    adam_lr: Annotated[float, Between(0, 100, above=True)]  # of what Muon does not train
+    adam_lr: Annotated[float, Between(0, 100, above=True)]  # for the parameters that Muon does not train
     adam_beta1: Annotated[float, Between(0, 0.999999)]
     adam_beta2: Annotated[float, Between(0, 0.999999)]
     adam_epsilon: Annotated[float, Between(0, 1, above=True)]
@@ -55,7 +55,7 @@ class ScheduleSettings:
     along_cosine: ClassVar[bool] = False  # the learning rate follows half a cosine, not a straight line
 
     name: str
-    start: Annotated[float, Between(0, 1)]  # fraction at the first step, where it rises
+    start: Annotated[float, Between(0, 1)]  # fraction at the first step, if it rises
 
 
 @dataclass(frozen=True)

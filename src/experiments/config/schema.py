@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from experiments.config.constraints import Between, OneOf, Positive, Role
+from experiments.config.constraints import Between, ImageSize, OneOf, Positive, Role
 from experiments.config.data import SOURCES, AugmentSettings, DataSettings
 from experiments.config.metrics import MONITORS, OBJECTIVES, higher_is_better
 from experiments.config.networks import MODELS, ModelSettings
@@ -21,7 +21,7 @@ from experiments.config.views import VIEWS
 @dataclass(frozen=True)
 class TrainingSettings:
     epochs: Annotated[int, Between(1, 100_000)]
-    image_sizes: tuple[Annotated[int, Between(4, 1024)], ...]
+    image_sizes: tuple[ImageSize, ...]
     batch_size: Annotated[int, Between(1, 1_000_000)]
     class_weights: Literal["none", "balanced"]
     sampler: Literal["shuffle", "balanced"]
@@ -40,7 +40,7 @@ class EarlyStoppingSettings:
 
     @property
     def sign(self) -> int:
-        """1 where higher is better, -1 where lower is."""
+        """1 if higher is better, -1 if lower is better."""
         return 1 if higher_is_better(self.monitor) else -1
 
 
@@ -64,14 +64,14 @@ class TrackingSettings:
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """What concerns a multirun as a whole."""
+    """The settings of a whole multirun."""
 
     name: Annotated[str | None, Role.LABEL]
     join: Annotated[bool, Role.AFTER]
     objectives: Annotated[tuple[Annotated[str, OneOf(OBJECTIVES)], ...], Role.AFTER]
 
 
-FAMILIES: dict[type, Mapping[str, type]] = {  # of which class a section is depends on its `name` or `_target_`
+FAMILIES: dict[type, Mapping[str, type]] = {  # the class of these sections depends on their `name` or `_target_`
     DataSettings: SOURCES,
     ModelSettings: MODELS,
     OptimizerSettings: OPTIMIZERS,

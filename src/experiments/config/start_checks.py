@@ -22,7 +22,7 @@ def start_checks(
 
     Args:
         composed: the configuration that `overrides` make.
-        composing: composes other overrides.
+        composing: a function that composes other overrides.
     """
     return [*_wrong_types(overrides, composed, composing), *_missing_paths(composed)]
 
@@ -44,7 +44,7 @@ def _wrong_types(
             value, old = section.get(name), base.get(name)
             kinds = (int, float) if type(old) is float else (type(old),)
             if old is not None and type(value) not in kinds:
-                yield f"{group}.{name}={value}: must be like the {old} of its YAML file ({type(old).__name__})"
+                yield f"{group}.{name}={value}: must have the type of {old} in its YAML file ({type(old).__name__})"
 
 
 def _missing_paths(composed: DictConfig) -> Iterator[str]:

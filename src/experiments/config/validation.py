@@ -1,6 +1,6 @@
 """Plain values -> `Config`, with every mistake at once.
 
-The hints of the dataclasses in `config` say what fits; `_cross_checks` holds what concerns several keys.
+The type hints of the dataclasses in `config` define what is allowed; `cross_checks` checks what concerns several keys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def parse(composed: Mapping[str, Any]) -> Config:
     """Check a composed configuration (plain containers, interpolations resolved).
 
     Raises:
-        UserError: listing every mistake, a line each, with key, value and what would be right.
+        UserError: listing every mistake, one per line, with the key, the value and what would be right.
     """
     parser = _Parser()
     config = parser.read(Config, composed, "")
@@ -123,7 +123,7 @@ _INVALID = object()
 
 
 def _fit(hint: Any, value: Any) -> Any:
-    """The value as the hint wants it (an int serves as a float), or _INVALID."""
+    """The value in the type of the hint (an int is accepted as a float), or _INVALID."""
     if get_origin(hint) in (Union, types.UnionType):
         fits = (_fit(option, value) for option in get_args(hint))
         return next((fit for fit in fits if fit is not _INVALID), _INVALID)
@@ -141,7 +141,7 @@ def _fit(hint: Any, value: Any) -> Any:
 
 
 def describe(hint: Any) -> str:
-    """What a hint wants, in the user's words."""
+    """The allowed values of a hint, in words for the user."""
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(describe(option) for option in get_args(hint))
     if get_origin(hint) is Annotated:
@@ -154,12 +154,12 @@ def describe(hint: Any) -> str:
 
 
 def unknown_key(key: str, known: list[str]) -> str:
-    """The message for a key that does not exist, with its new name or the nearest that does."""
+    """The message for a key that does not exist, with its new name or the most similar key."""
     if key in RENAMED:
         return explain_rename(key)
     group, _, end = key.rpartition(".")
     beside = {name.removeprefix(f"{group}."): name for name in known if group and name.startswith(f"{group}.")}
-    anywhere = {name.rpartition(".")[2]: name for name in known}  # the right name at the wrong place: filters
+    anywhere = {name.rpartition(".")[2]: name for name in known}  # the right name in the wrong group, such as filters
     first = (end, beside, 0.5) if beside else (key, dict(zip(known, known)), 0.6)
     for word, names, cutoff in (first, (end, anywhere, 0.7)):
         if nearest := difflib.get_close_matches(word, names, n=1, cutoff=cutoff):

@@ -63,7 +63,7 @@ def run_point(
     parent: ParentRun,
     should_prune: Callable[[int, Mapping[str, float]], bool] = lambda epoch, metrics: False,
 ) -> Point:
-    """Train one point. An error becomes its reason of failure, so that the other points go on."""
+    """Train one point. An error becomes the reason of its failure, so the other points continue."""
     from experiments.experiment import run
     from experiments.reports.terminal import silenced
 

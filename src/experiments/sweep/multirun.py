@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.comparison.points import Point, ranked
 from experiments.config import Config, UserError, loading
 from experiments.config.command_line import MASK, Command
-from experiments.config.keys import multirun_id, multirun_name, role_of, standalone_overrides
+from experiments.config.keys import key_of, multirun_id, multirun_name, role_of, standalone_overrides
+from experiments.config.metrics import was_tested
 from experiments.runs import lock
 from experiments.sweep.jobs import TERMINATED, GridJob, failed_point
 
@@ -59,7 +60,7 @@ class Multirun:
 
     @contextlib.contextmanager
     def parent_run(self, owner: bool = True) -> Iterator[None]:
-        """The parent run in MLflow; it is marked as KILLED or FAILED where the block does not reach its end.
+        """The parent run in MLflow; if an exception leaves the block, it is marked as KILLED or FAILED.
 
         Args:
             owner: no other process is responsible for the parent run.
@@ -74,7 +75,7 @@ class Multirun:
             yield
         except BaseException as error:
             if owner and not isinstance(error, SystemExit):
-                self.parent.stop("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                self.parent.fail(error)
             raise
 
     def locked(self) -> contextlib.AbstractContextManager[Path]:
@@ -117,7 +118,7 @@ class Multirun:
         """Call `job` for each list of overrides, by Hydra's launcher; returns what the calls return.
 
         Raises:
-            Exception: whatever the launcher raises where one of its processes dies.
+            Exception: whatever the launcher raises if one of its processes dies.
         """
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self._context, task_function=job, config=self._hydra_config
@@ -127,12 +128,12 @@ class Multirun:
         return [done.return_value for done in returns]
 
     def finalize(self, outcomes: Sequence[Point]) -> None:
-        """Test the winner, store and print the comparison; exit with code 1 where points failed."""
+        """Evaluate the winner on the test set, store and print the comparison; exit with code 1 if points failed."""
         from experiments.comparison.comparison import Comparison  # imports pandas
 
         points = self._points(outcomes)
         best = ranked(points, self.config.sweep.objectives[0])
-        if best and self.config.evaluate_test is None and "test/loss" not in best[0].metrics:
+        if best and self.config.evaluate_test is None and not was_tested(best[0].metrics):
             overrides = [self._with_password(text) for text in standalone_overrides(best[0].overrides)]
             (tested,) = self.run([[*overrides, "evaluate_test=true", "resume=true"]])
             tested = dataclasses.replace(tested, name=best[0].name, settings=best[0].settings)
@@ -144,11 +145,11 @@ class Multirun:
 
     def _with_password(self, text: str) -> str:
         """An override as it was typed: MLflow has it without the password."""
-        typed = (other for other in self.command.overrides if other.partition("=")[0] == text.partition("=")[0])
+        typed = (other for other in self.command.overrides if key_of(other) == key_of(text))
         return next(typed, text) if MASK in text else text
 
     def _points(self, outcomes: Sequence[Point]) -> list[Point]:
-        """All points in MLflow, and those that failed before MLflow had a run of them."""
+        """All points in MLflow, and those that failed before they had a run in MLflow."""
         if self.parent is None:
             return list(outcomes)
         failed = {point.name: point for point in outcomes if point.status == "failed"}
@@ -181,11 +182,11 @@ def compose_first(overrides: Sequence[str], varied: Sequence[str], composed: Dic
         UserError: listing every mistake.
     """
     if whole := [key for key in varied if role_of(key).of_whole_multirun and not key.startswith("hydra")]:
-        raise UserError("\n".join(f"{key}: concerns the multirun as a whole, so it has one value" for key in whole))
+        raise UserError("\n".join(f"{key}: is a setting of the whole multirun, so it has one value" for key in whole))
     config = loading.compose_config(overrides)
     jobs = OmegaConf.select(composed, "hydra.launcher.n_jobs")
     if jobs is not None and (not isinstance(jobs, int) or jobs == 0):
-        raise UserError(f"hydra.launcher.n_jobs={jobs}: must be a whole number; -1 uses all cores")
+        raise UserError(f"hydra.launcher.n_jobs={jobs}: must be a whole number other than 0; -1 uses all cores")
     if config.sweep.join and "Search" not in composed.hydra.sweeper._target_:
         raise UserError("sweep.join=true: only a search can be joined (hydra/sweeper=optuna)")
     return config

@@ -83,7 +83,7 @@ class Parent:
         return store.child_runs(self.client, self.experiment_id, self.run_id)
 
     def finalize(self, comparison: Comparison, folder: Path) -> None:
-        """Store the results and the report in `folder`; the status is FAILED where a point failed, else FINISHED."""
+        """Store the results and the report in `folder`, and close the run as FAILED if a point failed, else as FINISHED."""
         winner, now = comparison.winner, int(time.time() * 1000)
         tags = {store.TAG_TEST_SET_EVALUATIONS: str(len(comparison.tested))}
         tags |= {store.TAG_OBJECTIVES: " ".join(comparison.objectives)}
@@ -97,12 +97,13 @@ class Parent:
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
         self.client.set_terminated(self.run_id, store.FAILED if comparison.count("failed") else store.FINISHED)
 
-    def stop(self, status: str) -> None:
-        """Set the status of a multirun that ends early; its runs in other processes are marked as KILLED."""
+    def fail(self, error: BaseException) -> None:
+        """Close the run as KILLED after Ctrl-C, else as FAILED; points that run in other processes as KILLED."""
         for child in self.children():
             if child.status == "running":
                 self.client.set_terminated(child.run_id, store.KILLED)
-        self.client.set_terminated(self.run_id, status)
+        killed = isinstance(error, KeyboardInterrupt)
+        self.client.set_terminated(self.run_id, store.KILLED if killed else store.FAILED)
 
     def url(self) -> str:
         """How to open the run in MLflow: an address or a command."""

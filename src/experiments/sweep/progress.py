@@ -52,7 +52,7 @@ def _watch(parent: Parent, display: ProgressDisplay, stop: threading.Event) -> N
             asked = time.monotonic()
             try:
                 children = parent.children()
-            except Exception:  # a server that is being restarted: the points wait for it, so this does too
+            except Exception:  # a server that is being restarted: the points wait for it, and so does their progress
                 pause = 10.0
                 continue
             display.print_ended(children)
@@ -108,12 +108,12 @@ class ProgressDisplay:
         self.console.print(Text("  ".join(part for part in parts if part)))
 
     def running(self, children: Sequence[Child]) -> Group:
-        """A table of the running points, and how many are done, the best value, the estimated time left."""
+        """A table of the running points; below it the number of ended points, the best value, and the estimated time left."""
         table = Table(box=None, padding=(0, 3, 0, 0), show_header=False)
         for child in children:
             if child.status == "running":
                 value = child.metrics.get(self.objective, math.nan)
-                shown = f"{self.objective} {value:.4f}" if math.isfinite(value) else "starts"
+                shown = f"{self.objective} {value:.4f}" if math.isfinite(value) else "starting"
                 table.add_row(child.name, shown, f"{time.time() - child.started:.0f} s")
         reached = [child.metrics[self.best_metric] for child in children if self.best_metric in child.metrics]
         if reached:

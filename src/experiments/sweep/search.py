@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Worker:
-    """Trains one trial after another until none is left; returns those that failed.
+    """Trains one trial after another until none is left; returns the points that failed.
 
     Attributes:
         parent: id of the multirun's run in MLflow.
@@ -114,16 +114,18 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
 
 def _check_settings(config: Config, settings: Mapping[str, Any]) -> None:
     if config.tracking.uri is None:
-        raise UserError("tracking=none: a search keeps its points in MLflow, so it needs tracking=mlflow")
+        raise UserError("tracking=none: a search reads its points from MLflow, so it needs tracking=mlflow")
     if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
-        raise UserError("hydra/sweeper/pruner: with several objectives no trial can be pruned; use pruner=none")
+        raise UserError(
+            "hydra/sweeper/pruner: with several objectives no trial can be pruned; use hydra/sweeper/pruner=none"
+        )
     for key, kinds in {"n_trials": (int,), "n_jobs": (int, type(None))}.items():
         if type(settings[key]) not in kinds or (settings[key] is not None and settings[key] < 1):
             raise UserError(f"hydra.sweeper.{key}={settings[key]}: must be a whole number of at least 1")
 
 
 def _become_owner(multirun: Multirun, lock: contextlib.ExitStack) -> bool:
-    """Lock the multirun for this process; False where another process has the lock and this one helps.
+    """Lock the multirun for this process; False if another process has the lock, and this one joins its search.
 
     Raises:
         UserError: another process has the lock, and sweep.join is false.
@@ -138,7 +140,7 @@ def _become_owner(multirun: Multirun, lock: contextlib.ExitStack) -> bool:
 
 
 def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) -> list[Point]:
-    """Launch workers, which claim trials until none waits; the trials that failed."""
+    """Launch workers, which claim trials until none is waiting; returns the points that failed."""
     count = min(workers, len(study.waiting))
     if not count:
         return []
@@ -152,12 +154,14 @@ def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) 
 
 
 def _wait_for_others(multirun: Multirun, study: Study, fixed: Sequence[str]) -> list[Point]:
-    """Wait for the trials of helping processes, and train those whose workers died; the ones that failed."""
+    """Wait for the trials of joined processes, and train those whose workers died; returns the points that failed."""
     failed: list[Point] = []
     while study.has_running or study.waiting:
         study.fail_stale(others=multirun.config.sweep.join)
         if study.waiting:
-            failed += _work(multirun, study, fixed, 1)  # one worker: if its process dies, no other one dies with it
+            failed += _work(
+                multirun, study, fixed, 1
+            )  # one worker at a time: if its process dies, no other worker does
         time.sleep(1)
     return failed
 

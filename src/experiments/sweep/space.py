@@ -33,7 +33,7 @@ def parse_space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], 
             continue
         tags: set[str] = getattr(override.value(), "tags", set())
         if unknown := tags - {"log"}:
-            raise UserError(f"{text}: there is no tag {', '.join(unknown)}; there is log")
+            raise UserError(f"{text}: there is no tag {', '.join(unknown)}; the only one is log")
         try:
             space[override.get_key_element()] = _distribution(override)
         except (ValueError, ArithmeticError, HydraException) as error:

@@ -1,7 +1,7 @@
 """The trials of a search, in Optuna's database.
 
-All of them wait there from the start and each is claimed once, so their number is as asked for, however many workers
-there are, on however many machines.
+All of them are enqueued at the start, and each is claimed once. So their number is as requested, with any number of
+workers on any number of machines.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class ClaimedTrial:
     """A trial that belongs to one worker.
 
     Attributes:
-        number: of the trial in the database, where a retry is a trial of its own.
-        point: number of the point; its retries have the same.
+        number: of the trial in the database, where a retry is another trial.
+        point: number of the point, which is the same for its retries.
     """
 
     number: int
@@ -73,7 +73,7 @@ class Study:
         )
 
     def _check_unchanged(self, searched: Mapping[str, Any]) -> None:
-        """Trials of two spaces, or with two objectives, cannot be compared."""
+        """Refuse another space or other objectives: the trials could not be compared."""
         known = self._study.user_attrs.get("searched")
         if known is None:
             self._study.set_user_attr("searched", dict(searched))
@@ -83,7 +83,7 @@ class Study:
             )
 
     def fill_queue(self, others: bool) -> None:
-        """Enqueue the missing trials and retries of the failed ones. `others`: other machines may take part."""
+        """Enqueue missing trials, and retries of failed ones; `others`: workers may run on other machines."""
         self.fail_stale(others)
         latest = self._latest()
         for trial in latest.values():
@@ -94,7 +94,7 @@ class Study:
                 self._enqueue(point, params)
 
     def _initial_params(self) -> Sequence[Mapping[str, Any]]:
-        """The parameters of each point where they are known before it starts (in a grid), else empty."""
+        """The parameters of each point if they are known before it starts (in a grid), else empty."""
         if self.spec.sampler["_target_"] != GRID:
             return [{}] * self.spec.n_trials
         points = combinations(self.spec.space)
@@ -102,7 +102,7 @@ class Study:
         return points[: self.spec.n_trials]
 
     def fail_stale(self, others: bool) -> None:
-        """Mark the trials of dead workers as failed and enqueue retries; a point whose workers died three times has none."""
+        """Mark the trials of dead workers as failed and enqueue retries; a point whose workers died three times is given up."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if self._is_stale(trial, others):
                 point = trial.user_attrs["point"]
@@ -118,13 +118,13 @@ class Study:
             return not is_alive(self.spec.folder / file)
         if host:
             return not others
-        # its worker claimed it and did not write its name: not yet, or it died in between
+        # its worker has not written its name: it has just claimed the trial, or it died in between
         assert trial.datetime_start
         return datetime.now() - trial.datetime_start > timedelta(seconds=30) or not any_alive(self.spec.folder)
 
     def _retry(self, failed: FrozenTrial) -> None:
         complete = failed.params.keys() == self.spec.space.keys()
-        # What the sampler noted with its choice is kept; a pruner notes its own again.
+        # The sampler's notes belong to its choice and are kept; a pruner makes its notes again.
         notes = {key: value for key, value in failed.system_attrs.items() if not key.startswith("completed_rung")}
         params, notes = (failed.params, notes) if complete else ({}, {})
         self._enqueue(failed.user_attrs["point"], params, notes, retry_of=failed.number)
@@ -154,13 +154,13 @@ class Study:
 
     @property
     def waiting(self) -> list[FrozenTrial]:
-        """The trials that nobody has claimed, in the order in which they are claimed: retries first."""
+        """The trials that are not claimed yet, in the order in which they are claimed: retries first."""
         found = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         found = [trial for trial in found if trial.user_attrs["point"] < self.spec.n_trials]
         return sorted(found, key=lambda trial: ("retry_of" not in trial.user_attrs, trial.user_attrs["point"]))
 
     def claim(self, worker: str) -> ClaimedTrial | None:
-        """The next trial, with its parameters, for this worker only; None where no trial waits."""
+        """The next trial, with its parameters, for this worker only; None if no trial is waiting."""
         for waiting in self.waiting:
             point, trial_id = waiting.user_attrs["point"], self._id(waiting.number)
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
@@ -171,12 +171,12 @@ class Study:
         return None
 
     def _set_running(self, trial_id: int) -> bool:
-        """False where another worker was faster. SQLite locks no rows and would hand a trial out twice."""
+        """False if another worker was faster. SQLite locks no rows, so without the lock two workers could get the same trial."""
         with filelock.FileLock(self.spec.folder / "claim.lock"):
             return self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
 
     def _suggest(self, point: int, trial_id: int) -> dict[str, Any]:
-        """The sampler's choice; stored, with the sampler's notes."""
+        """The sampler's choice, which is stored with the sampler's notes."""
         study = self._replayed_study(point)
         asked = study.ask(fixed_distributions=dict(self.spec.space))
         for key, value in asked.params.items():
@@ -195,9 +195,9 @@ class Study:
         return should_prune
 
     def _replayed_study(self, point: int, current: FrozenTrial | None = None) -> optuna.Study:
-        """The study in memory that sampler and pruner see: one trial per point, in order, `current` at its place.
+        """The study in memory that sampler and pruner get: one trial per point, in order, with `current` in its position.
 
-        Their choices depend on the order and the number of all trials. Here these are as if nothing had been
+        Their choices depend on the order and the number of all trials. Here both are as if nothing had been
         interrupted, so an interrupted search continues with the same trials as an uninterrupted one.
         """
         study = optuna.create_study(
@@ -219,7 +219,7 @@ class Study:
         return {trial.user_attrs["point"]: trial for trial in self._study.get_trials(deepcopy=False)}
 
     def _store_notes(self, replayed: FrozenTrial, trial_id: int) -> None:
-        """Keep what sampler and pruner noted about a trial: they read it again later."""
+        """Store the notes of sampler and pruner about a trial, which they read again later."""
         known = self._storage.get_trial(trial_id).system_attrs
         for key, value in replayed.system_attrs.items():
             if known.get(key) != value:

@@ -1,4 +1,4 @@
-"""The workers of a search. Each one locks a file; the system releases the lock when its process ends, however it ends."""
+"""The workers of a search. Each one locks a file; the operating system releases the lock when its process ends, however it ends."""
 
 from __future__ import annotations
 
