@@ -54,7 +54,7 @@ def test_residual_adds_the_halved_image():
     ("sides", "message"),
     [
         ("[20,20]", r"training\.image_sizes=\[20, 20\]: must be fewer than training\.epochs=2"),
-        ("[33]", r"training\.image_sizes=\[33\]: must be at most the 32 pixels"),
+        ("[33]", r"training\.image_sizes=\[33\]: must be at most the image size of 32 pixels"),
         (
             "[7]",
             r"model\.widths=\[32, 128, 128\]: must be 1 to 2 widths, because every block halves the image of 7x7",
