@@ -86,7 +86,7 @@ def stretched(coarse, size):
 
 
 @pytest.mark.parametrize("target", range(4))
-def test_gradcam_is_what_the_paper_says(target):
+def test_gradcam_is_that_of_the_paper(target):
     model = tiny()
     convolution, dense = model.network[0], model.network[3]
     windows = sliding_window_view(normalised(picture()), (3, 3), axis=(1, 2))

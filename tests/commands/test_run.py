@@ -169,7 +169,7 @@ def test_tf32_without_cuda_is_reported(here):
     assert not list(here.iterdir())
 
 
-def test_how_predictions_were_made_stands_beside_every_number(here, capsys):
+def test_how_predictions_were_made_is_shown_beside_every_number(here, capsys):
     """A run, its results printed again, its evaluation and its predictions: all are means over the same views."""
     overrides = [*DIGITS, "training.epochs=1", "model.filters=4", "evaluation.tta=flip"]
     result = run(compose_config(overrides))

@@ -36,7 +36,7 @@ def test_the_final_metric_of_an_epochs_metric():
     assert metrics.final_name("seconds") == "seconds"
 
 
-def test_what_may_be_watched_and_ranked_by_is_said():
+def test_the_metrics_to_monitor_and_to_rank_by_are_named():
     with pytest.raises(UserError) as caught:
         compose_config(["early_stopping.monitor=seconds", "sweep.objectives=[test/loss]"])
     assert str(caught.value).splitlines() == [

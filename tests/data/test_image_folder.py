@@ -49,7 +49,7 @@ def test_a_bad_picture_in_a_folder_is_named(picture_folder, here):
     assert not list(here.glob("outputs/cache/*.npy"))
 
 
-def test_nothing_but_copies_is_reported(tmp_path, here):
+def test_a_folder_of_copies_only_is_reported(tmp_path, here):
     for name in "ab":
         paint(tmp_path / "set", name, 1, 0)
         for number in range(1, 8):

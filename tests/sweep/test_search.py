@@ -1,4 +1,4 @@
-"""A search: no trial twice, as many as asked for, and the same trials whether it was interrupted or not."""
+"""A search: no trial twice, the requested number of trials, and the same ones with and without interruptions."""
 
 import math
 import os

@@ -62,7 +62,7 @@ class Stopwatch:
             self.first_step = time.time() - self.started
 
     def epoch(self, accuracy: float) -> None:
-        """An epoch has ended, with its validation, which gave `accuracy`."""
+        """An epoch has ended, with its validation, whose result is `accuracy`."""
         self.ends.append(time.perf_counter())
         self.accuracies.append(accuracy)
 

@@ -38,7 +38,7 @@ class Subject:
     Attributes:
         name: in figures and file names.
         source: identifies it among all others.
-        original: uint8 (h, w, 3); of a picture of the user at most `pictures.SHOWN` pixels per side.
+        original: uint8 (h, w, 3); for a picture of the user, at most `pictures.SHOWN` pixels per side.
         pixels: what the network gets, uint8 (3, H, W).
         truth: its class, if it is known.
     """

@@ -37,7 +37,7 @@ def pixel_lines(splits: Splits, pixels: PixelStatistics) -> Iterator[str]:
 
 
 def balance_lines(counts: np.ndarray, classes: Sequence[str]) -> Iterator[RenderableType]:
-    """Images of each class in each split, and its percentage of training; of many classes the largest and the smallest."""
+    """Images of each class in each split, and its percentage of training; if there are many classes, the largest and the smallest."""
     order = np.argsort(-counts[:, 0], kind="stable")
     cut = len(classes) > CLASS_ROWS
     table = Table("class", "train", "% of train", "validation", "test", box=None, padding=(0, 3, 0, 0))

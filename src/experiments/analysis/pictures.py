@@ -54,7 +54,7 @@ class Picture:
 
 
 def find_pictures(paths: Iterable[str | Path]) -> tuple[list[str], list[UserError]]:
-    """(files, errors): a file stands for itself, whatever its name, and a folder for all pictures in it.
+    """(files, errors): every path that is not a folder, and all pictures in those that are.
 
     The errors name the folders without pictures.
     """

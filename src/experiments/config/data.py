@@ -96,7 +96,7 @@ class CustomSourceSettings(DataSettings):
     parameters: Mapping[str, Any] = field(hash=False)
 
 
-SOURCES: dict[str, type[DataSettings]] = {  # any other target: its YAML file gives keys and types
+SOURCES: dict[str, type[DataSettings]] = {  # any other target: its YAML file defines keys and types
     "experiments.data.sources.cifar.Cifar": CifarSettings,
     "experiments.data.sources.digits.Digits": DigitsSettings,
     "experiments.data.sources.image_folder.ImageFolder": ImageFolderSettings,

@@ -46,7 +46,7 @@ class FastNetSettings:
     stride: Annotated[int, Between(1, 8)]
 
 
-MODELS: dict[str, type] = {  # any other target: its YAML file gives keys and types
+MODELS: dict[str, type] = {  # any other target: its YAML file defines keys and types
     "experiments.models.cnn.CNN": CNNSettings,
     "experiments.models.fastnet.FastNet": FastNetSettings,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-RENAMED: dict[str, tuple[str, dict[str, str]]] = {  # old key: (new key, {old value: new value} where values changed)
+RENAMED: dict[str, tuple[str, dict[str, str]]] = {  # old key: (new key, {old value: new value} if values changed)
     "training.sides": ("training.image_sizes", {}),
     "optimizer.unit_filters": ("optimizer.normalize_filters", {}),
     "optimizer.rest_lr": ("optimizer.adam_lr", {}),

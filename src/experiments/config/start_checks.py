@@ -30,7 +30,7 @@ def start_checks(
 def _wrong_types(
     overrides: Sequence[str], composed: DictConfig, composing: Callable[[tuple[str, ...]], DictConfig]
 ) -> Iterator[str]:
-    """A custom network or data source has no settings class: the values of its YAML file give the types of its keys."""
+    """A custom network or data source has no settings class: the values of its YAML file define the types of its keys."""
     of_all_sources = {f"data.{field.name}" for field in dataclasses.fields(DataSettings)}
     for group, classes in (("model", MODELS), ("data", SOURCES)):
         section = composed.get(group)

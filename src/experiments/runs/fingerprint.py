@@ -15,14 +15,14 @@ from experiments.config.keys import decisive_settings
 from experiments.config.targets import source_file
 
 PACKAGE = Path(__file__).parents[1]
-# A change in these may change the numbers.
+# A change in these files may change the numbers.
 DECISIVE = ("models", "training", "data/batches.py", "data/augmentation", "config/views.py")
 
 
 def fingerprint(config: Config, device: str, data_digest: str) -> str:
     """64 hexadecimal digits that two runs share if, and only if, they must give the same numbers.
 
-    The role of a key says whether it is part of it. The digest of the images stands for the keys that choose them.
+    The role of a key decides whether it is included. The keys that choose the images are replaced by their digest.
     """
     settings = decisive_settings(config) | {"device": device}
     content = {"settings": settings, "data": data_digest, "sources": _sources(config.model.target)}

@@ -24,7 +24,7 @@ def locked(
     """Lock the folder of a run for this process; the operating system releases the lock however the process ends.
 
     Raises:
-        UserError: another process has the lock; the message names it and gives the advice.
+        UserError: another process has the lock; the message names it and contains the advice.
     """
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder / "owner.json"

@@ -201,7 +201,7 @@ def safe_name(name: str) -> str:
 
 
 def override_tags(overrides: Sequence[str]) -> dict[str, str]:
-    """The overrides as tags, without passwords: `overrides`, and where they are too long, `overrides.2` and so on."""
+    """The overrides as tags, without passwords: `overrides`, and if they are too long, also `overrides.2` and so on."""
     text = mask_passwords(shlex.join(overrides))
     size = MAX_TAG - 1  # earlier versions cut the text at MAX_TAG, so a tag of that length is known to be incomplete
     chunks = [text[start : start + size] for start in range(0, max(len(text), 1), size)]
@@ -209,7 +209,7 @@ def override_tags(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def read_overrides(tags: Mapping[str, str]) -> list[str]:
-    """The overrides in a run's tags; those that are complete, where an earlier version cut them."""
+    """The overrides in a run's tags; if an earlier version cut them, those that are complete."""
     text, number = tags.get(TAG_OVERRIDES, ""), 1
     complete = len(text) < MAX_TAG
     while (tag := _overrides_tag(number := number + 1)) in tags:

@@ -40,7 +40,7 @@ class Multirun:
     Attributes:
         config: the configuration of the first point; settings that concern all points are read from it.
         name: from sweep.name, or made from the overrides.
-        folder: holds the report and the locks of the processes that take part.
+        folder: contains the report and the locks of the processes that take part.
         parent: the run of the multirun in MLflow, inside `parent_run`; None without MLflow.
     """
 

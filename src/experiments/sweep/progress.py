@@ -1,6 +1,6 @@
 """The progress of a multirun: a line for each point that ends and, on a terminal, the running points below.
 
-The points are read from MLflow, which has those of every launcher, on whatever machine they run.
+The points are read from MLflow, which has those of every launcher and machine.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Spec:
         name: of the study in the database.
         storage: address of the database.
         sampler, pruner: Optuna's class as `_target_`, and its arguments.
-        folder: holds the lock files of the workers on the same machine.
+        folder: contains the lock files of the workers on the same machine.
     """
 
     name: str

@@ -95,5 +95,7 @@ def combinations(space: Space) -> list[dict[str, Any]]:
             steps = round((found.high - found.low) / found.step)
             values.append([found.low + found.step * step for step in range(steps + 1)])
         else:
-            raise UserError(f"{key}: is continuous, so a grid cannot hold its values; use choice(...) or range(...)")
+            raise UserError(
+                f"{key}: is continuous, so a grid cannot contain all its values; use choice(...) or range(...)"
+            )
     return [dict(zip(space, combination)) for combination in itertools.product(*values)]
