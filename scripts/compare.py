@@ -38,7 +38,9 @@ def main() -> None:
 
     found = loading.find_comparison(arguments.which, arguments.uri, list(dict.fromkeys(arguments.objective or ())))
     name = re.sub(r"[^\w.=-]+", "-", found.title)[:80]
-    outputs = next((point.settings["outputs"] for point in found.points if "outputs" in point.settings), "outputs")
+    outputs = next(
+        (point.settings["outputs"] for point in found.points if "outputs" in point.settings), default("outputs")
+    )
     folder = arguments.save or Path(outputs) / "compare" / name
     page.write(folder, found)
     terminal.show_comparison(found, str(folder / "report.html"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from experiments.analysis.methods import METHODS
 from experiments.config import UserError
 from experiments.config.command_line import add_run_arguments, exit_codes
+from experiments.config.defaults import default
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     add("--method", choices=METHODS, default="gradcam", help="%(choices)s (%(default)s)")
     add("--class", dest="target", metavar="NAME", help="the class to explain; the predicted one if left out")
     add("--layer", metavar="NAME", help="for gradcam, such as network.3; the last convolution if left out")
-    add("--out", metavar="FOLDER", type=Path, default=Path("outputs/explanations"), help="%(default)s")
+    add("--out", metavar="FOLDER", type=Path, default=Path(default("outputs")) / "explanations", help="%(default)s")
     add("--sheet", action="store_true", help="one PNG with one row per picture")
     return parser
 

@@ -15,9 +15,7 @@ from experiments.config.loading import compose_config
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py, whose images are shown")
-    meaning = (
-        "of near duplicates, 0.5 to 1 (default: %(default)s); a lower one finds more, and more that are no duplicates"
-    )
+    meaning = "of near duplicates, 0.5 to 1 (default: %(default)s); a lower value finds more pairs, but fewer of them are duplicates"
     parser.add_argument("--similarity", type=float, default=SIMILARITY, metavar="S", help=meaning)
     arguments = parser.parse_intermixed_args()
     if not 0.5 <= arguments.similarity <= 1:

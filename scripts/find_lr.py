@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 from experiments.config.command_line import exit_codes
+from experiments.config.keys import key_of
 from experiments.config.loading import compose_config
 
 
@@ -36,7 +37,7 @@ def main() -> None:
     suggested = {"optimizer.lr": found.suggestion}
     if hasattr(config.optimizer, "adam_lr"):  # of Muon: it rose in proportion
         suggested["optimizer.adam_lr"] = config.optimizer.adam_lr / config.optimizer.lr * found.suggestion
-    kept = [text for text in arguments.overrides if text.lstrip("+").partition("=")[0] not in suggested]
+    kept = [text for text in arguments.overrides if key_of(text) not in suggested]
     print(shlex.join(["python", "train.py", *kept, *(f"{key}={lr:.2g}" for key, lr in suggested.items())]))
 
 

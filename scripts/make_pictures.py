@@ -15,6 +15,7 @@ from PIL import Image
 
 from experiments.config import UserError
 from experiments.config.command_line import exit_codes
+from experiments.config.defaults import default
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIZE, LARGEST = (1080, 1840), 200_000  # pixels of a page, from its top; bytes of a PNG
@@ -31,7 +32,9 @@ def main() -> None:
 
 
 def newest(folder: str) -> Path:
-    if not (pages := sorted(Path("outputs").glob(f"{folder}/report.html"), key=lambda page: page.stat().st_mtime)):
+    if not (
+        pages := sorted(Path(default("outputs")).glob(f"{folder}/report.html"), key=lambda page: page.stat().st_mtime)
+    ):
         raise UserError(f"outputs/{folder}/report.html: there is no such file; python scripts/make_pictures.py --help")
     return pages[-1]
 

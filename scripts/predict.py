@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("pictures", nargs="+", help="files, folders, or - for a picture on standard input")
     add_run_arguments(parser)
     parser.add_argument("--top", type=int, default=3, help="classes per picture (default: 3)")
-    parser.add_argument("--save", metavar="FOLDER", type=Path, help="write a figure per picture there")
+    parser.add_argument("--save", metavar="FOLDER", type=Path, help="write one figure per picture there")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of {file, class, probability, top}")
     form.add_argument("--csv", action="store_true", help="print file,class,probability,top")

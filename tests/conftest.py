@@ -1,4 +1,4 @@
-"""What is slow to make, once a session: the official files of CIFAR-10 in small pixels, and one finished run."""
+"""What is slow to make, once per session: files in the official format of CIFAR-10, and one finished run."""
 
 import multiprocessing
 import os
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items):
 
 
 def train_py(*overrides: str, cwd: Path, **options) -> subprocess.CompletedProcess:
-    """`python train.py ...` as a user types it, in a folder of its own."""
+    """`python train.py ...` as a user types it, in the folder `cwd`."""
     command = [sys.executable, str(ROOT / "train.py"), *overrides]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **options)
 
@@ -91,7 +91,7 @@ def command(start):
 
 @pytest.fixture(scope="session")
 def multirun(start, tmp_path_factory):
-    """A function that types `python train.py -m ...` in a folder and waits; gives exit code and what was printed."""
+    """A function that types `python train.py -m ...` in a folder and waits; returns the exit code and the output."""
     from experiments.runs import store
 
     empty = tmp_path_factory.mktemp("store") / "mlflow.db"
@@ -168,7 +168,7 @@ def picture_folder(tmp_path):
 
 @pytest.fixture(scope="session")
 def cifar_root(tmp_path_factory):
-    """A folder laid out like the official CIFAR-10, with blurry noise instead of pictures."""
+    """A folder laid out like the official CIFAR-10, with random pixels."""
     root = tmp_path_factory.mktemp("cifar")
     folder = root / "cifar-10-batches-py"
     folder.mkdir()

@@ -21,6 +21,7 @@ from settings import CONTENDERS, PROGRAMS, ROOT, Setting
 
 import experiments
 from experiments.config import UserError
+from experiments.files.limits import usable_cpus
 
 START_SECONDS = 15  # of a process, besides its epochs; only the time estimate uses it
 
@@ -33,8 +34,8 @@ class Outcome:
         seconds: of each epoch, from the end of the epoch before to its own end.
         first_step: seconds from the start of the process to the end of its first training step.
         accuracies: on the validation images, after each epoch, the warm-up epoch included.
-        peak_bytes: the largest memory that the process held.
-        error: why it failed; empty where it did not.
+        peak_bytes: the largest memory that the process used.
+        error: why it failed; empty if it did not.
     """
 
     contender: str
@@ -60,7 +61,7 @@ class Results:
         return [outcome for outcome in self.outcomes if outcome.contender == contender and not outcome.error]
 
     def seconds(self, contender: str) -> list[float]:
-        """Of every epoch in every process."""
+        """The seconds of every epoch in every process."""
         return [second for outcome in self.of(contender) for second in outcome.seconds]
 
     def fraction_of_peak(self, contender: str) -> float:
@@ -68,7 +69,7 @@ class Results:
         return self._flops_per_epoch(contender) / median(self.seconds(contender)) / max(self.peaks)
 
     def estimated_seconds(self, contender: str) -> float:
-        """Of the next process, roughly; the peak must be measured."""
+        """A rough estimate for the next process; the peak must have been measured."""
         known = self.seconds(contender)
         rate = max(self.peaks) * CONTENDERS[contender].estimate
         epoch = min(known) if known else self._flops_per_epoch(contender) / rate
@@ -87,7 +88,7 @@ class Benchmark:
     """Measures settings; a process whose outcome is in the file is not run again.
 
     Args:
-        file: the JSON file; with None nothing is saved.
+        file: the JSON file; if None, nothing is saved.
         pythons: the interpreters of contenders that do not run in this one.
         programs: the folder of the contenders.
 
@@ -134,7 +135,7 @@ class Benchmark:
         self._save()
 
     def run(self, setting: Setting) -> Iterator[Outcome]:
-        """Yield each outcome as soon as it is there; when a contender fails, the others still run."""
+        """Yield each outcome as soon as it is measured; if a contender fails, the others still run."""
         results, measured = self.results(setting), 1
         for number, name in self.missing(setting):
             if number > measured:  # once per round, because the speed of a shared machine changes
@@ -151,9 +152,9 @@ class Benchmark:
             yield outcome
 
     def _process(self, program: str, setting: Setting, python: str) -> tuple[dict[str, Any], int]:
-        """The last line that the program prints, which is JSON, and the largest memory that it held, in bytes.
+        """The last line that the program prints, which is JSON, and the largest memory that it used, in bytes.
 
-        Linux counts what this process holds as memory of the new one, too. It never holds as much as a contender.
+        Linux also counts the memory of this process, which is always less, as that of the new one.
         """
         folder = Path(self.folder.name) / program.removesuffix(".py")
         folder.mkdir(exist_ok=True)
@@ -187,7 +188,7 @@ class Benchmark:
 
 def machine() -> dict[str, Any]:
     """The machine that measures."""
-    from experiments.runs.provenance import processor  # imports torch, and --help does without
+    from experiments.runs.provenance import processor  # imports torch, which --help does not need
 
     return {
         "processor": processor(),
@@ -197,15 +198,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def usable_cpus() -> int:
-    """Processors that this process may use, as its affinity and the quota of its container allow."""
-    import joblib  # a quarter of a second, and --help does without
-
-    return joblib.cpu_count()
-
-
 def _code(programs: Path) -> str:
-    """Changes with all code and configuration that is measured, so that results of other code are not used."""
+    """A digest of all code and configuration that is measured, so that results of other code are not used."""
     package = Path(experiments.__file__).parent
     files = [
         *package.rglob("*.py"),

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from benchmark import Benchmark, usable_cpus
+from benchmark import Benchmark
 from settings import Setting
+
+from experiments.files.limits import usable_cpus
 
 
 @dataclass(frozen=True)

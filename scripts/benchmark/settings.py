@@ -14,7 +14,7 @@ from experiments.config import UserError
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "contenders"
 CIFAR10 = "cifar-10-batches-py"
-HELD_OUT = 10_000  # the first images of CIFAR-10: they validate, as in the teaching notebook
+HELD_OUT = 10_000  # the first images of CIFAR-10, for validation, as in the teaching notebook
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Setting:
         return max(1, min(HELD_OUT, self.images // 4))
 
     def request(self) -> dict[str, Any]:
-        """What every contender is asked to do, as JSON has it."""
+        """The request to every contender, as plain values."""
         content = dataclasses.asdict(self) | {"overrides": list(self.overrides)}
         del content["contenders"], content["rounds"]
         return content | {"validation": self.validation, "held_out": HELD_OUT}
@@ -82,7 +82,7 @@ def find_data(root: str) -> Path:
     """
     found = Path(root).expanduser().resolve()
     if not all((found / CIFAR10 / name).exists() for name in ("data_batch_1", "test_batch")):
-        raise UserError(f"--data {root}: holds no {CIFAR10}/; python train.py data.root={root} downloads it")
+        raise UserError(f"--data {root}: does not contain {CIFAR10}/; python train.py data.root={root} downloads it")
     return found / CIFAR10
 
 
@@ -90,7 +90,7 @@ def installed(contenders: Sequence[str], pythons: Collection[str] = ()) -> tuple
     """(the contenders that can run, a line for each one that cannot).
 
     Args:
-        pythons: contenders that have an interpreter of their own, where it is not known what is installed.
+        pythons: contenders that run in another interpreter, of which it is not known what is installed.
     """
     can, lines = [], []
     for name in contenders:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from benchmark import Benchmark
 from curves import CURVES
-from settings import CONTENDERS, Setting, find_data
+from settings import CIFAR10, CONTENDERS, Setting, find_data
 
 from experiments.config.command_line import exit_codes
+from experiments.config.defaults import default
 
 PRECISIONS = {"fp32": ("fp32",), "bf16": ("bf16",), "both": ("fp32", "bf16")}
 
@@ -51,8 +52,8 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", default="data", metavar="ROOT", help="holds cifar-10-batches-py/ (default: data)")
-    add("--batch", type=count, nargs="+", default=[32], metavar="N", help="a table per batch size (default: 32)")
+    add("--data", default=default("data.root"), metavar="ROOT", help=f"contains {CIFAR10}/ (default: %(default)s)")
+    add("--batch", type=count, nargs="+", default=[32], metavar="N", help="one table per batch size (default: 32)")
     add("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     add("--epochs", type=count, default=Setting.epochs, help="measured, after one to warm up (default: %(default)s)")
     add("--rounds", type=count, default=Setting.rounds, help="processes per contender (default: %(default)s)")
@@ -62,7 +63,7 @@ def parse() -> argparse.Namespace:
     add("--device", choices=("cpu", "cuda", "auto"), default=Setting.device, help="default: %(default)s")
     add("--overrides", nargs="+", default=[], metavar="key=value", help="of this project's configuration")
     add("--python", type=interpreter, action="append", default=[], metavar="NAME=PATH", help="of a contender")
-    add("--json", type=Path, metavar="FILE", help="all numbers; what it holds already is not measured again")
+    add("--json", type=Path, metavar="FILE", help="the results; those that it already contains are not measured again")
     add("--curve", choices=CURVES, help="draw how the time of this project's epoch changes with this")
     add("--figure", type=Path, metavar="FILE", help="of the curve (default: docs/benchmark-CURVE.png)")
     add("--large", action="store_true", help="the same as --contenders ours --overrides model=fastnet --precision both")

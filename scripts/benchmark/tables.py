@@ -19,7 +19,7 @@ console = new_console()
 
 
 def compare(benchmark: Benchmark, settings: Sequence[Setting]) -> int:
-    """Measure, then print a table per setting; the exit code is 1 where a contender failed."""
+    """Measure, then print one table per setting; the exit code is 1 if a contender failed."""
     contenders = available(settings[0].contenders, benchmark.pythons)
     if not contenders:
         return 1
@@ -32,7 +32,7 @@ def compare(benchmark: Benchmark, settings: Sequence[Setting]) -> int:
 
 
 def curve(benchmark: Benchmark, name: str, settings: Sequence[Setting], file: Path) -> int:
-    """Measure, then print a row per point and draw the figure; the exit code is 1 where a run failed."""
+    """Measure, then print one row per point and draw the figure; the exit code is 1 if a process failed."""
     labels = [s.precision if name == "batch" else f"batch {s.batch}, {s.precision}" for s in settings]
     lines = {label: curves.points(name, setting) for label, setting in zip(labels, settings)}
     failed = _measure(benchmark, [setting for points in lines.values() for setting in points.values()])
@@ -61,7 +61,7 @@ def show_machine() -> None:
 
 
 def comparison(benchmark: Benchmark, setting: Setting) -> Table:
-    """A row per contender; each of its ratios is to this project's epochs of the same round."""
+    """One row per contender; its ratios are to this project's epochs of the same round."""
     results = benchmark.results(setting)
     columns = ("s per epoch", "images/s", "times as long", "of the peak", "memory", "first step", "val. accuracy")
     table = new_table("", *columns)
@@ -87,7 +87,7 @@ def comparison(benchmark: Benchmark, setting: Setting) -> Table:
 
 
 def ratios(outcomes: Sequence[Outcome], ours: Sequence[Outcome]) -> list[float]:
-    """How many times as long as this project an epoch takes; a number per round."""
+    """How many times as long an epoch takes as this project's; one number per round."""
     by_round = {outcome.round: median(outcome.seconds) for outcome in ours}
     return [median(o.seconds) / by_round[o.round] for o in outcomes if o.round in by_round]
 
@@ -107,7 +107,7 @@ def new_table(*columns: str) -> Table:
 
 
 def _measure(benchmark: Benchmark, settings: Sequence[Setting]) -> bool:
-    """Run what is not in the results; True where a process failed."""
+    """Run what is missing in the results; True if a process failed."""
     unfinished = [setting for setting in settings if benchmark.missing(setting)]
     show_machine()
     for setting in unfinished:

@@ -16,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from settings import HELD_OUT, PROGRAMS, ROOT, find_data
+from settings import CIFAR10, HELD_OUT, PROGRAMS, ROOT, find_data
 
 from experiments.config import UserError
 from experiments.config.command_line import exit_codes
+from experiments.config.defaults import default
 
 CONTENDERS = ("keras", "ours")
 
@@ -73,11 +74,11 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", default="data", metavar="ROOT", help="holds cifar-10-batches-py/ (default: data)")
-    add("--accuracy", type=float, default=0.627, help="to reach (default: 0.627, what the notebook ended with)")
+    add("--data", default=default("data.root"), metavar="ROOT", help=f"contains {CIFAR10}/ (default: %(default)s)")
+    add("--accuracy", type=float, default=0.627, help="to reach (default: 0.627, that of the finished notebook)")
     add("--preset", default="fast70", help="of conf/experiment (default: fast70)")
     add("--overrides", nargs="+", default=[], metavar="key=value", help="of the preset")
-    add("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="N", help="a round per seed (default: 1 2 3)")
+    add("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="N", help="one round per seed (default: 1 2 3)")
     add("--contenders", nargs="+", choices=CONTENDERS, default=[*CONTENDERS], help="default: both")
     return parser.parse_args()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from experiments.notebook import images, load, run
 
-# Read by mlflow when it is imported, wherever that is.
+# mlflow reads these when it is imported, so they are set before that.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # three files of a few kilobytes
 

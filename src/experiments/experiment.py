@@ -40,7 +40,7 @@ def run(
     parent: ParentRun | None = None,
     should_prune: ShouldPrune = lambda epoch, metrics: False,
 ) -> Result:
-    """Train, test and log the run that `config` describes; continue it if it was interrupted, show it if it is finished.
+    """Train, test and log the run of `config`; continue it if it was interrupted, show its results if it is finished.
 
     Args:
         command: the command line, for the report and the tags of the run.
@@ -48,13 +48,11 @@ def run(
         should_prune: called with the number and the metrics of every epoch, also of those before a restart.
 
     Raises:
-        UserError: a mistake that shows only here, such as missing data; nothing is logged then.
+        UserError: a mistake that only shows here, such as missing data; nothing is logged then.
         Diverged: the loss is not finite.
     """
-    splits = load_splits(
-        config.data, config.seed
-    )  # missing data is reported before torch, which takes seconds to import
-    from experiments.reports import terminal
+    splits = load_splits(config.data, config.seed)
+    from experiments.reports import terminal  # imports torch, which takes seconds: missing data is reported first
     from experiments.runs.start import started
     from experiments.training.devices import choose_device
     from experiments.training.learner import Learner, initial_model
@@ -87,8 +85,8 @@ def run(
 
 
 def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
-    """Evaluate on the test set, or on the validation set if the run is not to be tested, and write the report about it."""
-    from experiments.data.augmentation import examples  # imports torch, as what follows
+    """Evaluate on the test set, or on the validation set if the run is not to be tested, and write the report."""
+    from experiments.data.augmentation import examples  # this and what follows import torch
     from experiments.reports import content, report
     from experiments.runs.provenance import environment
     from experiments.training.evaluation import evaluate_images

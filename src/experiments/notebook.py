@@ -49,7 +49,7 @@ def images(*overrides: str) -> Splits:
     """The images of a run with these overrides: for training, validation and test.
 
     Raises:
-        UserError: listing every mistake in `overrides`; or data is missing.
+        UserError: listing every mistake in `overrides`; or if data is missing.
     """
     config = compose_config(overrides)
     return load_splits(config.data, config.seed)
@@ -95,8 +95,8 @@ class Result:
     @property
     def network(self) -> pd.DataFrame:
         """One row per layer: its kind, output shape, and number of parameters."""
-        size = self._run.image_size
-        return pd.DataFrame(list_layers(self.model, (3, size, size)), columns=["layer", "output shape", "parameters"])
+        shape = self.config.data.image_shape
+        return pd.DataFrame(list_layers(self.model, shape), columns=["layer", "output shape", "parameters"])
 
     @functools.cached_property
     def splits(self) -> Splits:

@@ -86,7 +86,7 @@ def stretched(coarse, size):
 
 
 @pytest.mark.parametrize("target", range(4))
-def test_gradcam_is_what_the_paper_says(target):
+def test_gradcam_is_that_of_the_paper(target):
     model = tiny()
     convolution, dense = model.network[0], model.network[3]
     windows = sliding_window_view(normalised(picture()), (3, 3), axis=(1, 2))
@@ -206,7 +206,7 @@ def test_an_unknown_layer_is_an_error_that_names_the_convolutions(layer):
 
 def test_without_a_convolution_another_method_is_needed():
     model = classifier(nn.Flatten(), nn.Linear(3 * 36, 4))
-    with pytest.raises(UserError, match="the network has none; take another --method"):
+    with pytest.raises(UserError, match="the network has none; use another --method"):
         gradcam(model, picture(), 0)
 
 

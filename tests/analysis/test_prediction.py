@@ -50,7 +50,7 @@ def test_folders_and_files_are_found(tmp_path):
     (tmp_path / "empty").mkdir()
     files, empty = find_pictures([str(tmp_path), "x", str(tmp_path / "empty")])
     assert files == [f"{tmp_path}/a.png", f"{tmp_path}/b.JPG", "x"]
-    assert [str(error) for error in empty] == [f"{tmp_path}/empty: this folder holds no pictures"]
+    assert [str(error) for error in empty] == [f"{tmp_path}/empty: there are no pictures in this folder"]
 
 
 def test_annotated_pictures_do_not_overwrite_each_other(trained, test_images, tmp_path, monkeypatch):

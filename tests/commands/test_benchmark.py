@@ -124,12 +124,12 @@ def test_time_to_an_accuracy(cifar_root, tmp_path):
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        ("speed.py", ("--data", "nowhere"), "holds no cifar-10-batches-py"),
+        ("speed.py", ("--data", "nowhere"), "does not contain cifar-10-batches-py"),
         ("speed.py", ("--python", "keras=/no/python"), "must be NAME=PATH"),
         ("speed.py", ("--rounds", "0"), "must be at least 1"),
         ("speed.py", ("--batch", "32", "many"), "must be at least 1"),
         ("speed.py", ("--curve", "depth"), "width"),
-        ("time_to_accuracy.py", ("--data", "nowhere"), "holds no cifar-10-batches-py"),
+        ("time_to_accuracy.py", ("--data", "nowhere"), "does not contain cifar-10-batches-py"),
     ],
 )
 def test_mistakes(here, script, arguments, message):

@@ -160,7 +160,7 @@ def test_a_finished_run_prints_its_results_again(finished, logged):
 
 
 def test_a_missing_device_is_reported(here):
-    with pytest.raises(UserError, match="device=cuda: not on this machine"):
+    with pytest.raises(UserError, match="device=cuda: is not available on this machine"):
         if torch.cuda.is_available():
             pytest.skip("this machine has a CUDA device")
         run(compose_config([*DIGITS, "device=cuda"]))
@@ -173,7 +173,7 @@ def test_tf32_without_cuda_is_reported(here):
     assert not list(here.iterdir())
 
 
-def test_how_predictions_were_made_stands_beside_every_number(here, capsys):
+def test_how_predictions_were_made_is_shown_beside_every_number(here, capsys):
     """A run, its results printed again, its evaluation and its predictions: all are means over the same views."""
     overrides = [*DIGITS, "training.epochs=1", "model.filters=4", "evaluation.tta=flip"]
     result = run(compose_config(overrides))

@@ -136,7 +136,7 @@ def test_several_values_need_a_multirun():
         check_overrides(["seed=1,2"], multirun=False)
 
 
-def test_a_folder_of_ones_own_configuration_is_searched(tmp_path):
+def test_the_folder_of_config_dir_is_searched(tmp_path):
     (tmp_path / "own/model").mkdir(parents=True)
     (tmp_path / "own/model/mine.yaml").write_text("_target_: mine.Net\nwidth: 3\n")
     shown = train_py("--config-dir", "own", "model=mine", "model.width=4", "--cfg", "job", cwd=tmp_path)
@@ -200,7 +200,7 @@ def test_mistakes_show_before_torch_and_mlflow_are_imported():
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
 
 
-def test_the_command_line_says_it_once_and_writes_nothing(tmp_path):
+def test_the_command_line_reports_it_once_and_writes_nothing(tmp_path):
     done = train_py("data=digits", "model.filtres=64", "training.epochs=0", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 2 and "Traceback" not in done.stderr and done.stdout == ""

@@ -60,7 +60,7 @@ def test_a_key_without_a_comment_is_found(tmp_path):
     assert without_explanation(tmp_path / "conf", "model/cnn") == ["stride"]
 
 
-def test_comments_stand_at_the_end_of_a_line_or_above_it(tmp_path):
+def test_comments_are_at_the_end_of_a_line_or_above_it(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/_base.yaml").write_text("# What others are based on.\nwidth: 3  # of a layer\ndepth: 1\n")
     (tmp_path / "model/mine.yaml").write_text(
@@ -102,7 +102,7 @@ def test_a_mistake_beside_help_is_named(tmp_path):
     assert (done.returncode, done.stdout) == (2, "") and "did you mean data=digits?" in done.stderr
 
 
-def test_the_choices_of_a_folder_of_ones_own_are_shown(tmp_path):
+def test_the_choices_in_the_folder_of_config_dir_are_shown(tmp_path):
     (tmp_path / "own/model").mkdir(parents=True)
     (tmp_path / "own/model/mine.yaml").write_text("# A network.\n_target_: mine.Net\nwidth: 3  # units\n")
     done = train_py("--config-dir", "own", "model=mine", "--help", cwd=tmp_path)

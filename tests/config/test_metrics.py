@@ -45,7 +45,7 @@ def test_the_final_metric_of_an_epochs_metric():
     assert metrics.final_name("seconds") == "seconds"
 
 
-def test_what_may_be_watched_and_ranked_by_is_said():
+def test_the_metrics_to_monitor_and_to_rank_by_are_named():
     with pytest.raises(UserError) as caught:
         compose_config(["early_stopping.monitor=seconds", "sweep.objectives=[test/loss]"])
     assert str(caught.value).splitlines() == [
@@ -60,3 +60,7 @@ def test_defaults_are_those_of_the_yaml_files():
     assert default("tracking.uri") == config.tracking.uri
     assert tuple(default("sweep.objectives")) == config.sweep.objectives
     assert default("early_stopping.monitor") == config.early_stopping.monitor
+    assert default("optimizer.weight_decay") == config.optimizer.weight_decay == 0  # conf/optimizer/_base.yaml
+    assert default("data.root") == config.data.root == "data"  # _cifar.yaml
+    assert default("data.validation_size") == config.data.validation_size == 10_000  # replaces that of _base.yaml
+    assert default("data.split") == config.data.split == "random"  # _base.yaml, by way of _cifar.yaml

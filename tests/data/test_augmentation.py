@@ -1,4 +1,4 @@
-"""Every augmentation gives the results of torchvision, image by image; draws are within bounds, and independent per image."""
+"""Every augmentation has the results of torchvision, image by image; draws are within bounds, and independent per image."""
 
 import base64
 import io
@@ -99,7 +99,7 @@ def test_rotation_scale_and_shift_are_torchvisions_affine(size):
 
 @pytest.mark.parametrize("size", [(32, 32), (24, 40)])
 def test_a_crop_is_torchvisions_resized_crop(size):
-    """But for its rim, where torchvision does not look at the pixels beyond the crop."""
+    """Except at its border, where torchvision does not use the pixels beyond the crop."""
     images = noise_images(size=size)
     crops = [(0, 0, 24, 24), (0, 0, 20, 18), (3, 5, 16, 12), (8, 8, 16, 16), (5, 2, 19, 21), (7, 1, 13, 23)]
     height, width = size
@@ -289,7 +289,7 @@ def test_with_both_on_each_image_is_blended_or_cut():
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
 def test_cutmix_boxes_are_as_large_as_the_papers(alpha):
-    """Against one that is drawn at a time, as the paper's appendix says it."""
+    """Compared with boxes drawn one at a time, as in the paper's appendix."""
     rng = np.random.default_rng(0)
     areas = []
     for _ in range(20_000):

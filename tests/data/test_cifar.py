@@ -68,7 +68,7 @@ class Evil:
 
 
 def python_2_array(count):
-    """As the official files hold it: written by Python 2, whose strings are bytes and whose numpy had another name."""
+    """As in the official files: written by Python 2, whose strings are bytes and whose numpy had another name."""
     pickled = pickle.dumps({b"data": np.zeros((count, 3072), dtype=np.uint8), b"labels": [0] * count}, protocol=2)
     return pickled.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
 

@@ -1,4 +1,4 @@
-"""Any picture that Pillow opens gives the pixels that Pillow's own steps give."""
+"""The pixels of any picture that Pillow opens are those of Pillow's own steps."""
 
 import io
 import re
@@ -67,7 +67,7 @@ def test_exif_turns(tmp_path, orientation):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp"])
-def test_alpha_lies_over_white(tmp_path, name):
+def test_transparent_parts_are_white(tmp_path, name):
     alpha = np.full((32, 32, 1), 0, dtype=np.uint8)
     alpha[:16] = 255
     picture = np.concatenate([SCENE[:32, :32], alpha], axis=2)
@@ -92,7 +92,7 @@ def test_sixteen_bit_grey_keeps_its_range(tmp_path, name):
 
 
 @pytest.mark.parametrize(("value", "shown"), [(200, 200), (65535, 255)])
-def test_a_32_bit_grey_is_taken_for_what_it_holds(tmp_path, value, shown):
+def test_the_scale_of_32_bit_grey_follows_from_its_values(tmp_path, value, shown):
     path = saved(tmp_path, Image.fromarray(np.full((32, 32), value, dtype=np.int32)), "a.tif")
     assert (read_picture(path, 32) == shown).all()
 
@@ -142,7 +142,7 @@ def bomb(path):
     ],
     ids=["truncated", "bomb", "empty", "text", "absent"],
 )
-def test_what_is_no_picture_is_named(tmp_path, make):
+def test_a_file_that_is_not_a_picture_is_named(tmp_path, make):
     path = tmp_path / "bad.jpg"
     make(path)
     with pytest.raises(UserError, match=re.escape(str(path))):

@@ -49,12 +49,12 @@ def test_a_bad_picture_in_a_folder_is_named(picture_folder, here):
     assert not list(here.glob("outputs/cache/*.npy"))
 
 
-def test_nothing_but_copies_is_reported(tmp_path, here):
+def test_a_folder_of_copies_only_is_reported(tmp_path, here):
     for name in "ab":
         paint(tmp_path / "set", name, 1, 0)
         for number in range(1, 8):
             shutil.copy(tmp_path / f"set/{name}/0.png", tmp_path / f"set/{name}/{number}.png")
-    with pytest.raises(UserError, match="nothing is left to train on"):
+    with pytest.raises(UserError, match="no image is left to train on"):
         splits_of("data=image_folder", f"data.root={tmp_path}/set")
 
 

@@ -1,4 +1,4 @@
-"""Splits of the configured source: kept between runs of a process, and joined by extra images."""
+"""Splits of the configured source: cached between runs of a process, with extra images added."""
 
 import numpy as np
 import pytest

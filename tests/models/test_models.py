@@ -227,7 +227,7 @@ def test_a_network_that_cannot_be_exported_is_an_error_before_training(name, her
 
 
 def test_wrong_logits_are_an_error(own):
-    with pytest.raises(UserError, match=r"must give logits \(batch, 5\), but gave \(2, 6\)"):
+    with pytest.raises(UserError, match=r"must return logits \(batch, 5\), but returned \(2, 6\)"):
         build(*own("tiny_two", more=1), classes=5)
 
 

@@ -36,7 +36,7 @@ def test_it_is_one_small_file_that_loads_nothing(page):
     assert "default-src 'none'" in page
 
 
-def test_it_shows_what_its_owner_asks(page):
+def test_it_shows_the_main_results(page):
     for part in (
         "test accuracy; 95 % interval",
         "used once, after training",

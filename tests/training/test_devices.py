@@ -25,9 +25,7 @@ def one_processor():
     ("variable", "overrides", "expected"),
     [(None, [], 1), ("OMP_NUM_THREADS", [], 3), ("MKL_NUM_THREADS", [], 3), (None, ["threads=2"], 2)],
 )
-def test_no_more_threads_than_processors_unless_that_is_asked_for(
-    variable, overrides, expected, one_processor, monkeypatch
-):
+def test_no_more_threads_than_processors_unless_requested(variable, overrides, expected, one_processor, monkeypatch):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     if variable:

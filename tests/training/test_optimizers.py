@@ -49,7 +49,7 @@ def test_weight_decay_can_exclude_biases_and_norms(name):
     assert everything.lr == weights.lr == rest.lr == 0.2
 
 
-def test_muon_trains_what_lies_between_the_first_layer_and_the_last():
+def test_muon_trains_the_layers_between_the_first_and_the_last():
     model = Net()
     hidden, head, rest = optimizer_of(model, "optimizer=muon", "optimizer.lr=0.1", "optimizer.adam_lr=0.01").groups
     assert names(model, hidden) == {"1.weight", "4.weight"}  # the first is frozen

@@ -382,7 +382,7 @@ def test_logits_are_means_over_views(tta, count):
     seen = views(torch.from_numpy(images.pixels), tta)
     with torch.inference_mode():
         expected = sum(weight * learner.model(view) for weight, view in seen)
-    assert len(seen) == count and learner.settings.evaluation.note == (f"mean over {count} views" if count > 1 else "")
+    assert len(seen) == count and learner.config.evaluation.note == (f"mean over {count} views" if count > 1 else "")
     torch.testing.assert_close(found, expected)
     alone = predict(learner.model, Batches(images[np.array([7])], 25, CPU), FP32, tta)
     assert torch.equal(alone[0], found[7])

@@ -1,6 +1,6 @@
-"""The teaching notebook's cells in Keras, evaluated on the test set after every epoch, in time that is not counted.
+"""The teaching notebook's cells in Keras, evaluated on the test set after every epoch, outside the counted time.
 
-Its last line is JSON: [[seconds since the start of the process, test accuracy], ...], an element per epoch.
+Its last line is JSON: [[seconds since the start of the process, test accuracy], ...], one element per epoch.
 """
 
 import json
@@ -16,7 +16,7 @@ from with_keras import network
 class Testing(keras.callbacks.Callback):
     def __init__(self, started: float, data: str) -> None:
         super().__init__()
-        self.started = started  # later by what is not counted
+        self.started = started  # moved later by the time that is not counted
         pixels, self.labels = read(data, "test_batch")
         self.pixels = pixels.astype("float32") / 255
         self.epochs: list[tuple[float, float]] = []

@@ -1,6 +1,6 @@
 """This project: `python train.py ...` as a user types it, with metrics and checkpoints, pruned after the last epoch.
 
-Three functions are replaced: loading, where other numbers of images are requested; the run, which gets a pruner that
+Three functions are replaced: loading, if other numbers of images are requested; the run, which gets a pruner that
 reads the stopwatch; and the first step of the optimizer.
 """
 
@@ -28,7 +28,7 @@ def main(request: Request) -> None:
         f"data.validation_size={request.held_out}",
         "data.split=first",
         f"training.batch_size={request.batch}",
-        f"training.epochs={request.epochs + 1}",  # the last epoch of a run ends it, and testing would follow
+        f"training.epochs={request.epochs + 1}",  # one more, because the last epoch would be followed by the test
         "early_stopping.patience=null",
         f"precision={request.precision}",
         f"device={request.device}",
@@ -41,7 +41,7 @@ def main(request: Request) -> None:
 
 
 def resize_splits(request: Request) -> None:
-    """Let a run have the requested numbers of images, repeated where there are fewer."""
+    """Let a run have the requested numbers of images, repeated if there are fewer."""
     from experiments import experiment
     from experiments.config import DataSettings
     from experiments.data import Splits

@@ -22,11 +22,11 @@ class Request:
         started: when the process was started, in seconds since 1970.
         data: the folder with the files of CIFAR-10.
         epochs: the warm-up epoch included.
-        images: number of training images; the files' own are repeated where they are fewer.
+        images: number of training images; those of the files are repeated if there are fewer.
         validation: number of validation images.
         held_out: the first images of the files, which are not trained on.
         overrides: of this project's configuration.
-        folder: for files that a second process may find.
+        folder: for files that a later process of the contender may use.
     """
 
     started: float
@@ -62,7 +62,7 @@ class Stopwatch:
             self.first_step = time.time() - self.started
 
     def epoch(self, accuracy: float) -> None:
-        """An epoch has ended, with its validation, which gave `accuracy`."""
+        """An epoch has ended, with its validation, whose result is `accuracy`."""
         self.ends.append(time.perf_counter())
         self.accuracies.append(accuracy)
 

@@ -1,1 +1,1 @@
-"""Looking closer: before training at the data, after it at what a finished run predicts."""
+"""Analysis of the data before training, and of the predictions of a finished run."""

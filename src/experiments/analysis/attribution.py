@@ -155,7 +155,7 @@ def _layer(classifier: Classifier, network: Network, normalised: Tensor, name: s
     if name is None:
         larger = [module for module in convolutions.values() if sizes[module][2:].numel() > 1]
         if not larger:
-            raise UserError("gradcam needs a convolution, and the network has none; take another --method")
+            raise UserError("gradcam needs a convolution, and the network has none; use another --method")
         return larger[-1]
     chosen = next((module for module in sizes if modules[module] == name), None)
     if chosen is None:

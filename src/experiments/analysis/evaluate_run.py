@@ -1,4 +1,4 @@
-"""A finished run evaluated on any data: the same report as of a run, logged in MLflow as a child of the evaluated run."""
+"""Evaluation of a finished run on any data: with the same report as a run, logged in MLflow as a child of that run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def evaluate_run(run: FinishedRun, data: str | None, overrides: Sequence[str], s
     evaluation = score(logits, torch.tensor(images.labels))
     warning, protocol = "", f"Run {run.run_id} on {split} of {settings.name}: {len(images):,} images."
     if own_data and split == ALL:
-        warning = "The network was trained with some of these images; --split test has only others."
+        warning = "The network was trained with some of these images; --split test evaluates it only on others."
     if own_data and split in ("test", ALL):
         count = evaluations.count_test_evaluation(run)
         protocol = f"This is evaluation number {count} of run {run.run_id} on its test set. {warning}".strip()
@@ -107,7 +107,9 @@ def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str])
         size = [] if any("data.image_size" in text for text in overrides) else [f"data.image_size={run.image_size}"]
         settings = compose_config([f"data={data}", *size, *overrides]).data
     if settings.image_size != run.image_size:
-        raise UserError(f"data.image_size={settings.image_size}: this network takes {run.image_size}")
+        raise UserError(
+            f"data.image_size={settings.image_size}: must be {run.image_size}, the image size of this network"
+        )
     return settings
 
 

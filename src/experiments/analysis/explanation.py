@@ -20,7 +20,7 @@ import numpy as np
 from experiments.analysis import attribution
 from experiments.analysis.heatmaps import Heatmap, draw
 from experiments.analysis.methods import METHODS
-from experiments.analysis.pictures import AT_ONCE, Picture, find_pictures, save_figure
+from experiments.analysis.pictures import AT_ONCE, SEEN, Picture, find_pictures, save_figure
 from experiments.config import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Subject:
     Attributes:
         name: in figures and file names.
         source: identifies it among all others.
-        original: uint8 (h, w, 3); of a picture of the user at most `pictures.SHOWN` pixels per side.
+        original: uint8 (h, w, 3); for a picture of the user, at most `pictures.SHOWN` pixels per side.
         pixels: what the network gets, uint8 (3, H, W).
         truth: its class, if it is known.
     """
@@ -91,7 +91,7 @@ class Explained:
         headings = (
             f"{name}\n{self.predicted} {self.probability:.1%}{self._truth}",
             f"{method}\nwhy {self.explained} ({self.explained_probability:.1%})",
-            f"what the network sees\n{pixels.shape[1]} x {pixels.shape[0]}",
+            f"{SEEN}\n{pixels.shape[1]} x {pixels.shape[0]}",
         )
         return Heatmap(self.subject.original, self.heatmap, pixels, headings, unit)
 
@@ -126,10 +126,10 @@ def subjects(paths: Iterable[str | Path], image_size: int, report: Callable[[Use
 def mistakes(run: FinishedRun, count: int) -> list[Subject]:
     """The `count` most confident wrong predictions on the test set, the most confident first.
 
-    Of a run that was not evaluated on the test set, those on the validation set.
+    If the run was not evaluated on the test set, those on the validation set.
 
     Raises:
-        UserError: the data is not there any more.
+        UserError: the data is missing.
     """
     part = run.examined
     images = run.splits().parts()[part]

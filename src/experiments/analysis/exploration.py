@@ -37,7 +37,7 @@ def pixel_lines(splits: Splits, pixels: PixelStatistics) -> Iterator[str]:
 
 
 def balance_lines(counts: np.ndarray, classes: Sequence[str]) -> Iterator[RenderableType]:
-    """Images of each class in each split, and its percentage of training; of many classes the largest and the smallest."""
+    """Images of each class in each split, and its percentage of training; if there are many classes, the largest and the smallest."""
     order = np.argsort(-counts[:, 0], kind="stable")
     cut = len(classes) > CLASS_ROWS
     table = Table("class", "train", "% of train", "validation", "test", box=None, padding=(0, 3, 0, 0))
@@ -80,7 +80,7 @@ def duplicate_lines(duplicates: Duplicates, similarity: float) -> Iterator[Rende
     yield table
     yield f"near: a similarity of at least {similarity:g}; exact: every pixel is the same"
     if any(overlap.near and overlap.images > MANY * overlap.size for overlap in duplicates.overlaps):
-        yield "most of these are probably no copies: images that all look similar (digits, scans, a fixed camera) need a"
+        yield "most of these are probably not copies: images that all look similar (digits, scans, a fixed camera) need a"
         yield "higher --similarity, such as 0.97; see the sheets of pairs"
     for across, where in ((True, "across splits"), (False, "within a split")):
         pairs = [pair for pair in duplicates.pairs if pair.across == across]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL.Image import Image
 
+from experiments.analysis.pictures import SEEN
 from experiments.data import Images
 from experiments.reports.drawing import BLUE, GREY, ORANGE, Figure, draw_image, hide_frame, printable
 
@@ -27,13 +28,13 @@ def learning_rates(lrs: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, su
 
 
 def prediction(picture: Image, pixels: np.ndarray, top: Sequence[tuple[str, float]]) -> Figure:
-    """The picture, what the network sees of it (uint8 (3, H, W)), and the most probable classes as bars."""
+    """The picture, the pixels that the network gets (uint8 (3, H, W)), and the most probable classes as bars."""
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     original, resized, bars = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
     original.imshow(picture)
     original.set_title("picture")
     resized.imshow(pixels.transpose(1, 2, 0), interpolation="nearest")
-    resized.set_title(f"what the network sees ({pixels.shape[2]}x{pixels.shape[1]})")
+    resized.set_title(f"{SEEN} ({pixels.shape[2]}x{pixels.shape[1]})")
     for axes in (original, resized):
         axes.set_axis_off()
     names, probabilities = zip(*reversed(top))

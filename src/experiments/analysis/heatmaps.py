@@ -18,7 +18,7 @@ class Heatmap:
     Attributes:
         original: uint8 (h, w, 3), of any size.
         values: float (H, W), drawn over `original`.
-        pixels: what the network got, uint8 (H, W, 3).
+        pixels: what the network gets, uint8 (H, W, 3).
         headings: of the three panels.
         unit: of `values`.
     """
@@ -31,7 +31,7 @@ class Heatmap:
 
 
 def draw(rows: Sequence[Heatmap]) -> Figure:
-    """One row per image: the original, the heatmap over it, and what the network got.
+    """One row per image: the original, the heatmap over it, and what the network gets.
 
     Red is evidence for the class, blue against it. Every row has a separate scale up to the 99.5th percentile, so that a
     single pixel cannot make all others pale.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from experiments.reports.drawing import Figure
 
 AT_ONCE = 250  # pictures that are read and classified together
+SEEN = "what the network sees"  # the heading of such pixels in figures
 SHOWN = 512  # pixels per side of an original that are kept, so that photographs do not fill the memory
 
 
@@ -53,7 +54,7 @@ class Picture:
 
 
 def find_pictures(paths: Iterable[str | Path]) -> tuple[list[str], list[UserError]]:
-    """(files, errors): a file stands for itself, whatever its name, and a folder for all pictures in it.
+    """(files, errors): every path that is not a folder, and all pictures in those that are.
 
     The errors name the folders without pictures.
     """
@@ -65,7 +66,7 @@ def find_pictures(paths: Iterable[str | Path]) -> tuple[list[str], list[UserErro
         elif found := pictures_in(Path(path)):
             files += map(str, found)
         else:
-            errors.append(UserError(f"{path}: this folder holds no pictures"))
+            errors.append(UserError(f"{path}: there are no pictures in this folder"))
     return files, errors
 
 

@@ -1,1 +1,1 @@
-"""Multiruns read: points, ranking, significance, importance, figures, page."""
+"""Comparisons of runs: points, ranking, significance, importance, figures, page."""

@@ -81,15 +81,13 @@ def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Fi
     for place, key in enumerate(keys):
         column = [point.settings.get(key) for point in rows]
         heights[:, place], ticks = _scale(column)
-        _upright(axes, place, ticks)
+        _draw_axis(axes, place, ticks)
     values = [_value(point, objective) for point in rows]
     heights[:, -1], ticks = _linear(values)
-    _upright(axes, len(keys), ticks)
+    _draw_axis(axes, len(keys), ticks)
     segments = [np.column_stack([np.arange(len(keys) + 1), row]) for row in heights]
-    places = np.linspace(
-        0.95, 0, len(rows)
-    )  # ranks, not values: one very bad value would leave one colour for all others
-    colors = matplotlib.colormaps["viridis"](places)
+    # By rank, not by value: with one very bad value, all others would have the same colour.
+    colors = matplotlib.colormaps["viridis"](np.linspace(0.95, 0, len(rows)))
     widths = [1.0] * (len(rows) - 1) + [2.5]
     axes.add_collection(LineCollection(segments, colors=colors, linewidths=widths, alpha=0.8))
     axes.set(xlim=(-0.3, len(keys) + 0.5), ylim=(-0.05, 1.05), yticks=[])
@@ -122,7 +120,7 @@ def _linear(values: Sequence[float] | np.ndarray) -> tuple[np.ndarray, list[tupl
 
 
 def _ticks(values: np.ndarray, heights: np.ndarray) -> list[tuple[float, str]]:
-    """(height, text): every value of a few, without those that would overlap; of many, five evenly spread ones."""
+    """(height, text) of the ticks: the values, without those that would overlap; for many values, five evenly spaced ticks."""
     found = dict(zip(heights.tolist(), values.tolist()))
     if len(found) > 8:
         order = np.argsort(heights)
@@ -135,7 +133,7 @@ def _ticks(values: np.ndarray, heights: np.ndarray) -> list[tuple[float, str]]:
     return ticks
 
 
-def _upright(axes: Axes, place: int, ticks: Sequence[tuple[float, str]]) -> None:
+def _draw_axis(axes: Axes, place: int, ticks: Sequence[tuple[float, str]]) -> None:
     axes.axvline(place, color=GREY, lw=1, zorder=0)
     for height, text in ticks:
         box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1}
@@ -167,7 +165,7 @@ def heatmap(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Fig
         shades = np.asarray(image.norm(means)) if higher_is_better(objective) else 1 - np.asarray(image.norm(means))
         for (row, column), mean in np.ndenumerate(means):
             text = "none" if math.isnan(mean) else f"{mean:.3g}" if abs(mean) >= 10 else f"{mean:.3f}"
-            color = "white" if shades[row, column] > 0.6 else "black"  # NaN is not: its cell is white
+            color = "white" if shades[row, column] > 0.6 else "black"  # black for NaN, whose cell is white
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
     return figure
 
@@ -224,6 +222,6 @@ def _dots(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
 
 
 def _value(point: Point, objective: str) -> float:
-    """The objective of a finished point; NaN, which is not drawn, where there is none."""
+    """The objective of a finished point; if there is none, NaN, which is not drawn."""
     value = point.value(objective) if point.status == "finished" else None
     return value if value is not None and math.isfinite(value) else math.nan

@@ -21,12 +21,12 @@ from experiments.config.metrics import at_most
 from experiments.reports.drawing import Figure, PageFigure, save_figures
 from experiments.reports.html import duration, percent, render
 
-AXES = 8  # settings in the figure of all settings; of more, the most important ones
+AXES = 8  # settings in the figure of all settings; if there are more, the most important ones
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the figures show of a comparison."""
+    """A comparison, with what its figures need."""
 
     comparison: Comparison
 
@@ -51,7 +51,7 @@ class Drawn:
 
     @functools.cached_property
     def importance(self) -> dict[str, float]:
-        """Setting -> importance; empty where there are too few points."""
+        """Setting -> importance; empty if there are too few points."""
         return importance(self.points, self.objective) or {}
 
     @property
@@ -62,7 +62,7 @@ class Drawn:
 
     @property
     def metric(self) -> str:
-        """The metric per epoch to show: the objective, or the accuracy where the objective is measured once."""
+        """The metric per epoch to show: the objective, or the accuracy if the objective is measured only once."""
         return (
             self.objective
             if any(self.objective in point.history for point in self.points)
@@ -71,7 +71,7 @@ class Drawn:
 
     @property
     def has_grid(self) -> bool:
-        """There are two settings, and at least half of all pairs of their values were tried, unlike in a random search."""
+        """Whether there are two settings, and at least half of the pairs of their values were tried, unlike in a random search."""
         if len(self.swept) != 2:
             return False
         down, across = ({point.settings.get(key) for point in self.valued} for key in self.swept)
@@ -151,7 +151,7 @@ def write(folder: Path, comparison: Comparison) -> None:
 def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figure]]) -> str:
     keys = swept_keys(comparison.points)
     shown = {word for key in keys for word in (key, key.rpartition(".")[2], key_labels(keys)[key])}
-    # a name that only repeats the settings beside it is left out
+    # names that only repeat the settings in the other columns are left out
     named = any(word.partition("=")[0] not in shown for point in comparison.points for word in point.name.split())
     groups = comparison.over_seeds
     repeated = comparison.table.duplicated(keys).any() if keys else True

@@ -16,8 +16,8 @@ from experiments.config.metrics import at_most, higher_is_better
 
 SIGNIFICANT, NOT_SIGNIFICANT = "significant", "not significant"
 UNTESTABLE = "the same with every seed, so it cannot be tested"
-ALL_PAIRS = 8  # groups, at most, of which every pair is compared; of more, each is compared with the best
-LEVEL = 0.95  # of the intervals; one in 20 tables may hold a wrong "significant"
+ALL_PAIRS = 8  # groups, at most, to compare every pair; with more groups, each is compared with the best one
+LEVEL = 0.95  # of the intervals; one in 20 tables may contain a wrong "significant"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Group:
     """Finished points with the same settings except for the seed.
 
     Attributes:
-        settings: values of the varying keys without the seed; None where a point has no such setting.
+        settings: values of the varying keys without the seed; None if a point has no such setting.
         by_seed: seed -> values of the objective; usually one.
     """
 
@@ -60,7 +60,7 @@ def groups(points: Sequence[Point], objective: str) -> list[Group]:
 
 
 def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
-    """One row per group, the best mean first; None where no group has two seeds.
+    """One row per group, the best mean first; None if no group has two seeds.
 
     Columns: group (its settings in short), the varying settings, n, mean, sd (with n - 1), low and high (the 95 % interval
     of the mean by Student's t, within the range of the objective). sd, low and high are missing for a single run.
@@ -89,7 +89,7 @@ def differences(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
     best only; the best was selected by the same numbers, so its advantage is slightly overestimated.
 
     Columns: first (the better mean), second, seeds (shared), difference (first - second), low and high (the 95 %
-    interval, not corrected), p (corrected) and verdict. Where the difference is the same with every seed, there is no
+    interval, not corrected), p (corrected) and verdict. If the difference is the same with every seed, there is no
     variance to test against: p is 1 if it is zero, else missing, with the verdict `UNTESTABLE`. None without pairs.
     """
     found = groups(points, objective)
@@ -114,9 +114,9 @@ def _paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float,
     """Mean difference, low and high end of its interval, and p of the paired t test, from values (seeds,) of each."""
     from scipy import stats
 
-    apart = first - second
-    mean, rounding = float(apart.mean()), 1e-9 * float(np.abs([first, second]).max())
-    if np.ptp(apart) <= rounding:
+    difference = first - second
+    mean, rounding = float(difference.mean()), 1e-9 * float(np.abs([first, second]).max())
+    if np.ptp(difference) <= rounding:
         return mean, mean, mean, 1.0 if abs(mean) <= rounding else math.nan
     test = stats.ttest_rel(first, second)
     low, high = test.confidence_interval(LEVEL)

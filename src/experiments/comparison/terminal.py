@@ -16,7 +16,7 @@ TOP = 10
 
 
 def show_comparison(comparison: Comparison, where: str) -> None:
-    """The best points, the groups over seeds, what failed and why, and what to type next; `where` is how to open the page."""
+    """Print the best points, the groups over seeds, the failures, and what to type next; `where` is how to open the page."""
     _show_ranking(comparison)
     _show_seeds(comparison)
     _show_failed(comparison)

@@ -11,7 +11,7 @@ NO_REASON = "no reason recorded"  # of a point that did not finish
 
 
 def numbers(values: Sequence[str | None]) -> list[float] | None:
-    """The values of a setting as numbers; None where one is missing, a word, or not finite."""
+    """The values of a setting as numbers; None if one is missing, a word, or not finite."""
     try:
         found = [float(value) for value in values if value is not None]
     except ValueError:
@@ -22,7 +22,7 @@ def numbers(values: Sequence[str | None]) -> list[float] | None:
 def logarithmic(values: Sequence[float]) -> bool:
     """Whether a logarithmic axis shows these better: they are positive, span more than 30, and most are small.
 
-    Evenly spread numbers need none, even where one of them is close to 0.
+    Evenly spaced numbers need none, even if one of them is close to 0.
     """
     return min(values) > 0 and max(values) > 30 * min(values) and max(values) > 4 * statistics.median(values)
 
@@ -48,7 +48,7 @@ def brief(value: str | None) -> str:
 
 
 def format_number(value: float | None, digits: int = 4) -> str:
-    """A metric for a column: `digits` after the point, one from 10 on, none for whole numbers; a power of ten if tiny."""
+    """A metric for a column: `digits` decimals, from 10 on one or none; scientific notation for tiny values."""
     if value is None or math.isnan(value):
         return "—"
     if math.isinf(value) or 0 < abs(value) < 10**-digits:

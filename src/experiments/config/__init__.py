@@ -4,55 +4,31 @@ All default values are in YAML (`conf/`), none in the classes here. Nothing here
 mistake is reported before they are loaded; `composition` and `loading`, which import Hydra, are not exported.
 """
 
-from experiments.config.constraints import Between, CountOrShare, Positive
 from experiments.config.data import (
-    SOURCES,
     AugmentSettings,
     CifarSettings,
-    CustomSourceSettings,
     DataSettings,
     DigitsSettings,
     ExtraImages,
     ImageFolderSettings,
 )
 from experiments.config.errors import UserError
-from experiments.config.networks import MODELS, CNNSettings, FastNetSettings, ModelSettings, feature_size
-from experiments.config.optimizers import OptimizerSettings, ScheduleSettings
-from experiments.config.schema import (
-    Config,
-    EarlyStoppingSettings,
-    EvaluationSettings,
-    SweepSettings,
-    TrackingSettings,
-    TrainingSettings,
-)
+from experiments.config.networks import MODELS, ModelSettings, feature_size
+from experiments.config.schema import Config, EarlyStoppingSettings
 from experiments.config.views import VIEWS
 
 __all__ = [
     "MODELS",
-    "SOURCES",
     "VIEWS",
     "AugmentSettings",
-    "Between",
-    "CNNSettings",
     "CifarSettings",
     "Config",
-    "CountOrShare",
-    "CustomSourceSettings",
     "DataSettings",
     "DigitsSettings",
     "EarlyStoppingSettings",
-    "EvaluationSettings",
     "ExtraImages",
-    "FastNetSettings",
     "ImageFolderSettings",
     "ModelSettings",
-    "OptimizerSettings",
-    "Positive",
-    "ScheduleSettings",
-    "SweepSettings",
-    "TrackingSettings",
-    "TrainingSettings",
     "UserError",
     "feature_size",
 ]

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from experiments.config.defaults import default
 from experiments.config.errors import UserError
+from experiments.config.keys import key_of
 from experiments.config.metrics import DEFAULT_FINAL
 
 MASK = ":***@"
@@ -97,7 +98,7 @@ class Command:
 
     def resumed(self) -> Command:
         """The command that continues this one: the same without `resume=false`."""
-        kept = tuple(text for text in self.overrides if text.lstrip("+").partition("=")[0] != "resume")
+        kept = tuple(text for text in self.overrides if key_of(text) != "resume")
         return dataclasses.replace(self, overrides=kept)
 
     def single(self, overrides: Sequence[str]) -> Command:

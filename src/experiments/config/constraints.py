@@ -70,7 +70,8 @@ class OneOf:
 
 
 Positive = Annotated[float, Between(0, above=True)]
-CountOrShare = Annotated[int, Between(1)] | Annotated[float, Between(0, 0.9, above=True)]
+ImageSize = Annotated[int, Between(4, 1024)]  # pixels per side
+CountOrFraction = Annotated[int, Between(1)] | Annotated[float, Between(0, 0.9, above=True)]
 
 
 def without_role(hint: Any) -> tuple[Any, Role | None]:

@@ -12,6 +12,7 @@ from experiments.config.networks import feature_size
 
 
 def show_value(value: Any) -> str:
+    """The value as it is typed on the command line."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

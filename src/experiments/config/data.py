@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from experiments.config.constraints import Between, CountOrShare, Positive, Role
+from experiments.config.constraints import Between, CountOrFraction, ImageSize, Positive, Role
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class DataSettings:
 
     _target_: str
     name: str
-    image_size: Annotated[int, Between(4, 1024)]  # pixels per side
-    validation_size: CountOrShare
+    image_size: ImageSize
+    validation_size: CountOrFraction
     split: Literal["random", "stratified", "first"]
     mean: Annotated[tuple[float, float, float], Role.DECIDES]  # red, green, blue, of pixels scaled to 0..1
     std: Annotated[tuple[Positive, Positive, Positive], Role.DECIDES]
@@ -79,7 +79,7 @@ class DigitsSettings(DataSettings):
 @dataclass(frozen=True)
 class ImageFolderSettings(DataSettings):
     root: str
-    test_size: CountOrShare  # used if there is no test/ folder
+    test_size: CountOrFraction  # used if there is no test/ folder
     cache: Annotated[str, Role.PLACE]
 
     folders = {"root": "one folder of pictures per class"}  # noqa: RUF012 - a ClassVar of the base class

@@ -17,10 +17,19 @@ def default(key: str) -> Any:
     main = _read(CONF / "config.yaml")
     group, *path = key.split(".")
     chosen = {name: choice for entry in main["defaults"] if isinstance(entry, dict) for name, choice in entry.items()}
-    value = _read(CONF / group / f"{chosen[group]}.yaml") if group in chosen else main[group]
+    value = _read_choice(CONF / group / f"{chosen[group]}.yaml") if group in chosen else main[group]
     for part in path:
         value = value[part]
     return value
+
+
+def _read_choice(path: Path) -> dict[str, Any]:
+    """The keys of a choice, with those of the choices that its `defaults:` list."""
+    content = _read(path)
+    based_on: dict[str, Any] = {}
+    for name in content.pop("defaults", ()):
+        based_on |= _read_choice(path.with_name(f"{name}.yaml"))
+    return based_on | content
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def _diagnose(overrides: Sequence[str]) -> list[str]:
 
 
 def _is_value(override: Override) -> bool:
-    """Whether an override sets a key of the program, not a group and not a key of Hydra."""
+    """Whether an override sets a key of this project: no group, and no key of Hydra."""
     return not override.key_or_group.startswith("hydra") and not _choices(override)
 
 

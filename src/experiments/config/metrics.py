@@ -7,6 +7,7 @@ same metric of a test set, and for best/val_accuracy, its value at the best epoc
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +63,11 @@ def find(name: str) -> Metric | None:
         return _ROWS["test/f1/<class>"]
     names = (name, f"val/{rest.removeprefix('val_')}", f"test/{rest}")
     return next((_ROWS[name] for name in names if name in _ROWS), None)
+
+
+def was_tested(metrics: Container[str]) -> bool:
+    """Whether the run with these final metrics was evaluated on the test set."""
+    return "test/loss" in metrics
 
 
 def higher_is_better(name: str) -> bool:

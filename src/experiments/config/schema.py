@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from experiments.config.constraints import Between, OneOf, Positive, Role
+from experiments.config.constraints import Between, ImageSize, OneOf, Positive, Role
 from experiments.config.data import SOURCES, AugmentSettings, DataSettings
 from experiments.config.metrics import MONITORS, OBJECTIVES, higher_is_better
 from experiments.config.networks import MODELS, ModelSettings
@@ -21,7 +21,7 @@ from experiments.config.views import VIEWS
 @dataclass(frozen=True)
 class TrainingSettings:
     epochs: Annotated[int, Between(1, 100_000)]
-    image_sizes: tuple[Annotated[int, Between(4, 1024)], ...]
+    image_sizes: tuple[ImageSize, ...]
     batch_size: Annotated[int, Between(1, 1_000_000)]
     class_weights: Literal["none", "balanced"]
     sampler: Literal["shuffle", "balanced"]

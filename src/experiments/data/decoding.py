@@ -77,8 +77,8 @@ def resize(picture: Image.Image, image_size: int) -> np.ndarray:
 def to_rgb(image: Image.Image) -> Image.Image:
     """An opened picture made upright, RGB, 8 bits, with transparent parts over white.
 
-    16-bit greys are scaled to 8 bits (the scale of 32-bit greys is guessed from their values). Of an animation the first
-    frame is used.
+    16-bit greys are scaled to 8 bits (the scale of 32-bit greys is guessed from their values). The first frame of an
+    animation is used.
     """
     image.load()  # raises an error if the file is truncated
     image = ImageOps.exif_transpose(image)

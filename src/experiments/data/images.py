@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from experiments.config.splits import SPLITS
 from experiments.data.pixels import Pixels, read_only
 from experiments.files.limits import usable_cpus
 
@@ -138,7 +139,7 @@ class Splits:
 
     def parts(self) -> dict[str, Images]:
         """All three by name."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: getattr(self, name) for name in SPLITS}
 
     @functools.cached_property
     def digest(self) -> str:

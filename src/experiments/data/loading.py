@@ -80,7 +80,7 @@ def _check_read(config: DataSettings, train: Images, test: Images) -> None:
 
 
 def drop_duplicates_across_splits(splits: Splits) -> Splits:
-    """Splits that share no image: copies of test images leave training and validation, those of validation images training.
+    """Splits without shared images: copies of test images are removed from training and validation, those of validation images from training.
 
     Raises:
         UserError: if nothing is left to train on, or to validate on.
@@ -90,10 +90,10 @@ def drop_duplicates_across_splits(splits: Splits) -> Splits:
     keep_validation = ~np.isin(validation, test)
     dropped = (~keep_train).sum() + (~keep_validation).sum()
     if not (keep_train.any() and keep_validation.any()):
-        raise UserError("data: without copies of the same images nothing is left to train on, or to validate on")
+        raise UserError("data: without duplicates, no image is left to train on, or to validate on")
     if not dropped:
         return splits
-    log.warning("%s images are copies of validation or test images: they are not used for training", f"{dropped:,}")
+    log.warning("%s images are duplicates of validation or test images: they are not used for training", f"{dropped:,}")
     return Splits(splits.train[keep_train], splits.validation[keep_validation], splits.test)
 
 

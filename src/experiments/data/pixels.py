@@ -1,4 +1,4 @@
-"""Where pixels lie: in an array in memory, or in a file that is mapped into memory."""
+"""Where pixels are: in an array in memory, or in a file that is mapped into memory."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from typing import BinaryIO
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A binary file that replaces `path` when the block ends; an exception in the block leaves `path` as it was.
 
-    The content is first written to a file with a unique name in the same folder. Where several processes of one machine
-    may write `path`, the caller holds a lock: files that killed processes of this machine have left are deleted.
+    The content is first written to a file with a unique name in the same folder. If several processes of one machine
+    may write `path`, the caller holds a lock: files that were left by killed processes of this machine are deleted.
     """
     host = socket.gethostname()  # a lock may not reach other machines that use the same disk
     for left in path.parent.glob(f"{glob.escape(path.name)}.{glob.escape(host)}-*.part"):

@@ -69,7 +69,7 @@ def cached(
 ) -> tuple[np.ndarray, ...]:
     """The arrays `names` of this key, mapped read-only from the folder `cache`; `make` makes those that are missing.
 
-    Of processes that start together one makes them, and the others wait. If the folder cannot be written to, the arrays
+    If several processes start together, one makes them and the others wait. If the folder cannot be written to, the arrays
     stay in memory.
     """
     folder = Path(cache).expanduser()

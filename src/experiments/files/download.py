@@ -23,7 +23,7 @@ CHUNK = 1 << 18  # bytes
 def fetch(urls: Sequence[str], sha256: str, root: Path, folder: str, files: Sequence[str]) -> None:
     """Put `root/folder` in place with `files` in it, from the archive in `root` or from one of `urls`.
 
-    Of runs that start together one downloads it, and the others wait.
+    If several runs start together, one downloads it and the others wait.
 
     Raises:
         UserError: if no mirror has an archive with the right SHA-256, or the archive does not contain `files`.

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: memory and processors."""
+"""The memory and the processors that this process may use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @functools.cache
 def memory_limit() -> int:
-    """Bytes that this process may use: those of the machine, or of its control group where that allows less."""
+    """Bytes that this process may use: those of the machine, or of its control group if that allows less."""
     try:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):  # Windows: no limit is known

@@ -1,1 +1,1 @@
-"""Networks, and the classifier that puts normalisation before one."""
+"""Networks, and the classifier: normalisation, then a network."""

@@ -5,7 +5,7 @@ A model takes raw uint8 images: scaling and normalisation are its first layer, s
 A custom network is a class that is called as `Network(image_shape=(3, H, W), classes=N, **keys)`, takes normalised float
 images (batch, 3, H, W) and returns logits (batch, N). `_target_` in its YAML file names the class. It may have:
 
-- a method `initialize(images)`, which sets weights by the training images. It is called once before training, without
+- a method `initialize(images)`, which initialises weights from training images. It is called once before training, without
   gradients, with some of them, normalised, float32 (N, 3, H, W): 5,000 of 32x32 pixels, and fewer of larger ones.
 - an attribute `used_size`, (rows, columns) of the upper left part of an image that the output depends on; the rest is
   cut off before normalisation.
@@ -57,7 +57,7 @@ def build_classifier(
         if logits.shape != (2, classes):
             shape = tuple(logits.shape)
             raise UserError(
-                f"{settings.target}: must give logits (batch, {classes}), but gave {shape} for a batch of 2"
+                f"{settings.target}: must return logits (batch, {classes}), but returned {shape} for a batch of 2"
             )
         try:
             model.to(memory_format=torch.channels_last).normalize.memory_format = torch.channels_last
@@ -92,6 +92,6 @@ def needs_data_init(model: Classifier) -> bool:
 
 @torch.no_grad()
 def data_init(model: Classifier, images: np.ndarray) -> None:
-    """Let a network that needs it set its weights by images, uint8 (N, 3, H, W)."""
+    """Call the network's `initialize` with normalised images, given as uint8 (N, 3, H, W)."""
     network: Any = model.network
     network.initialize(model.normalize(torch.from_numpy(images)))

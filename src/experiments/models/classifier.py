@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,11 @@ class Classifier(nn.Module):
             height, width = self.used_size
             pixels = pixels[..., :height, :width]
         return self.network(self.normalize(pixels))
+
+
+def count_parameters(layers: Iterable[Layer]) -> int:
+    """The number of parameters of these layers."""
+    return sum(parameters for *_, parameters in layers)
 
 
 def list_layers(model: Classifier, image_shape: tuple[int, int, int]) -> list[Layer]:

@@ -45,7 +45,7 @@ class Norm(nn.BatchNorm2d):
 
 
 def convolution(inputs: int, width: int) -> nn.Conv2d:
-    """3x3 without bias; initially the identity: the first filters return the inputs, as far as there are filters."""
+    """3x3 without bias; initially, the first filters return the inputs unchanged."""
     layer = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight[:inputs].detach())
     return layer

@@ -1,4 +1,4 @@
-"""What a report shows of a run, or of an evaluation of a finished run."""
+"""The content of a report on a run, or on an evaluation of a finished run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.config import Config
 from experiments.data import Images, Splits
-from experiments.models.classifier import Layer
+from experiments.models.classifier import Layer, count_parameters
 from experiments.training.calibration import calibration
 from experiments.training.evaluation import Evaluation
 
@@ -24,9 +24,9 @@ class Content:
         images: the images that were evaluated; `probabilities` (N, classes) and `evaluation` belong to them.
         class_counts: split -> images per class, (classes,); the evaluated split is the last.
         protocol: how often the test set was used, and what was selected on which images.
-        history: metrics of each epoch; empty where nothing was trained.
+        history: metrics of each epoch; empty if nothing was trained.
         augmented: training images without augmentation and as in the first epochs, uint8 (1 + epochs, images, 3, H, W);
-            None where there is no augmentation.
+            None if there is no augmentation.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Content:
 
     @property
     def note(self) -> str:
-        """How the views of an image are averaged; empty where there is one view."""
+        """How the views of an image are averaged; empty if there is only one view."""
         return self.config.evaluation.note
 
     @property
@@ -58,7 +58,7 @@ class Content:
     @property
     def parameters(self) -> int:
         """The number of parameters of the network."""
-        return sum(parameters for *_, parameters in self.layers)
+        return count_parameters(self.layers)
 
     @functools.cached_property
     def confidence(self) -> np.ndarray:
@@ -83,13 +83,13 @@ class Content:
 
     @property
     def augmented_rows(self) -> dict[str, np.ndarray]:
-        """The rows of `augmented` by name, (images, 3, H, W) each; empty where there is no augmentation."""
+        """The rows of `augmented` by name, (images, 3, H, W) each; empty if there is no augmentation."""
         rows = () if self.augmented is None else self.augmented
         return {f"epoch {epoch}" if epoch else "original": images for epoch, images in enumerate(rows)}
 
 
 def class_counts(splits: Splits, test: bool) -> dict[str, np.ndarray]:
-    """Images per class of each split, the evaluated one last; the test set only where it may be used."""
+    """Images per class of each split, the evaluated one last; the test set only if it may be used."""
     return {name: images.class_counts for name, images in splits.parts().items() if test or name != "test"}
 
 

@@ -26,7 +26,7 @@ Subject = TypeVar("Subject")
 
 
 class Figure(matplotlib.figure.Figure):
-    """Shows itself in a notebook, whatever backend that has."""
+    """A figure that a notebook displays with any backend."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -40,8 +40,8 @@ class PageFigure(Generic[Subject]):
 
     Attributes:
         name: of the file, figures/<name>.png.
-        draw: returns the figure; called only where `applies` returns True.
-        template: shows the figure in the page; by default as SVG. A template of another name has a form of its own.
+        draw: returns the figure; called only if `applies` returns True.
+        template: shows the figure in the page; by default as SVG.
     """
 
     name: str
@@ -105,7 +105,7 @@ def draw_image(axes: Axes, pixels: np.ndarray, x: float, y: float) -> None:
 
 
 def printable(text: str, longest: int = 24) -> str:
-    """As matplotlib can draw it: no mathematics between dollar signs, nothing that UTF-8 lacks, not too long."""
+    """The text as matplotlib can draw it: cut to `longest` characters, without those that UTF-8 lacks, dollar signs escaped."""
     text = text if len(text) <= longest else text[: longest - 1] + "…"
     return text.encode("utf-8", "replace").decode().replace("$", r"\$")
 

@@ -59,7 +59,7 @@ def calibration(confidence: np.ndarray, accuracy: np.ndarray, fraction: np.ndarr
     above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     below.bar(edges[:-1], fraction, width=1 / len(fraction), align="edge", color=GREY)
     below.set(xlabel="confidence", ylabel="fraction of images")
-    figure.legend(loc="outside lower center", ncols=2)  # inside it would hide bars
+    figure.legend(loc="outside lower center", ncols=2)  # inside, it would hide bars
     return figure
 
 
@@ -73,7 +73,7 @@ def augmentation(rows: Mapping[str, np.ndarray]) -> Figure:
     framed = np.pad(np.concatenate([images, opaque], axis=2), [(0, 0)] * 3 + [(0, gap)] * 2)  # gaps are transparent
     height = framed.shape[3]
     sheet = framed.transpose(0, 3, 1, 4, 2).reshape(len(rows) * height, -1, 4)
-    inch, names = 0.75, 0.75  # of an image; left of the first
+    inch, names = 0.75, 0.75  # inches of an image, and left of the first one
     size = names + inch * images.shape[1], inch * len(rows)
     figure = Figure(figsize=size)
     axes = figure.add_axes((names / size[0], 0.0, 1 - names / size[0], 1.0))  # a layout engine would take twice as long

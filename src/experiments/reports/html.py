@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
 
 
 def sprite(pixels: np.ndarray) -> dict[str, Any]:
-    """All images (N, 3, H, W) in one, as a data URI, and how many stand in a row."""
+    """All images (N, 3, H, W) in one, as a data URI, and the number of images per row."""
     columns = max(1, min(40, len(pixels)))
     side = min(SIDE, pixels.shape[2])
     sheet = Image.new("RGB", (columns * side, max(1, -(-len(pixels) // columns)) * side))

@@ -47,7 +47,7 @@ def page(content: Content, figures: Sequence[tuple[PageFigure[Content], Figure]]
 
 
 def _thumbnails(content: Content) -> dict[str, Any]:
-    """The images that the page shows, all in one sprite, and where in it those of each list and of each cell are."""
+    """The images that the page shows, all in one sprite, and the places in it of the images of each list and each cell."""
     labels, predicted, confidence = content.images.labels, content.predicted, content.confidence
     order = np.argsort(-confidence, kind="stable")
     wrong = (predicted != labels)[order]
@@ -84,7 +84,7 @@ def _cells(content: Content, order: np.ndarray) -> dict[tuple[int, int], list[in
 
 
 def _matrix_classes(evaluation: Evaluation) -> np.ndarray:
-    """The classes of the page's matrix: all, or of very many those with the most mistakes."""
+    """The classes of the page's matrix: all, or if there are too many, those with the most mistakes."""
     confusion = evaluation.confusion
     mistakes = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * np.diag(confusion)
     return np.sort(np.argsort(-mistakes, kind="stable")[:MATRIX])

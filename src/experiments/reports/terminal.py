@@ -18,7 +18,7 @@ from torch import Tensor
 from experiments.config import Config
 from experiments.data import Splits
 from experiments.data.batches import PREFETCH, Batches
-from experiments.models.classifier import Layer
+from experiments.models.classifier import Layer, count_parameters
 from experiments.training.evaluation import Evaluation
 from experiments.training.loop import EpochResult
 
@@ -36,7 +36,7 @@ console = new_console()
 
 @contextlib.contextmanager
 def silenced(silent: bool = True) -> Iterator[None]:
-    """Print nothing inside this block: each of many runs would fill a page."""
+    """Print nothing inside this block: every run of many would print a page."""
     console.quiet, before = silent, console.quiet
     try:
         yield
@@ -85,7 +85,7 @@ def show_progress_so_far(run: TrackedRun, history: Sequence[Mapping[str, float]]
         table.add_row(kind, " x ".join(map(str, shape)), f"{parameters:,}" if parameters else "")
     console.print()
     console.print(table)
-    console.print(f"[bold]{sum(parameters for *_, parameters in layers):,} parameters[/bold]\n")
+    console.print(f"[bold]{count_parameters(layers):,} parameters[/bold]\n")
 
 
 class EpochLog:
@@ -191,7 +191,7 @@ def _show_threads(run: TrackedRun) -> None:
 
 
 def show_results(results: Mapping[str, float], note: str, groups: str | tuple[str, ...] = ("best/", "test/")) -> None:
-    """Print one line per metric of these groups, without those of single classes; `note`: how predictions were made."""
+    """Print one line per metric of these groups, without those per class; `note`: how predictions were made."""
     console.print()
     beside = f"  {note}" if note else ""
     shown = {name: value for name, value in results.items() if name.startswith(groups) and "/f1/" not in name}

@@ -46,12 +46,12 @@ class State:
     @classmethod
     def fresh(cls, learner: Learner) -> State:
         """The state before the first epoch."""
-        return cls(learner, EarlyStopping(learner.settings.early_stopping), [], None)
+        return cls(learner, EarlyStopping(learner.config.early_stopping), [], None)
 
     @property
     def remaining(self) -> range:
         """The epochs still to train, counted from 1; none after early stopping or pruning."""
-        epochs = self.learner.settings.training.epochs
+        epochs = self.learner.config.training.epochs
         return range(0) if self.stopping.stopped or self.pruned else range(len(self.history) + 1, epochs + 1)
 
     def update(self, epoch: EpochResult) -> bool:

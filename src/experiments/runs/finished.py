@@ -24,10 +24,11 @@ from mlflow.exceptions import MlflowException
 from experiments.config import Config, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.defaults import default
-from experiments.config.metrics import DEFAULT_FINAL, higher_is_better
+from experiments.config.metrics import DEFAULT_FINAL, higher_is_better, was_tested
 from experiments.data import Images, Splits, load_splits
 from experiments.data.batches import Batches
-from experiments.models import build, classifier
+from experiments.models.build import build
+from experiments.models.classifier import Classifier
 from experiments.runs import store
 from experiments.training import devices, evaluation
 
@@ -52,7 +53,7 @@ class FinishedRun:
     uri: str
     config: Config
     classes: tuple[str, ...]
-    model: classifier.Classifier
+    model: Classifier
     metrics: dict[str, float]
 
     @property
@@ -76,7 +77,7 @@ class FinishedRun:
     @property
     def examined(self) -> Literal["test", "validation"]:
         """The split that the run was evaluated on: test, or validation if it was not tested (most points of a multirun)."""
-        return "test" if "test/loss" in self.metrics else "validation"
+        return "test" if was_tested(self.metrics) else "validation"
 
     def splits(self) -> Splits:
         """The images that the run was trained, validated and tested on, read again.
@@ -151,7 +152,7 @@ def load_run(
         classes = tuple(yaml.safe_load(Path(described).read_text(encoding="utf-8"))["metadata"]["classes"])
         weights = torch.export.load(exported).state_dict
     config = with_defaults(yaml.safe_load(settings))
-    model = build.build(config, len(classes))
+    model = build(config, len(classes))
     model.load_state_dict(weights)
     metrics = dict(run.data.metrics)
     return FinishedRun(run_id, run.info.run_name, experiment_id, uri, config, classes, model.eval(), metrics)

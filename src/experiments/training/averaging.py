@@ -9,17 +9,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from experiments.models import classifier
+from experiments.models.classifier import Classifier
 
 
 class ExponentialMovingAverage:
-    """The exponential moving average of a model's weights, held in a copy of the model.
+    """The exponential moving average of a model's weights, in a copy of the model.
 
     The factor is (1 + step) / (10 + step), at most `decay`, so that it also works for short runs. Running statistics,
     such as those of BatchNorm, are averaged too; integers are copied.
     """
 
-    def __init__(self, model: classifier.Classifier, decay: float) -> None:
+    def __init__(self, model: Classifier, decay: float) -> None:
         self.model = copy.deepcopy(model)
         self._decay = decay
         pairs = [

@@ -42,7 +42,7 @@ def choose_device(config: Config) -> torch.device:
     kind = next(name for name, there in available.items() if there) if config.device == "auto" else config.device
     if not available[kind]:
         names = ", ".join(name for name, there in available.items() if there)
-        raise UserError(f"device={kind}: not on this machine, which has {names}")
+        raise UserError(f"device={kind}: is not available on this machine, which has {names}")
     if config.precision == "bf16" and kind == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise UserError("precision=bf16: this processor cannot compute in bfloat16; use precision=fp32")
     if config.precision == "tf32" and kind != "cuda":

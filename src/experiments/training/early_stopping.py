@@ -1,16 +1,16 @@
-"""Which epoch was best, and when to stop."""
+"""Early stopping: the best epoch, and when training stops."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from experiments import config
+from experiments.config import EarlyStoppingSettings
 
 
 class EarlyStopping:
     """Monitors one metric: remembers the best epoch, and decides when to stop."""
 
-    def __init__(self, settings: config.EarlyStoppingSettings) -> None:
+    def __init__(self, settings: EarlyStoppingSettings) -> None:
         self.settings = settings
         self.best_epoch = 0
         self.best = float("-inf")  # the metric times its sign, so that higher is better

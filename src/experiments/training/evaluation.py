@@ -55,7 +55,7 @@ class Evaluation:
 
     @property
     def precision(self) -> np.ndarray:
-        """Per predicted class, the fraction that was right, shape (classes,); 0 for a class that was never predicted."""
+        """Per predicted class, the fraction that was correct, shape (classes,); 0 for a class that was never predicted."""
         return np.diag(self.confusion) / np.maximum(self.confusion.sum(axis=0), 1)
 
     @property

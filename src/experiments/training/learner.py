@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments import config
+from experiments.config import Config
 from experiments.data import Images, Splits
 from experiments.data.augmentation import Augmentation
 from experiments.data.images import Batch
-from experiments.models import build, classifier
+from experiments.models.build import build, check_image_sizes, data_init, needs_data_init
+from experiments.models.classifier import Classifier
 from experiments.training import devices
 from experiments.training.averaging import ExponentialMovingAverage
 from experiments.training.optimizers import Optimizer, make_optimizer
@@ -26,18 +27,18 @@ from experiments.training.optimizers import Optimizer, make_optimizer
 INITIAL_PIXELS = 5000 * 32 * 32  # for the data-dependent initialisation, which needs several times their memory
 
 
-def initial_model(settings: config.Config, splits: Splits) -> classifier.Classifier:
+def initial_model(config: Config, splits: Splits) -> Classifier:
     """The model before the first step, on the CPU: always the same for the same seed.
 
     Seeds torch's global random generator, which all of the training then uses.
     """
-    torch.manual_seed(settings.seed)
-    model = build.build(settings, len(splits.classes))
-    build.check_image_sizes(model, settings.model.target, settings.training.image_sizes)
-    if build.needs_data_init(model):
+    torch.manual_seed(config.seed)
+    model = build(config, len(splits.classes))
+    check_image_sizes(model, config.model.target, config.training.image_sizes)
+    if needs_data_init(model):
         _, height, width = splits.image_shape
-        order = np.random.default_rng(settings.seed).permutation(len(splits.train))
-        build.data_init(model, splits.train[order[: max(1, INITIAL_PIXELS // (height * width))]].pixels)
+        order = np.random.default_rng(config.seed).permutation(len(splits.train))
+        data_init(model, splits.train[order[: max(1, INITIAL_PIXELS // (height * width))]].pixels)
     return model
 
 
@@ -51,41 +52,39 @@ class Learner:
         class_weights: float32 (classes,), or None: the loss is a plain mean.
     """
 
-    model: classifier.Classifier
+    model: Classifier
     forward: Callable[[Tensor], Tensor]
     optimizer: Optimizer
     average: ExponentialMovingAverage | None
     augmentation: Augmentation
     autocast: torch.autocast
     class_weights: Tensor | None
-    settings: config.Config
+    config: Config
     device: torch.device
 
     @classmethod
-    def create(
-        cls, settings: config.Config, model: classifier.Classifier, images: Images, device: torch.device
-    ) -> Learner:
+    def create(cls, config: Config, model: Classifier, images: Images, device: torch.device) -> Learner:
         """A learner for a fresh model, which is moved to `device`, and its training images."""
-        training = settings.training
+        training = config.training
         model.to(device)
         return cls(
             model=model,
             forward=_compiled(model, device) if training.compile else model,
             optimizer=make_optimizer(
-                model, settings.optimizer, torch.bfloat16 if settings.precision == "bf16" else torch.float32
+                model, config.optimizer, torch.bfloat16 if config.precision == "bf16" else torch.float32
             ),
             average=ExponentialMovingAverage(model, training.ema) if training.ema is not None else None,
-            augmentation=Augmentation(settings.augment, len(images.classes)),
-            autocast=devices.autocast(settings, device.type),
+            augmentation=Augmentation(config.augment, len(images.classes)),
+            autocast=devices.autocast(config, device.type),
             class_weights=torch.tensor(images.balancing_weights, dtype=torch.float32, device=device)
             if training.class_weights == "balanced"
             else None,
-            settings=settings,
+            config=config,
             device=device,
         )
 
     @property
-    def eval_model(self) -> classifier.Classifier:
+    def eval_model(self) -> Classifier:
         """The model that is validated, tested and kept."""
         return self.average.model if self.average else self.model
 
@@ -100,10 +99,10 @@ class Learner:
         Nothing here makes the CPU wait for a GPU.
         """
         images, targets = self.augmentation(batch, epoch)
-        images = resize(images, self.settings.training.image_sizes[epoch - 1 : epoch])
+        images = resize(images, self.config.training.image_sizes[epoch - 1 : epoch])
         with self.autocast:
             logits = self.forward(images)
-        training = self.settings.training
+        training = self.config.training
         loss = cross_entropy(logits.float(), targets, self.class_weights, training.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()

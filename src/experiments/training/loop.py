@@ -81,7 +81,7 @@ def train(
     for epoch in epochs:
         started = time.perf_counter()
         loss, accuracy = _train_epoch(learner, train_batches, epoch, progress)
-        validation = evaluate(learner.eval_model, validation_batches, learner.autocast, learner.settings.evaluation.tta)
+        validation = evaluate(learner.eval_model, validation_batches, learner.autocast, learner.config.evaluation.tta)
         lr = learner.optimizer.groups[0].lr
         result = EpochResult(epoch, loss, accuracy, validation, lr, time.perf_counter() - started, images)
         if not math.isfinite(validation.loss):
@@ -97,7 +97,7 @@ def _train_epoch(learner: Learner, batches: Batches, epoch: int, progress: Progr
     losses = torch.zeros(len(batches), device=batches.device)
     correct = torch.zeros((), dtype=torch.int64, device=batches.device)
     images = 0
-    schedule, epochs = learner.settings.schedule, learner.settings.training.epochs
+    schedule, epochs = learner.config.schedule, learner.config.training.epochs
     learner.model.train()
     for step, batch in enumerate(batches):
         position = (epoch - 1) * len(losses) + step
@@ -118,4 +118,4 @@ def _train_epoch(learner: Learner, batches: Batches, epoch: int, progress: Progr
 
 
 def _advice(learner: Learner) -> str:
-    return f"try optimizer.lr below {learner.settings.optimizer.lr:g}"
+    return f"try optimizer.lr below {learner.config.optimizer.lr:g}"

@@ -105,7 +105,7 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings, precision: tor
 
 
 def _hidden_weights(model: nn.Module) -> list[nn.Parameter]:
-    """The trainable weights between the first layer and the last, which are left out also where they are frozen."""
+    """The trainable weights between the first layer and the last, which are left out even if they are frozen."""
     weights = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     return [parameter for parameter in weights[1:-1] if parameter.requires_grad]
 
@@ -151,7 +151,7 @@ def _muon(group: Group, parameters: Tensors, gradients: Tensors, momenta: Tensor
     """Orthogonalised momentum (Jordan et al., 2024, kellerjordan.github.io/posts/muon), with decoupled weight decay.
 
     The weights of a convolution are treated as a matrix (out, in * height * width). The update is the momentum with its
-    singular values set to about 1, times sqrt(rows / columns) where that is larger than 1. Weights whose scale is
+    singular values set to about 1, times sqrt(rows / columns) if that is larger than 1. Weights whose scale is
     cancelled by a normalisation would grow and learn ever more slowly; `normalize_filters` keeps their size.
     """
     settings = group.settings

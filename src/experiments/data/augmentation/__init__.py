@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments import config
+from experiments.config import AugmentSettings
 from experiments.data.augmentation import colour, geometry, mixing
 from experiments.data.images import Batch, Images
 
@@ -18,7 +18,7 @@ from experiments.data.images import Batch, Images
 class Augmentation:
     """Geometry, then colour, then cutout, then mixing, as far as `settings` switch them on."""
 
-    def __init__(self, settings: config.AugmentSettings, classes: int) -> None:
+    def __init__(self, settings: AugmentSettings, classes: int) -> None:
         self.settings = settings
         self.classes = classes
 
@@ -41,7 +41,7 @@ class Augmentation:
         return images, targets
 
 
-def examples(settings: config.AugmentSettings, images: Images, count: int = 10, epochs: int = 3) -> np.ndarray:
+def examples(settings: AugmentSettings, images: Images, count: int = 10, epochs: int = 3) -> np.ndarray:
     """Images spread over all of `images`, as they are and as each of the first epochs might show them.
 
     The random state is left unchanged.

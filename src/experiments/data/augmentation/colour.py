@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from experiments import config
+from experiments.config import AugmentSettings
 
 
-def jitter(images: Tensor, settings: config.AugmentSettings) -> Tensor:
+def jitter(images: Tensor, settings: AugmentSettings) -> Tensor:
     """Images of any type after the changes of colour that are switched on; the same object if there are none."""
     if settings.brightness:
         images = brightness(images.float(), _around(1, settings.brightness, images))

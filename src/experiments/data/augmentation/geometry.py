@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from experiments import config
+from experiments.config import AugmentSettings
 
 ASPECT = 4 / 3  # largest aspect ratio of a crop, and 1 / ASPECT the smallest, as in torchvision's RandomResizedCrop
 
@@ -27,7 +27,7 @@ class Moves(NamedTuple):
     shift: Tensor | None = None  # int64 (batch, 2): pixels to the right and down
 
 
-def draw(settings: config.AugmentSettings, indices: Tensor, epoch: int) -> Moves:
+def draw(settings: AugmentSettings, indices: Tensor, epoch: int) -> Moves:
     """Random moves for the images with these `indices` (batch,) in the training set, on the device of `indices`."""
     count, device = len(indices), indices.device
 
@@ -44,7 +44,7 @@ def draw(settings: config.AugmentSettings, indices: Tensor, epoch: int) -> Moves
     )
 
 
-def _flips(settings: config.AugmentSettings, indices: Tensor, epoch: int) -> Tensor | None:
+def _flips(settings: AugmentSettings, indices: Tensor, epoch: int) -> Tensor | None:
     if settings.flip == "random":
         return torch.rand(len(indices), device=indices.device) < 0.5
     return (_coin(indices) + epoch) % 2 == 1 if settings.flip == "alternating" else None

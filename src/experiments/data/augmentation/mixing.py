@@ -16,7 +16,7 @@ def draw_centres(shape: torch.Size, device: torch.device) -> Tensor:
 
 
 def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
-    """Erase a square around each centre, as far as it lies in the image (DeVries and Taylor, 2017).
+    """Erase the part of a square around each centre that is in the image (DeVries and Taylor, 2017).
 
     The square gets the mean colour of its image. Like the mean of all images, which the paper uses, this makes no strong
     edges, but it does not depend on the normalisation. uint8 stays uint8.

@@ -99,7 +99,9 @@ def _check_layout(root: Path) -> None:
             f"{root}: must contain both train/ and test/, or one folder per class; it contains {', '.join(sorted(names))}"
         )
     if {"train", "test"} <= names and names & {"val", "valid", "validation"}:
-        log.warning("%s: its validation folder is not used; data.validation_size of train/ validates", root)
+        log.warning(
+            "%s: its validation folder is not used; data.validation_size sets how many images of train/ validate", root
+        )
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:

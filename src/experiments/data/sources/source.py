@@ -1,4 +1,4 @@
-"""What every data source does. A custom source is a class in a Python file, and a YAML file that names the class.
+"""The interface of every data source. A custom source is a class in a Python file, and a YAML file that names the class.
 
 shapes.py, in the working directory:
 
@@ -49,7 +49,7 @@ class Source(ABC, Generic[Settings, Listing]):
 
     @abstractmethod
     def listing(self) -> Listing:
-        """What there is to read, found without reading it. The images are read again when it differs from the last one.
+        """What there is to read, listed without reading it. The images are read again if it has changed.
 
         Raises:
             UserError: if data is missing.
@@ -64,7 +64,7 @@ class Source(ABC, Generic[Settings, Listing]):
         """
 
     def read_all(self) -> Images | None:
-        """Every image without a split, for an evaluation; None if there are no others than those of `read`.
+        """Every image without a split, for an evaluation; None if they are those of `read`.
 
         Raises:
             UserError: if data is missing or broken.
