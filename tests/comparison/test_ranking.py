@@ -27,8 +27,8 @@ def test_the_best_is_first_and_what_has_no_rank_is_last():
 
 
 def test_it_states_how_predictions_were_made():
-    def protocol(*ways):
-        return compared([point(0.9, **{"evaluation.tta": way}) for way in ways]).protocol
+    def statement(*ways):
+        return compared([point(0.9, **{"evaluation.tta": way}) for way in ways]).statement
 
     assert statement("flip", "flip").endswith("Every prediction is the mean over 2 views of its image.")
     assert "views" not in statement("none") + statement("flip", "none")

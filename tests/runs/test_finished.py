@@ -34,7 +34,7 @@ def many(here):
     return client, ids
 
 
-def test_an_id_is_searched_among_all_runs(many):
+def test_an_id_is_looked_for_among_all_runs(many):
     client, ids = many
     others = {"evaluation": client.create_run("0"), "unfinished": client.create_run("0", tags={"fingerprint": "x"})}
     client.set_terminated(others["evaluation"].info.run_id)

@@ -12,7 +12,7 @@ from experiments.runs.fingerprint import fingerprint
 from experiments.runs.lock import locked
 
 
-def test_the_second_process_names_the_owner(here):
+def test_of_two_at_once_the_second_names_the_owner(here):
     settings = compose_config([*DIGITS, "tracking=none", "training.epochs=1"])
     splits = load_splits(settings.data, settings.seed)
     identity = fingerprint(settings, "cpu", splits.digest)

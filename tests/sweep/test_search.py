@@ -1,4 +1,4 @@
-"""A search: no trial twice, the requested number of trials, and the same ones with and without interruptions."""
+"""A search: no trial twice, as many as asked for, and the same trials whether it was interrupted or not."""
 
 import math
 import os
@@ -265,10 +265,7 @@ def test_several_objectives_have_a_front(multirun, tmp_path):
             ["search=cnn", "hydra.sweeper.storage=postgresql+nothing://x/y"],
             "hydra.sweeper.storage=postgresql+nothing://x/y",
         ),
-        (
-            ["search=cnn", "sweep.objectives=[val/loss,seconds]", "hydra/sweeper/pruner=median"],
-            "use hydra/sweeper/pruner=none",
-        ),
+        (["search=cnn", "sweep.objectives=[val/loss,seconds]", "hydra/sweeper/pruner=median"], "use pruner=none"),
         (["search=cnn", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be a whole number of at least 1"),
         (["search=cnn", "model.filters=range(16,4)"], "model.filters=range(16,4): is not a search range"),
         (["search=cnn", "+hydra.sweeper.sampler.foo=3"], "unexpected keyword argument 'foo'"),

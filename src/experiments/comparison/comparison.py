@@ -13,7 +13,6 @@ from experiments.comparison.points import Point, ranked
 from experiments.config import VIEWS
 from experiments.config.command_line import Command
 from experiments.config.keys import standalone_overrides
-from experiments.config.metrics import was_tested
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Comparison:
     @property
     def tested(self) -> list[Point]:
         """The points that were evaluated on the test set."""
-        return [point for point in self.points if was_tested(point.metrics)]
+        return [point for point in self.points if "test/loss" in point.metrics]
 
     @property
     def statement(self) -> str:
@@ -89,5 +88,4 @@ class Comparison:
         return ranking.pareto(self.points, self.objectives) if len(self.objectives) > 1 else []
 
     def count(self, *statuses: str) -> int:
-        """The number of points with one of these statuses."""
         return sum(point.status in statuses for point in self.points)

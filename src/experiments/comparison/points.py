@@ -11,7 +11,7 @@ from experiments.config.keys import CHOICES, key_labels, role_of
 from experiments.config.metrics import MONITORS, higher_is_better
 
 Status = Literal["finished", "pruned", "failed", "killed", "running"]
-HISTORY = (*MONITORS, "epoch_seconds")  # the metrics per epoch that are compared
+HISTORY = (*MONITORS, "epoch_seconds")  # the metrics of epochs that are compared
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def _fields(cls: type, prefix: str, of_section: Role) -> Iterator[tuple[str, Any
     hints = get_type_hints(cls, include_extras=True)
     for name in (field.name for field in dataclasses.fields(cls)):
         plain, own = without_role(hints[name])
-        role = own or section_role
+        role = own or of_section
         if isinstance(plain, type) and dataclasses.is_dataclass(plain):
             for choice in FAMILIES.get(plain, {"": plain}).values():
                 yield from _fields(choice, f"{prefix}{name}.", role)
@@ -99,7 +99,7 @@ def standalone_overrides(overrides: Sequence[str]) -> list[str]:
     """The overrides of one run of a multirun that also apply to a single run, in the same MLflow experiment."""
     meaningless = (Role.AFTER, Role.LABEL)
     kept = ("tracking", "tracking.experiment")
-    return [text for text in overrides if key_of(text) in kept or role_of(key_of(text)) not in left_out]
+    return [text for text in overrides if key_of(text) in kept or role_of(key_of(text)) not in meaningless]
 
 
 def run_name(overrides: Sequence[str], fingerprint: str) -> str:

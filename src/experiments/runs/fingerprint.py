@@ -15,7 +15,7 @@ from experiments.config.keys import decisive_settings
 from experiments.config.targets import source_file
 
 PACKAGE = Path(__file__).parents[1]
-# A change in these files may change the numbers.
+# A change in these may change the numbers.
 DECISIVE = ("models", "training", "data/batches.py", "data/augmentation", "config/views.py")
 
 

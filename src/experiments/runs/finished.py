@@ -24,11 +24,10 @@ from mlflow.exceptions import MlflowException
 from experiments.config import Config, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.defaults import default
-from experiments.config.metrics import DEFAULT_FINAL, higher_is_better, was_tested
+from experiments.config.metrics import DEFAULT_FINAL, higher_is_better
 from experiments.data import Images, Splits, load_splits
 from experiments.data.batches import Batches
-from experiments.models.build import build
-from experiments.models.classifier import Classifier
+from experiments.models import build, classifier
 from experiments.runs import store
 from experiments.training import devices, evaluation
 
@@ -53,7 +52,7 @@ class FinishedRun:
     uri: str
     config: Config
     classes: tuple[str, ...]
-    model: Classifier
+    model: classifier.Classifier
     metrics: dict[str, float]
 
     @property
@@ -77,7 +76,7 @@ class FinishedRun:
     @property
     def examined(self) -> Literal["test", "validation"]:
         """The split that the run was evaluated on: test, or validation if it was not tested (most points of a multirun)."""
-        return "test" if was_tested(self.metrics) else "validation"
+        return "test" if "test/loss" in self.metrics else "validation"
 
     def splits(self) -> Splits:
         """The images that the run was trained, validated and tested on, read again.
@@ -152,7 +151,7 @@ def load_run(
         classes = tuple(yaml.safe_load(Path(described).read_text(encoding="utf-8"))["metadata"]["classes"])
         weights = torch.export.load(exported).state_dict
     config = with_defaults(yaml.safe_load(settings))
-    model = build(config, len(classes))
+    model = build.build(config, len(classes))
     model.load_state_dict(weights)
     metrics = dict(run.data.metrics)
     return FinishedRun(run_id, run.info.run_name, experiment_id, uri, config, classes, model.eval(), metrics)

@@ -24,7 +24,7 @@ def locked(
     """Lock the folder of a run for this process; the system releases the lock when the process ends or is killed.
 
     Raises:
-        UserError: another process has the lock; the message names it and contains the advice.
+        UserError: another process has the lock; the message names it and gives the advice.
     """
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder / "owner.json"

@@ -22,14 +22,14 @@ from requests.adapters import HTTPAdapter
 from sqlalchemy import Engine, event
 from urllib3 import Retry
 
-from experiments.config import Config, UserError, keys
+from experiments.config import Config, UserError
 from experiments.config.command_line import mask_passwords
 from experiments.config.metrics import EPOCH_METRICS
 from experiments.files.atomic import replace_synced
 
 SQLITE = "sqlite:///"
 
-MAX_NAME = keys.MAX_NAME  # characters of the name of a run, a metric, a parameter, or a tag
+MAX_NAME = 250  # characters of the name of a run, a metric, a parameter, or a tag
 MAX_TAG = 5000  # characters of a tag's value
 MAX_PARAM = 6000  # characters of a parameter's value
 MAX_BATCH = 100  # parameters per request

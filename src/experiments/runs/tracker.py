@@ -16,7 +16,6 @@ from mlflow.exceptions import MlflowException
 
 from experiments.config import Config, command_line
 from experiments.config.keys import flatten
-from experiments.config.metrics import was_tested
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
 from experiments.runs import export, finished, provenance, store
@@ -69,7 +68,7 @@ class Tracker:
         self.threads = int(run.data.tags.get(store.TAG_THREADS, 0))
         self.experiment_id = experiment_id
         self.finished = run.info.status == store.FINISHED
-        self.tested = self.finished and was_tested(run.data.metrics)
+        self.tested = self.finished and "test/loss" in run.data.metrics
         self._logged = self._logged_epochs(run)
         self._precision = config.precision
         if not self.finished:
@@ -179,7 +178,7 @@ class Tracker:
         """Log the final metrics that are new or have changed; count the first evaluation on the test set."""
         run = self.client.get_run(self.run_id)
         new = {name: value for name, value in results.items() if run.data.metrics.get(safe_name(name)) != value}
-        first_test = was_tested(results) and not was_tested(run.data.metrics)
+        first_test = "test/loss" in results and "test/loss" not in run.data.metrics
         self._log_metrics(new, int(results["best/epoch"]), [next_test_evaluation(run)] if first_test else [])
 
     def _log_model(self, model: Classifier, splits: Splits) -> None:

@@ -20,8 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.comparison.points import Point, ranked
 from experiments.config import Config, UserError, loading
 from experiments.config.command_line import MASK, Command
-from experiments.config.keys import key_of, multirun_id, multirun_name, role_of, standalone_overrides
-from experiments.config.metrics import was_tested
+from experiments.config.keys import multirun_id, multirun_name, role_of, standalone_overrides
 from experiments.runs import lock
 from experiments.sweep.jobs import TERMINATED, GridJob, failed_point
 
@@ -40,7 +39,7 @@ class Multirun:
     Attributes:
         config: the configuration of the first point; settings that concern all points are read from it.
         name: from sweep.name, or made from the overrides.
-        folder: contains the report and the locks of the processes that take part.
+        folder: holds the report and the locks of the processes that take part.
         parent: the run of the multirun in MLflow, inside `parent_run`; None without MLflow.
     """
 
@@ -134,7 +133,7 @@ class Multirun:
 
         points = self._points(outcomes)
         best = ranked(points, self.config.sweep.objectives[0])
-        if best and self.config.evaluate_test is None and not was_tested(best[0].metrics):
+        if best and self.config.evaluate_test is None and "test/loss" not in best[0].metrics:
             overrides = [self._with_password(text) for text in standalone_overrides(best[0].overrides)]
             (tested,) = self.run([[*overrides, "evaluate_test=true", "resume=true"]])
             tested = dataclasses.replace(tested, name=best[0].name, settings=best[0].settings)
@@ -150,7 +149,7 @@ class Multirun:
         return next(typed, text) if MASK in text else text
 
     def _points(self, outcomes: Sequence[Point]) -> list[Point]:
-        """All points in MLflow, and those that failed before they had a run in MLflow."""
+        """All points in MLflow, and those that failed before MLflow had a run of them."""
         if self.parent is None:
             return list(outcomes)
         failed = {point.name: point for point in outcomes if point.status == "failed"}
@@ -183,11 +182,11 @@ def compose_first(overrides: Sequence[str], varied: Sequence[str], composed: Dic
         UserError: listing every mistake.
     """
     if whole := [key for key in varied if role_of(key).of_whole_multirun and not key.startswith("hydra")]:
-        raise UserError("\n".join(f"{key}: is a setting of the whole multirun, so it has one value" for key in whole))
+        raise UserError("\n".join(f"{key}: concerns the multirun as a whole, so it has one value" for key in whole))
     config = loading.compose_config(overrides)
     jobs = OmegaConf.select(composed, "hydra.launcher.n_jobs")
     if jobs is not None and (not isinstance(jobs, int) or jobs == 0):
-        raise UserError(f"hydra.launcher.n_jobs={jobs}: must be a whole number other than 0; -1 uses all cores")
+        raise UserError(f"hydra.launcher.n_jobs={jobs}: must be a whole number; -1 uses all cores")
     if config.sweep.join and "Search" not in composed.hydra.sweeper._target_:
         raise UserError("sweep.join=true: only a search can be joined (hydra/sweeper=optuna)")
     return config

@@ -97,13 +97,12 @@ class Parent:
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
         self.client.set_terminated(self.run_id, store.FAILED if comparison.count("failed") else store.FINISHED)
 
-    def fail(self, error: BaseException) -> None:
-        """Close the run as KILLED after Ctrl-C, else as FAILED; points that run in other processes as KILLED."""
+    def stop(self, status: str) -> None:
+        """Set the status of a multirun that ends early; its runs in other processes are marked as KILLED."""
         for child in self.children():
             if child.status == "running":
                 self.client.set_terminated(child.run_id, store.KILLED)
-        killed = isinstance(error, KeyboardInterrupt)
-        self.client.set_terminated(self.run_id, store.KILLED if killed else store.FAILED)
+        self.client.set_terminated(self.run_id, status)
 
     def url(self) -> str:
         """How to open the run in MLflow: an address or a command."""

@@ -52,7 +52,7 @@ def _watch(parent: Parent, display: ProgressDisplay, stop: threading.Event) -> N
             asked = time.monotonic()
             try:
                 children = parent.children()
-            except Exception:  # a server that is being restarted: the points wait for it, and so does their progress
+            except Exception:  # a server that is being restarted: the points wait for it, so this does too
                 pause = 10.0
                 continue
             display.print_ended(children)

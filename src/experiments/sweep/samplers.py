@@ -26,7 +26,7 @@ class Spec:
         name: of the study in the database.
         storage: address of the database.
         sampler, pruner: Optuna's class as `_target_`, and its arguments.
-        folder: contains the lock files of the workers on the same machine.
+        folder: holds the lock files of the workers on the same machine.
     """
 
     name: str
@@ -47,7 +47,7 @@ def check_spec(spec: Spec) -> None:
     """
     try:
         make_sampler(spec, 0), make_pruner(spec)
-    except Exception as error:  # a wrong argument may raise an error of Hydra, Optuna or Python
+    except Exception as error:  # Hydra's, Optuna's, Python's own: whatever a wrong argument leads to
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(f"hydra/sweeper: Optuna cannot create this sampler or pruner ({reason})") from None
     if spec.sampler["_target_"] == GRID:
@@ -85,7 +85,7 @@ def open_storage(address: str) -> RDBStorage:
     options: dict[str, Any] = {"connect_args": {"timeout": 120}} if local else {"pool_pre_ping": True}
     try:
         return RDBStorage(address, engine_kwargs=options)
-    except Exception as error:  # of SQLAlchemy, or of a driver that is not installed
+    except Exception as error:  # SQLAlchemy's, or that of a driver that is not installed
         reason = str(error).splitlines()[0]
         raise UserError(
             f"hydra.sweeper.storage={mask_passwords(address)}: cannot be used ({mask_passwords(reason)})"

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Worker:
-    """Trains one trial after another until none is left; returns the points that failed.
+    """Trains one trial after another until none is left; returns those that failed.
 
     Attributes:
         parent: id of the multirun's run in MLflow.
@@ -116,9 +116,7 @@ def _check_settings(config: Config, settings: Mapping[str, Any]) -> None:
     if config.tracking.uri is None:
         raise UserError("tracking=none: a search stores its points in MLflow, so it needs tracking=mlflow")
     if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
-        raise UserError(
-            "hydra/sweeper/pruner: with several objectives no trial can be pruned; use hydra/sweeper/pruner=none"
-        )
+        raise UserError("hydra/sweeper/pruner: with several objectives no trial can be pruned; use pruner=none")
     for key, kinds in {"n_trials": (int,), "n_jobs": (int, type(None))}.items():
         if type(settings[key]) not in kinds or (settings[key] is not None and settings[key] < 1):
             raise UserError(f"hydra.sweeper.{key}={settings[key]}: must be a whole number of at least 1")
@@ -159,9 +157,7 @@ def _wait_for_others(multirun: Multirun, study: Study, fixed: Sequence[str]) -> 
     while study.has_running or study.waiting:
         study.fail_stale(others=multirun.config.sweep.join)
         if study.waiting:
-            failed += _work(
-                multirun, study, fixed, 1
-            )  # one worker at a time: if its process dies, no other worker does
+            failed += _work(multirun, study, fixed, 1)  # one worker: if its process dies, no other one dies with it
         time.sleep(1)
     return failed
 

@@ -73,7 +73,7 @@ class Study:
         )
 
     def _check_unchanged(self, searched: Mapping[str, Any]) -> None:
-        """Refuse another space or other objectives: the trials could not be compared."""
+        """Trials of two spaces, or with two objectives, cannot be compared."""
         known = self._study.user_attrs.get("searched")
         if known is None:
             self._study.set_user_attr("searched", dict(searched))
@@ -83,7 +83,7 @@ class Study:
             )
 
     def fill_queue(self, others: bool) -> None:
-        """Enqueue missing trials, and retries of failed ones; `others`: workers may run on other machines."""
+        """Enqueue the missing trials and retries of the failed ones. `others`: other machines may take part."""
         self.fail_stale(others)
         latest = self._latest()
         for trial in latest.values():
@@ -176,7 +176,7 @@ class Study:
             return self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
 
     def _suggest(self, point: int, trial_id: int) -> dict[str, Any]:
-        """The sampler's choice, which is stored with the sampler's notes."""
+        """The sampler's choice; stored, with the sampler's notes."""
         study = self._replayed_study(point)
         asked = study.ask(fixed_distributions=dict(self.spec.space))
         for key, value in asked.params.items():
@@ -195,7 +195,7 @@ class Study:
         return should_prune
 
     def _replayed_study(self, point: int, current: FrozenTrial | None = None) -> optuna.Study:
-        """The study in memory that sampler and pruner get: one trial per point, in order, with `current` in its position.
+        """The study in memory that sampler and pruner see: one trial per point, in order, `current` at its place.
 
         Their choices depend on the order and the number of all trials. This study has those of an
         uninterrupted search, so an interrupted search continues with the same trials.

@@ -21,7 +21,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import UserError, loading
 from experiments.config.command_line import Command, exit_codes
-from experiments.config.keys import key_of
 from experiments.sweep.multirun import Multirun, compose_first
 
 
@@ -51,7 +50,7 @@ class MultirunSweeper(Sweeper):
 
 
 class GridSweeper(MultirunSweeper):
-    """A grid: every combination of the values."""
+    """Every combination of the values."""
 
     def run(self, overrides: list[str]) -> None:
         choices = _list_choices(overrides)
@@ -93,7 +92,7 @@ def register_sweepers() -> None:
 
 def _add_params(params: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
     """The overrides of a preset, then those of the command line, which replace them."""
-    typed = {key_of(text) for text in arguments}
+    typed = {text.partition("=")[0].lstrip("+~") for text in arguments}
     return [*(f"{key}={value}" for key, value in params.items() if key not in typed), *arguments]
 
 
@@ -135,7 +134,7 @@ def _list_choices(overrides: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _joint_experiment(jobs: list[list[str]], varied: Sequence[str]) -> str | None:
-    """A common MLflow experiment for jobs that name several ones: MLflow nests runs only within one MLflow experiment."""
+    """A name for the MLflow experiment of runs that belong to several: MLflow nests runs within one experiment only."""
     if not {"data", "data.name", "experiment"} & set(varied):
         return None
     names = sorted({loading.compose_config(job).tracking.experiment for job in jobs})
