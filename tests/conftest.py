@@ -26,7 +26,7 @@ SLOW = ("commands", "sweep")  # folders of tests that start whole processes
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.parent.name in SLOW:
+        if item.path.parent.name in SLOW or "finished" in item.fixturenames:  # a whole run is made for it
             item.add_marker("slow")
 
 
