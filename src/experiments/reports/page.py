@@ -114,7 +114,7 @@ def _class_rows(content: Content) -> list[dict[str, Any]]:
     evaluation, images = content.evaluation, content.images
     trained = next(iter(content.class_counts.values()))
     fraction = trained / max(trained.sum(), 1)
-    settings, present = content.config.training, trained > 0
+    settings, present = content.config.training, (trained > 0).astype(float)
     drawn = present / max(present.sum(), 1) if settings.sampler == "balanced" else fraction
     weights = present / np.maximum(trained, 1) if settings.class_weights == "balanced" else present
     weighted = drawn * weights / max((drawn * weights).sum(), np.finfo(float).tiny)
