@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from experiments.files.limits import control_group_limits, memory_limit, usable_cpus
+from experiments.files.limits import memory_limit, memory_limits, processor_quotas, usable_cpus
 
 
 def test_the_memory_limit():
@@ -28,7 +28,26 @@ def test_the_limit_of_a_control_group_counts(tmp_path, groups, file, limit):
     place.write_text("1000\n")
     (place.parent / "below").mkdir()
     (place.parent / "below" / place.name).write_text("max\n")
-    assert control_group_limits(listed, tmp_path / "mount") == ([limit] if limit else [])
+    assert memory_limits(listed, tmp_path / "mount") == ([limit] if limit else [])
+
+
+@pytest.mark.parametrize(
+    "groups, files, quotas",
+    [
+        ("0::/a/b", {"a/cpu.max": "50000 100000", "cpu.max": "max 100000"}, [0.5]),
+        ("0::/", {"cpu.max": "150000 100000"}, [1.5]),
+        ("2:cpuacct,cpu:/a", {"cpu/a/cpu.cfs_quota_us": "50000", "cpu/a/cpu.cfs_period_us": "100000"}, [0.5]),
+        ("2:cpu:/a", {"cpu/a/cpu.cfs_quota_us": "-1", "cpu/a/cpu.cfs_period_us": "100000"}, []),
+    ],
+)
+def test_the_quota_of_a_control_group_counts(tmp_path, groups, files, quotas):
+    listed = tmp_path / "cgroup"
+    listed.write_text(groups)
+    for name, content in files.items():
+        place = tmp_path / "mount" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(content + "\n")
+    assert processor_quotas(listed, tmp_path / "mount") == quotas
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to processors")

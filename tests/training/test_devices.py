@@ -1,6 +1,9 @@
 """The default number of threads of a run."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,12 +26,45 @@ def one_processor():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to processors")
 @pytest.mark.parametrize(
     ("variable", "overrides", "expected"),
-    [(None, [], 1), ("OMP_NUM_THREADS", [], 3), ("MKL_NUM_THREADS", [], 3), (None, ["threads=2"], 2)],
+    [
+        (None, [], 1),
+        ("OMP_NUM_THREADS", [], devices.TORCH_THREADS),
+        ("MKL_NUM_THREADS", [], devices.TORCH_THREADS),
+        (None, ["threads=2"], 2),
+    ],
 )
 def test_no_more_threads_than_processors_unless_requested(variable, overrides, expected, one_processor, monkeypatch):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     if variable:
-        monkeypatch.setenv(variable, "3")
+        monkeypatch.setenv(variable, str(devices.TORCH_THREADS))
     devices.choose_device(compose_config(["device=cpu", *overrides]))
     assert torch.get_num_threads() == expected
+
+
+CHOOSE = """
+from experiments.files import limits
+from experiments.training import devices
+from experiments.config.loading import compose_config
+import torch
+config = compose_config(["device=cpu"])
+devices.choose_device(config)
+print(torch.get_num_threads(), devices.choose_device(config) and torch.get_num_threads())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/stat").exists() or (os.cpu_count() or 1) < 2, reason="nothing to share here")
+def test_one_thread_where_other_programs_use_every_processor():
+    environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", CHOOSE], env=environment, capture_output=True, text=True, timeout=300
+        )
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert done.stdout.split() == ["1", "1"], done.stderr
+    assert "threads=1, because other programs use" in done.stderr and done.stderr.count("other programs") == 1

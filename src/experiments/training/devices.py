@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
+import math
 import os
 import sys
 
 import torch
 
 from experiments.config import Config, UserError
-from experiments.files.limits import usable_cpus
+from experiments.files.limits import busy_cpus, usable_cpus
 
 # of glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+TORCH_THREADS = torch.get_num_threads()  # before a run sets another number
+log = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -62,13 +66,23 @@ def autocast(config: Config, device: str) -> torch.autocast:
 
 
 def _set_threads(threads: int | None) -> None:
-    """Use `threads`; if None, and the environment sets no number, at most the processors that this process may use.
-
-    PyTorch counts the processors of the machine and ignores the quota of a container; more threads than processors make
-    it many times slower.
-    """
-    if threads is None and not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys():
-        usable = usable_cpus()
-        threads = usable if usable < torch.get_num_threads() else None
-    if threads:
+    """Use `threads`; if None, the number in the environment, as launchers set it, else a number that this machine can run."""
+    if threads is None:
+        threads = TORCH_THREADS if {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys() else free_cpus()
+    if threads != torch.get_num_threads():
         torch.set_num_threads(threads)
+
+
+@functools.cache  # all runs of a process use one number
+def free_cpus() -> int:
+    """The number of processors that this process may use and that other programs leave free; at least 1.
+
+    A thread without a free processor makes the others wait in each of the many short parts of a step. On a busy machine
+    one thread is up to ten times as fast as one per processor.
+    """
+    usable = usable_cpus()
+    busy = busy_cpus() if usable > 1 else 0.0
+    free = min(usable, max(1, (os.cpu_count() or 1) - math.floor(busy + 0.25)))
+    if free < usable:
+        log.warning("threads=%s, because other programs use %.1f processors; threads=%s uses all", free, busy, usable)
+    return free
