@@ -108,7 +108,7 @@ def _add_extra(splits: Splits, extra: ExtraListing, image_size: int) -> Splits:
     classes = splits.classes + tuple(new)
     pixels = np.stack([read_picture(Path(path), image_size) for path in extra.files.paths])
     labels = np.array([classes.index(label) for label in extra.labels], dtype=np.int64)
-    added = Images(pixels, labels, classes)
+    added = Images(pixels, labels, classes, names=extra.files.paths)
 
     held_out = np.concatenate([splits.validation.pixel_hashes(), splits.test.pixel_hashes()])
     shared = np.isin(added.pixel_hashes(), held_out)

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,11 +21,13 @@ class Pixels:
 
     Attributes:
         array: uint8, shape (M, 3, H, W), 0 to 255.
+        name_of: index of an image -> its name; a function, because a million names would need 100 MB.
     """
 
-    def __init__(self, array: np.ndarray) -> None:
+    def __init__(self, array: np.ndarray, name_of: Callable[[int], str] = "image[{}]".format) -> None:
         assert array.dtype == np.uint8 and array.ndim == 4 and array.shape[1] == 3, (array.dtype, array.shape)
         self.array = read_only(array)
+        self.name_of = name_of
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -66,6 +68,11 @@ class Pixels:
         while isinstance(base, np.ndarray | memoryview):
             base = base.obj if isinstance(base, memoryview) else base.base
         return base if isinstance(base, mmap.mmap) else None
+
+
+def archive_names(training: int) -> Callable[[int], str]:
+    """Index of an image -> its name, for an archive of `training` training images and then the test images."""
+    return lambda index: f"train[{index}]" if index < training else f"test[{index - training}]"
 
 
 def images_per_chunk(image_shape: Sequence[int]) -> int:

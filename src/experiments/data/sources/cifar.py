@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.config import CifarSettings, UserError
 from experiments.data.images import Images
+from experiments.data.pixels import Pixels, archive_names
 from experiments.data.sources.source import Source
 from experiments.files.cache import Files, cached
 
@@ -92,7 +93,7 @@ def _images(name: str, files: Files, cache: str) -> Images:
     pixels, labels = cached(
         cache, (name, files.digest), ("pixels", "labels"), lambda: _decoded(batches, layout, len(classes))
     )
-    return Images(pixels, labels, classes)
+    return Images(Pixels(pixels, archive_names(TRAINING)), labels, classes)
 
 
 def _decoded(files: Sequence[Path], layout: _Layout, classes: int) -> tuple[np.ndarray, np.ndarray]:

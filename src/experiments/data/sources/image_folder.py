@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ class ImageFolder(Source[ImageFolderSettings, tuple[Listing, ...]]):
         return root
 
     def _read(self, listing: Listing) -> Images:
-        pixels = _pixels(listing.files, self.settings.image_size, self.settings.cache)
+        pixels = _pixels(listing.files, self._root(), self.settings.image_size, self.settings.cache)
         return Images(pixels, np.array(listing.labels, dtype=np.int64), listing.classes)
 
 
@@ -139,10 +140,17 @@ def _list_pictures(parts: Sequence[Path], classes: tuple[str, ...]) -> Listing:
 
 
 @functools.lru_cache(maxsize=2)  # training and test: another split of the same pictures need not read them again
-def _pixels(files: Files, image_size: int, cache: str) -> Pixels:
-    """Pixels (N, 3, image_size, image_size), from the cache if no file has changed since."""
+def _pixels(files: Files, root: Path, image_size: int, cache: str) -> Pixels:
+    """Pixels (N, 3, image_size, image_size), from the cache if no file has changed since; named relative to `root`."""
     key = ("image_folder", image_size, files.digest)
-    return Pixels(cached(cache, key, ("pixels",), lambda: (_decoded(files.paths, image_size),))[0])
+    (pixels,) = cached(cache, key, ("pixels",), lambda: (_decoded(files.paths, image_size),))
+    start = os.path.join(root, "")  # noqa: PTH118 - a Path has no separator at its end
+
+    def name_of(index: int) -> str:
+        name = files.paths[index].removeprefix(start).replace(os.sep, "/")
+        return os.fsencode(name).decode("utf-8", "backslashreplace")  # a name that is not UTF-8 could not be written
+
+    return Pixels(pixels, name_of)
 
 
 def _decoded(paths: Sequence[str], image_size: int) -> Chunks:

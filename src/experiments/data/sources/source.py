@@ -9,7 +9,7 @@ shapes.py, in the working directory:
         def read(self, listing, seed):
             size, count = self.settings.image_size, self.settings.parameters["count"]
             ...
-            return Images(pixels, labels, ("circle", "square")), Images(...)
+            return Images(pixels, labels, ("circle", "square")), Images(..., names=file_names)  # names may be left out
 
 conf/data/shapes.yaml, or data/shapes.yaml in the folder of --config-dir:
 
