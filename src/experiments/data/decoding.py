@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from experiments.config import UserError
+
+
+def decoder() -> str:
+    """What decodes, with its version: another version may decode other pixels from the same file."""
+    return f"Pillow {PIL.__version__}"
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -82,7 +82,7 @@ class Images:
 
     def image(self, index: int) -> np.ndarray:
         """The pixels of one image, uint8 (3, H, W)."""
-        return self.source.array[self.indices[index]]
+        return self.source.image(int(self.indices[index]))
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """A copy of the pixels of these images at `indices`, uint8 (len(indices), 3, H, W)."""

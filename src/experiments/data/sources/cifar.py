@@ -93,7 +93,7 @@ def _images(name: str, files: Files, cache: str) -> Images:
     pixels, labels = cached(
         cache, (name, files.digest), ("pixels", "labels"), lambda: _decoded(batches, layout, len(classes))
     )
-    return Images(Pixels(pixels, archive_names(TRAINING)), labels, classes)
+    return Images(Pixels(pixels, archive_names(TRAINING)), labels.array, classes)
 
 
 def _decoded(files: Sequence[Path], layout: _Layout, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,14 +13,15 @@ import numpy as np
 from rich.progress import track
 
 from experiments.config import ImageFolderSettings, UserError
-from experiments.data.decoding import files_in, is_picture, read_picture
+from experiments.data.decoding import decoder, files_in, is_picture, read_picture
 from experiments.data.images import Images
 from experiments.data.pixels import Pixels, images_per_chunk
 from experiments.data.prefetch import prefetch
 from experiments.data.sources.source import Source
 from experiments.data.splitting import split
-from experiments.files.cache import Chunks, Files, cached
+from experiments.files.cache import Files, cached
 from experiments.files.limits import usable_cpus
+from experiments.files.verified import Chunks
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ def _list_pictures(parts: Sequence[Path], classes: tuple[str, ...]) -> Listing:
 @functools.lru_cache(maxsize=2)  # training and test: another split of the same pictures need not read them again
 def _pixels(files: Files, root: Path, image_size: int, cache: str) -> Pixels:
     """Pixels (N, 3, image_size, image_size), from the cache if no file has changed since; named relative to `root`."""
-    key = ("image_folder", image_size, files.digest)
+    key = ("image_folder", decoder(), image_size, files.digest)
     (pixels,) = cached(cache, key, ("pixels",), lambda: (_decoded(files.paths, image_size),))
     start = os.path.join(root, "")  # noqa: PTH118 - a Path has no separator at its end
 
