@@ -142,3 +142,37 @@ def test_a_test_folder_may_have_the_other_form_of_a_name(tmp_path, here):
     for start, name in enumerate((f"train/{COMPOSED}", "train/bar", f"test/{DECOMPOSED}")):
         paint(tmp_path / "set", name, 6, 100 * start)
     assert splits_of("data=image_folder", f"data.root={tmp_path}/set").test.class_counts.tolist() == [0, 6]
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=image_folder", "data.root=file"], "data.root=file: is not a folder; it must"),
+        (["data=image_folder", "data.root="], "data.root=: there is no such folder"),
+        (["data=image_folder", f"data.root={LONG}"], f"data.root={LONG}: there is no such folder"),
+        (["data=image_folder", "data.root='~nobody-here/x'"], "data.root=~nobody-here/x: there is no such folder"),
+        (["data=image_folder", "data.root=file/in"], "data.root=file/in: there is no such folder"),
+        (["data=cifar10", "data.urls=[]"], "data.urls=[]: must be one or more addresses"),
+        (["data=cifar10", "data.urls=['']"], "data.urls=['']: must be one or more addresses"),
+        (["data=cifar10", "data.sha256=abc"], "data.sha256=abc: must be 64 hexadecimal digits"),
+        (["data=cifar10", "data.root=file"], "data.root=file: cannot be used for the download"),
+        (["data=cifar10", "data.root=file/in"], "data.root=file/in: cannot be used for the download"),
+        (["data=cifar10", f"data.root={LONG}"], f"data.root={LONG}: cannot be used for the download"),
+        (["data=digits", f"data.extra=[{{path: {LONG}, label: new}}]"], "data.extra: there is no file or folder"),
+        (
+            ["data=digits", "data.extra=[{path: '~nobody-here/x', label: new}]"],
+            "data.extra: there is no file or folder",
+        ),
+        (["data=digits", "data.extra=[{path: '', label: new}]"], "data.extra: there is no file or folder"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_mistakes_in_paths_and_addresses_are_named(here, overrides, message):
+    (here / "file").write_text("a file")
+    with pytest.raises(UserError) as caught:
+        splits_of(*overrides)
+    assert str(caught.value).startswith(message)
+    assert [file.name for file in here.iterdir()] == ["file"]

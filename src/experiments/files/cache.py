@@ -85,7 +85,7 @@ def cached(
     Every file is verified before it is used, above `LARGE` as it is read; a damaged one is made again. If several processes
     start together, one makes the files and the others wait. If the folder cannot be written to, the arrays stay in memory.
     """
-    folder = Path(cache).expanduser()
+    folder = Path(os.path.expanduser(cache))  # noqa: PTH111 - that of Path raises an error for an unknown user
     digest = hashlib.sha256(repr((FORMAT, *key)).encode()).hexdigest()[:32]
     paths = [folder / f"{digest}-{name}.npy" for name in names]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import codecs
 import functools
+import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,10 +64,10 @@ class Cifar(Source[CifarSettings, Files]):
             UserError: if they cannot be downloaded.
         """
         layout = LAYOUTS[self.settings.name]
-        root = Path(self.settings.root).expanduser()
+        root = Path(os.path.expanduser(self.settings.root))  # noqa: PTH111 - that of Path raises an error for an unknown user
         folder = root / layout.folder
         files = (*layout.train, layout.test, layout.meta)
-        if not all((folder / file).exists() for file in files):
+        if not all(os.path.exists(folder / file) for file in files):  # noqa: PTH110 - false if the name is too long
             from experiments.files.download import fetch  # its imports take a quarter of a second
 
             fetch(self.settings.urls, self.settings.sha256, root, layout.folder, files)
@@ -128,6 +129,8 @@ def _read(path: Path) -> dict[bytes, Any]:
     try:
         with path.open("rb") as file:
             content = _ArrayUnpickler(file, encoding="bytes").load()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
         raise UserError(f"{path}: is damaged ({error}); delete {path.parent} to download it again") from None
     return content if isinstance(content, dict) else {}

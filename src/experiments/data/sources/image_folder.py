@@ -95,8 +95,8 @@ class ImageFolder(Source[ImageFolderSettings, tuple[Listing, ...]]):
         return self._read(listing)
 
     def _root(self) -> Path:
-        root = Path(self.settings.root).expanduser()
-        if not root.is_dir():
+        root = Path(os.path.expanduser(self.settings.root))  # noqa: PTH111 - as in the check of the settings
+        if not os.path.isdir(root):  # noqa: PTH112
             raise UserError(f"data.root={root}: there is no such folder")
         return root
 
