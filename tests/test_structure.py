@@ -32,7 +32,7 @@ WITHOUT_TORCH = (
     "config/",
     "files/",
     "data/sources/",
-    *(f"data/{name}.py" for name in ("images", "pixels", "loading", "splitting", "decoding")),
+    *(f"data/{name}.py" for name in ("images", "pixels", "loading", "splitting", "decoding", "finding")),
 )
 FILE_LINES, FUNCTION_LINES, MODULES_AT_THE_ROOT = 250, 50, 4
 

@@ -21,6 +21,7 @@ from settings import CONTENDERS, PROGRAMS, ROOT, Setting
 
 import experiments
 from experiments.config import UserError
+from experiments.files.atomic import atomic_write
 from experiments.files.limits import usable_cpus
 
 START_SECONDS = 15  # of a process, besides its epochs; only the time estimate uses it
@@ -181,9 +182,8 @@ class Benchmark:
             return
         content = {"machine": machine(), "results": [dataclasses.asdict(one) for one in self.saved]}
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_suffix(".part")
-        partial.write_text(json.dumps(content, indent=1))
-        partial.replace(self.file)
+        with atomic_write(self.file) as file:
+            file.write(json.dumps(content, indent=1).encode())
 
 
 def machine() -> dict[str, Any]:

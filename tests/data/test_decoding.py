@@ -2,13 +2,14 @@
 
 import io
 import re
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from experiments.config import UserError
-from experiments.data.decoding import read_picture
+from experiments.data.decoding import is_picture, read_picture
 
 SCENE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 GREY = SCENE[..., 0]
@@ -101,6 +102,118 @@ def test_float_grey_counts_to_one(tmp_path):
     ramp = np.linspace(0, 1, 1024, dtype=np.float32).reshape(32, 32)
     pixels = read_picture(saved(tmp_path, Image.fromarray(ramp), "a.tif"), 32)
     assert np.array_equal(pixels[0], (ramp.astype(float) * 255).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_a_tiff_file_says_its_bit_depth(tmp_path, bits):
+    deep = np.random.default_rng(1).integers(0, 2**bits, (32, 32), dtype=np.uint16)
+    deep[0, 0] = 2**bits - 1
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[281] = 2**bits - 1  # MaxSampleValue
+    pixels = read_picture(saved(tmp_path, Image.fromarray(deep), "a.tif", tiffinfo=tags), 32)
+    assert np.array_equal(pixels[0], (deep / (2**bits - 1) * 255).round().astype(np.uint8))
+
+
+def test_a_dark_pgm_file_stays_dark(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5 32 32 4095\n" + np.full(1024, 16, ">u2").tobytes())
+    assert (read_picture(tmp_path / "a.pgm", 32) == 1).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(tmp_path, value):
+    values = np.full((32, 32), 0.5, dtype=np.float32)
+    values[3, 4] = value
+    with pytest.raises(UserError, match=r"a\.tif: .*not finite"):
+        read_picture(saved(tmp_path, Image.fromarray(values), "a.tif"), 32)
+
+
+def test_one_value_above_one_does_not_turn_a_picture_black(tmp_path):
+    ramp = np.linspace(0, 1, 1024, dtype=np.float32).reshape(32, 32)
+    ramp[5, 5] = 1.02
+    pixels = read_picture(saved(tmp_path, Image.fromarray(ramp), "a.tif"), 32)
+    assert np.array_equal(pixels[0], (ramp.astype(float) * 255).round().clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("most", [200, 60_000])
+def test_float_grey_above_one_has_the_scale_of_8_or_16_bits(tmp_path, most):
+    ramp = np.linspace(0, most, 1024, dtype=np.float32).reshape(32, 32)
+    pixels = read_picture(saved(tmp_path, Image.fromarray(ramp), "a.tif"), 32)
+    white = 255 if most == 200 else 65535
+    assert np.array_equal(pixels[0], (ramp.astype(float) / white * 255).round().astype(np.uint8))
+
+
+def exif():
+    found = Image.Exif()
+    found[0x0112], found[0x010F], found[0x011A] = 6, "Maker", 72.0
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF|Truncated|Tag data")
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_no_changed_byte_of_the_exif_data_breaks_a_picture(tmp_path, name):
+    options = {"lossless": True} if name == "a.webp" else {}
+    path = saved(tmp_path, Image.fromarray(SCENE[:16, :16]), name, exif=exif(), **options)
+    whole, content = path.read_bytes(), exif().tobytes().removeprefix(b"Exif\0\0")
+    start = whole.index(content)
+    upright = {turned.tobytes() for turned in all_turns(Image.open(path).convert("RGB"))}
+    for place in range(start, start + len(content)):
+        for value in (0, 1, 255):
+            damaged = bytearray(whole)
+            damaged[place] = value
+            assert read_picture(io.BytesIO(damaged), 16).transpose(1, 2, 0).tobytes() in upright, place
+
+
+def all_turns(image):
+    yield image
+    for turn in Image.Transpose:
+        yield image.transpose(turn)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_a_large_colour_profile_does_not_break_a_picture(tmp_path, name):
+    profile = np.random.default_rng(0).bytes(2_000_000)
+    plain = read_picture(saved(tmp_path, Image.fromarray(SCENE), name), 32)
+    assert np.array_equal(read_picture(saved(tmp_path, Image.fromarray(SCENE), name, icc_profile=profile), 32), plain)
+
+
+def test_a_broken_png_is_still_refused(tmp_path):
+    path = saved(tmp_path, Image.fromarray(SCENE), "a.png")
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(b"IDAT") + 500] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match=r"a\.png"):
+        read_picture(path, 32)
+
+
+def test_only_named_formats_are_opened(tmp_path, monkeypatch):
+    called = tmp_path / "called"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gs").write_text(f"#!/bin/sh\ntouch {called}\n")
+    (tmp_path / "bin/gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
+    path = saved(tmp_path, Image.fromarray(SCENE), "a.eps").rename(tmp_path / "a.jpg")
+    with pytest.raises(UserError, match=r"a\.jpg: not a picture"):
+        read_picture(path, 32)
+    assert not called.exists()
+
+
+def test_endings_of_other_formats_are_no_pictures():
+    assert not [
+        name for name in ("a.eps", "a.h5", "a.grib", "a.mpg", "a.wmf", "a.bufr", "jpg", "a") if is_picture(name)
+    ]
+    assert all(
+        map(
+            is_picture, ("a.jpg", "b/c.JPEG", "a.png", "a.tif", "a.webp", "a.bmp", "a.gif", "a.jfif", "a.avif", "a.jp2")
+        )
+    )
+
+
+def test_heic_needs_an_extra(tmp_path):
+    if find_spec("pillow_heif"):
+        pytest.skip("it is installed")
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(UserError, match=r"a\.heic: .*pip install -e '\.\[heif\]'"):
+        read_picture(tmp_path / "a.heic", 32)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (10_000, 10), (10, 10_000)])

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments.config import UserError
 from samples import paint, splits_of
@@ -64,10 +65,97 @@ def test_splits_are_not_taken_for_classes(tmp_path, here, caplog):
             paint(tmp_path / f"set/{part}", name, 6, ord(name) * (1 + len(part)))
     with pytest.raises(UserError, match=r"must contain both train/ and test/.*it contains train, val"):
         splits_of("data=image_folder", f"data.root={tmp_path}/set")
-    paint(tmp_path / "set/test", "a", 2, 900)
+
+
+def paint_splits(root, **parts):
+    """A folder for each part, with folders of the classes a and b; returns the override."""
+    for start, (part, count) in enumerate(parts.items()):
+        for label, name in enumerate("ab"):
+            paint(root / part, name, count, 1000 * start + 100 * label)
+    return f"data.root={root}"
+
+
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("TRAIN", "Test"), ("training", "test")])
+def test_splits_have_many_names(tmp_path, here, names):
+    root = paint_splits(tmp_path / "set", **dict.fromkeys(names, 6))
+    splits = splits_of("data=image_folder", root, "data.validation_size=4")
+    assert splits.classes == ("a", "b")
+    assert [len(part) for part in splits.parts().values()] == [8, 4, 12]
+    assert all(name.startswith(names[1]) for name in splits.test.names)
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "validation"])
+def test_a_validation_folder_is_the_validation_set(tmp_path, here, name):
+    root = paint_splits(tmp_path / "set", **{"train": 6, "test": 2, name: 3})
+    splits = splits_of("data=image_folder", root)
+    assert [len(part) for part in splits.parts().values()] == [12, 6, 4]
+    assert all(found.startswith(f"{name}/") for found in splits.validation.names)
+
+
+def test_a_copy_in_the_validation_folder_is_not_trained_on(tmp_path, here):
+    root = paint_splits(tmp_path / "set", train=6, test=2, val=3)
+    shutil.copy(tmp_path / "set/val/a/2000.png", tmp_path / "set/train/a/copy.png")
+    splits = splits_of("data=image_folder", root)
+    assert "train/a/copy.png" not in splits.train.names and len(splits.train) == 12
+
+
+def test_a_folder_that_mixes_splits_and_classes_asks_which(tmp_path, here, caplog):
+    for start, name in enumerate(("train", "car", "plane")):
+        paint(tmp_path / "set", name, 8, 100 * start)
+    root = f"data.root={tmp_path}/set"
+    with pytest.raises(UserError, match=r"train.*car, plane.*data\.layout=classes.*data\.layout=splits"):
+        splits_of("data=image_folder", root)
+    assert splits_of("data=image_folder", root, "data.layout=classes").classes == ("car", "plane", "train")
+    paint_splits(tmp_path / "other", train=6, test=2, readme=1)
+    with caplog.at_level(logging.WARNING):
+        splits = splits_of("data=image_folder", f"data.root={tmp_path}/other", "data.layout=splits")
+    assert splits.classes == ("a", "b") and "readme ignored" in caplog.text
+
+
+def test_splits_without_classes_are_not_classes(tmp_path, here):
+    paint(tmp_path / "set", "train", 8, 0)
+    paint(tmp_path / "set", "test", 8, 100)
+    root = f"data.root={tmp_path}/set"
+    with pytest.raises(UserError, match=r"no folders of classes.*data\.layout=classes"):
+        splits_of("data=image_folder", root)
+    assert splits_of("data=image_folder", root, "data.layout=classes").classes == ("test", "train")
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path, here):
+    root = paint_splits(tmp_path / "set", train=3, Training=3, test=2)
+    with pytest.raises(UserError, match="Training and train are both"):
+        splits_of("data=image_folder", root)
+
+
+def test_broken_pictures_are_reported_all_at_once(picture_folder, here):
+    for number in range(23):
+        (picture_folder / f"cat/broken{number:02}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError) as caught:
+        splits_of("data=image_folder", f"data.root={picture_folder}")
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("23 pictures cannot be read") and lines[-1].strip() == "and 3 more"
+    assert [f"broken{number:02}.png" in line for number, line in enumerate(lines[1:21])] == [True] * 20
+    assert not list(here.glob("outputs/cache/*"))[1:]  # nothing but the lock
+
+
+def test_broken_extra_images_are_reported_all_at_once(tmp_path):
+    (tmp_path / "tigers").mkdir()
+    for number in range(3):
+        (tmp_path / f"tigers/{number}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError) as caught:
+        splits_of("data=digits", f"data.extra=[{{path: {tmp_path}/tigers, label: tiger}}]")
+    assert all(f"tigers/{number}.png" in str(caught.value) for number in range(3))
+
+
+def test_pictures_that_are_nearly_black_are_noticed(tmp_path, here, caplog):
+    for label, name in enumerate("ab"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(8):
+            ten_bits = np.random.default_rng(10 * label + number).integers(0, 1024, (16, 16), dtype=np.uint16)
+            Image.fromarray(ten_bits).save(tmp_path / f"set/{name}/{number}.png")
     with caplog.at_level(logging.WARNING):
         splits_of("data=image_folder", f"data.root={tmp_path}/set")
-    assert "its validation folder is not used" in caplog.text
+    assert "less than a tenth of the range" in caplog.text and "0 to 4 of 255" in caplog.text
 
 
 def test_every_extension_that_pillow_opens_counts_and_others_are_mentioned(picture_folder, here, caplog):
@@ -76,7 +164,7 @@ def test_every_extension_that_pillow_opens_counts_and_others_are_mentioned(pictu
     with caplog.at_level(logging.WARNING):
         splits = splits_of("data=image_folder", f"data.root={picture_folder}")
     assert sum(map(len, splits.parts().values())) == 30
-    assert "1 files are ignored" in caplog.text
+    assert "1 file ignored: 1 .txt" in caplog.text
     (picture_folder / "bird").mkdir()
     with pytest.raises(UserError, match="there are no pictures in bird"):
         splits_of("data=image_folder", f"data.root={picture_folder}")

@@ -1,5 +1,6 @@
 """Images: parts that share their pixels, and digests of them."""
 
+import os
 import warnings
 
 import numpy as np
@@ -10,7 +11,7 @@ from experiments.data.batches import Batches
 from experiments.data.decoding import read_picture
 from experiments.data.images import Images, joined
 from experiments.data.splitting import split
-from samples import digest_of, splits_of
+from samples import digest_of, paint, splits_of
 
 
 def test_the_digest_changes_with_any_pixel_label_or_position():
@@ -63,6 +64,45 @@ def test_parts_are_joined_without_a_copy_if_possible():
     both = joined([images[:3], images[10:12]])
     assert both.source is images.source and np.array_equal(both.pixels, pixels[[0, 1, 2, 10, 11]])
     assert np.array_equal(joined([images[:3], strange]).pixels, np.concatenate([pixels[:3], others]))
+
+
+def test_every_picture_has_the_name_of_its_file(picture_folder, here, monkeypatch):
+    monkeypatch.chdir(picture_folder.parent)
+    paint(picture_folder / "cat", "more", 1, 900)
+    files = sorted(file.relative_to(picture_folder).as_posix() for file in picture_folder.rglob("*.png"))
+    for root in (picture_folder, "pictures", "./pictures/", "pictures/../pictures"):
+        splits = splits_of("data=image_folder", f"data.root={root}")
+        assert sorted(name for part in splits.parts().values() for name in part.names) == files
+        for part in splits.parts().values():
+            for index, name in enumerate(part.names):
+                assert part.name(index) == name and part.classes[part.labels[index]] == name.split("/")[0]
+                assert np.array_equal(part.image(index), read_picture(picture_folder / name, 32))
+    some = splits.train[[3, 1]]
+    assert some.names == [splits.train.name(3), splits.train.name(1)]
+
+
+def test_names_follow_images_into_a_joined_copy(tmp_path):
+    paint(tmp_path, "tigers", 2, 0)
+    extra = f"data.extra=[{{path: {tmp_path}/tigers, label: tiger}}]"
+    before, after = splits_of("data=digits"), splits_of("data=digits", extra)
+    assert after.train.names == [*before.train.names, f"{tmp_path}/tigers/0.png", f"{tmp_path}/tigers/1.png"]
+    assert before.test.names[:2] == ["test[0]", "test[1]"] and before.test.names == after.test.names
+    places = np.concatenate([before.train.indices, before.validation.indices])
+    assert [*before.train.names, *before.validation.names] == [f"train[{place}]" for place in places]
+
+
+def test_images_without_names_are_named_by_their_indices():
+    pixels, images = noise(4)
+    assert images[[2, 0]].names == ["image[2]", "image[0]"]
+    named = Images(pixels, images.labels, images.classes, names=("w", "x", "y", "z"))
+    assert joined([named[[3]], images[[0]]]).names == ["z", "image[0]"] and named.digest == images.digest
+
+
+def test_a_file_name_that_is_not_utf8_can_be_written(picture_folder, here):
+    (picture_folder / "cat/0.png").rename(os.fsdecode(bytes(picture_folder / "cat") + b"/caf\xe9.png"))
+    splits = splits_of("data=image_folder", f"data.root={picture_folder}")
+    names = [name for part in splits.parts().values() for name in part.names]
+    assert "cat/caf\\xe9.png" in names and all(name.encode() for name in names)
 
 
 def test_what_runs_share_cannot_be_written_to():

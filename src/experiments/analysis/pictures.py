@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from experiments.config import UserError
-from experiments.data.decoding import open_picture, pictures_in, resize, to_rgb
+from experiments.data.decoding import open_picture, resize, to_rgb
+from experiments.data.finding import pictures_in
 
 if TYPE_CHECKING:
     from experiments.reports.drawing import Figure

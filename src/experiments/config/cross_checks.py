@@ -59,6 +59,10 @@ def _check_source(valid: Mapping[str, Any], target: str, name: str) -> Iterator[
     total, validation = source.training_images, valid.get("data.validation_size", 0)
     if total and validation >= total:
         yield f"data.validation_size={validation}: must be at most {total - 1}; {name} has {total:,} training images"
+    if not all(valid.get("data.urls", ("any",))) or not valid.get("data.urls", True):
+        yield f"data.urls={list(valid['data.urls'])}: must be one or more addresses of the archive"
+    if not re.fullmatch("[0-9a-f]{64}", digits := valid.get("data.sha256", 64 * "0")):
+        yield f"data.sha256={digits}: must be 64 hexadecimal digits, the SHA-256 of the archive"
     fixed, size = source.fixed_image_size, valid.get("data.image_size")
     if fixed and size and size != fixed:
         yield f"data.image_size={size}: must be {fixed} for {name}, whose images have {fixed}x{fixed} pixels"

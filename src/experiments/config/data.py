@@ -79,6 +79,7 @@ class DigitsSettings(DataSettings):
 @dataclass(frozen=True)
 class ImageFolderSettings(DataSettings):
     root: str
+    layout: Literal["auto", "classes", "splits"]
     test_size: CountOrFraction  # used if there is no test/ folder
     cache: Annotated[str, Role.PLACE]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -48,12 +48,14 @@ def _wrong_types(
 
 
 def _missing_paths(composed: DictConfig) -> Iterator[str]:
+    """Paths as typed; the functions of `os.path` take any text, those of `Path` raise errors for some."""
     data = composed.get("data") or {}
     for key, content in SOURCES.get(str(data.get("_target_")), DataSettings).folders.items():
         folder = OmegaConf.select(composed, f"data.{key}", throw_on_missing=False)
-        if isinstance(folder, str) and not Path(folder).expanduser().is_dir():
-            yield f"data.{key}={folder}: there is no such folder; it must contain {content}"
+        if isinstance(folder, str) and not os.path.isdir(os.path.expanduser(folder)):  # noqa: PTH111, PTH112
+            wrong = "is not a folder" if os.path.exists(folder) else "there is no such folder"  # noqa: PTH110
+            yield f"data.{key}={folder}: {wrong}; it must contain {content}"
     for entry in data.get("extra") or []:
         path = entry.get("path") if isinstance(entry, DictConfig) else None
-        if isinstance(path, str) and not Path(path).expanduser().exists():
+        if isinstance(path, str) and not os.path.exists(os.path.expanduser(path)):  # noqa: PTH110, PTH111
             yield f"data.extra: there is no file or folder {path}"

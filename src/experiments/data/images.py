@@ -29,6 +29,7 @@ class Images:
         labels: int64, shape (N,), indices into `classes`.
         classes: the class names.
         indices: int64, shape (N,): which of `pixels` these images are; by default all, in their order.
+        names: the name of each of `pixels` if they are an array; by default their indices. Names are not in the digest.
 
     Attributes:
         source: where the pixels are.
@@ -40,8 +41,9 @@ class Images:
         labels: np.ndarray,
         classes: tuple[str, ...],
         indices: np.ndarray | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
-        self.source = pixels if isinstance(pixels, Pixels) else Pixels(pixels)
+        self.source = pixels if isinstance(pixels, Pixels) else Pixels(pixels, *([names.__getitem__] if names else []))
         self.labels = read_only(labels)
         self.classes = classes
         self.indices = read_only(np.arange(len(self.source.array)) if indices is None else indices)
@@ -69,9 +71,18 @@ class Images:
         """uint8, shape (N, 3, H, W): a new copy each time; for a few images, `images[indices].pixels`."""
         return self.source.take(self.indices)
 
+    @property
+    def names(self) -> list[str]:
+        """The name of each picture: the path of its file, or its index in the archive; a new list each time."""
+        return [self.source.name_of(int(index)) for index in self.indices]
+
+    def name(self, index: int) -> str:
+        """The name of one picture."""
+        return self.source.name_of(int(self.indices[index]))
+
     def image(self, index: int) -> np.ndarray:
         """The pixels of one image, uint8 (3, H, W)."""
-        return self.source.array[self.indices[index]]
+        return self.source.image(int(self.indices[index]))
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """A copy of the pixels of these images at `indices`, uint8 (len(indices), 3, H, W)."""
@@ -117,7 +128,8 @@ def joined(parts: Sequence[Images]) -> Images:
     labels = np.concatenate([part.labels for part in parts])
     if all(part.source is source for part in parts):
         return Images(source, labels, classes, np.concatenate([part.indices for part in parts]))
-    return Images(np.concatenate([part.pixels for part in parts]), labels, classes)
+    names = [name for part in parts for name in part.names]
+    return Images(np.concatenate([part.pixels for part in parts]), labels, classes, names=names)
 
 
 @dataclass(frozen=True)

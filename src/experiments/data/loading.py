@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import unicodedata
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 
 from experiments.config import DataSettings, ExtraImages, UserError
 from experiments.config.targets import locate
-from experiments.data.decoding import pictures_in, read_picture
+from experiments.data.decoding import read_pictures, refuse
+from experiments.data.finding import pictures_in
 from experiments.data.images import Images, Splits, joined
 from experiments.data.sources import Source
 from experiments.data.splitting import split
@@ -59,10 +61,13 @@ def _source(config: DataSettings) -> Source[Any, Any]:
 @functools.lru_cache(maxsize=4)  # consecutive runs of a process often differ in everything but the data
 def _load(config: DataSettings, seed: int, listing: Hashable, extra: ExtraListing) -> Splits:
     source = _source(config)
-    train, test = source.read(listing, seed)
+    train, *given, test = source.read(listing, seed)
     _check_read(config, train, test)
-    training, validation = split(train.labels, config.validation_size, config.split, seed, "data.validation_size")
-    splits = Splits(train[training], train[validation], test)
+    if given:
+        splits = Splits(train, given[0], test)
+    else:
+        training, validation = split(train.labels, config.validation_size, config.split, seed, "data.validation_size")
+        splits = Splits(train[training], train[validation], test)
     if source.may_hold_copies:
         splits = drop_duplicates_across_splits(splits)
     return _add_extra(splits, extra, config.image_size) if extra.labels else splits
@@ -98,7 +103,11 @@ def drop_duplicates_across_splits(splits: Splits) -> Splits:
 
 
 def _list_extra(extra: tuple[ExtraImages, ...]) -> ExtraListing:
-    labelled = [(path, entry.label) for entry in extra for path in _pictures(Path(entry.path).expanduser())]
+    labelled = [
+        (path, unicodedata.normalize("NFC", entry.label))
+        for entry in extra
+        for path in _pictures(Path(entry.path).expanduser())
+    ]
     return ExtraListing(Files.snapshot(path for path, _ in labelled), tuple(label for _, label in labelled))
 
 
@@ -106,9 +115,10 @@ def _add_extra(splits: Splits, extra: ExtraListing, image_size: int) -> Splits:
     """Splits with extra images in the training set; new labels become new classes after the known ones."""
     new = dict.fromkeys(label for label in extra.labels if label not in splits.classes)
     classes = splits.classes + tuple(new)
-    pixels = np.stack([read_picture(Path(path), image_size) for path in extra.files.paths])
+    pixels, problems = read_pictures(extra.files.paths, image_size)
+    refuse(problems)
     labels = np.array([classes.index(label) for label in extra.labels], dtype=np.int64)
-    added = Images(pixels, labels, classes)
+    added = Images(pixels, labels, classes, names=extra.files.paths)
 
     held_out = np.concatenate([splits.validation.pixel_hashes(), splits.test.pixel_hashes()])
     shared = np.isin(added.pixel_hashes(), held_out)

@@ -6,10 +6,11 @@ import contextlib
 import functools
 import math
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from experiments.files.cache import Cached
 from experiments.files.limits import memory_limit
 
 CHUNK = 1 << 20  # bytes: a chunk of this size stays in a core's cache until it is used
@@ -21,11 +22,18 @@ class Pixels:
 
     Attributes:
         array: uint8, shape (M, 3, H, W), 0 to 255.
+        name_of: index of an image -> its name; a function, because a million names would need 100 MB.
     """
 
-    def __init__(self, array: np.ndarray) -> None:
+    def __init__(self, array: np.ndarray | Cached, name_of: Callable[[int], str] = "image[{}]".format) -> None:
+        self._cached = array if isinstance(array, Cached) else Cached(read_only(array))
+        array = self.array
         assert array.dtype == np.uint8 and array.ndim == 4 and array.shape[1] == 3, (array.dtype, array.shape)
-        self.array = read_only(array)
+        self.name_of = name_of
+
+    @property
+    def array(self) -> np.ndarray:
+        return self._cached.array
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -47,25 +55,34 @@ class Pixels:
 
         Pages of a streamed file are released at once, because they would count as memory of this process.
         """
-        pixels = self.array.take(indices, axis=0)
+        pixels = self._cached.verified(indices).take(indices, axis=0)
         if self.streamed:
             assert self._file is not None
             with contextlib.suppress(AttributeError):  # Windows has no madvise
                 self._file.madvise(mmap.MADV_DONTNEED)  # the operating system's own cache keeps them
         return pixels
 
+    def image(self, index: int) -> np.ndarray:
+        """One image, uint8 (3, H, W), read-only."""
+        return self._cached.verified(np.array([index]))[index]
+
     def chunks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
         """Copies of the images at `indices`, chunk by chunk, so that there is never a copy of all."""
         for start in range(0, len(indices), self.chunk_size):
             yield self.take(indices[start : start + self.chunk_size])
 
-    @functools.cached_property
+    @property
     def _file(self) -> mmap.mmap | None:
         """The mapped file behind the array."""
         base: object = self.array
         while isinstance(base, np.ndarray | memoryview):
             base = base.obj if isinstance(base, memoryview) else base.base
         return base if isinstance(base, mmap.mmap) else None
+
+
+def archive_names(training: int) -> Callable[[int], str]:
+    """Index of an image -> its name, for an archive of `training` training images and then the test images."""
+    return lambda index: f"train[{index}]" if index < training else f"test[{index - training}]"
 
 
 def images_per_chunk(image_shape: Sequence[int]) -> int:

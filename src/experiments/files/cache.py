@@ -7,15 +7,17 @@ import hashlib
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from experiments.files.atomic import atomic_write
+from experiments.files.verified import Chunks, VerifiedFile, open_verified, write
 
-FORMAT = 1  # increased when the same files are decoded to different arrays than before
+FORMAT = 2  # increased when the same files are decoded to different arrays than before
+LARGE = 1 << 30  # bytes; a larger file is verified as it is read
 log = logging.getLogger(__name__)
 
 
@@ -24,8 +26,8 @@ class Files:
     """The state of some files: equal to an earlier one if no file was added, removed or changed since.
 
     Attributes:
-        digest: SHA-256 over the real path, size and time of change of each file; only this is compared, so that a
-            million files cost no more than one.
+        digest: SHA-256 over the real path, inode, size and both times of change of each file (that of its content can be
+            set by anyone); only this is compared, so that a million files cost no more than one.
     """
 
     paths: tuple[str, ...] = field(compare=False)
@@ -44,38 +46,63 @@ class Files:
             else:
                 folder, last = os.path.split(name)
                 place = (real(folder), last)
-            digest.update(repr((place, state.st_size, state.st_mtime_ns)).encode())
+            known = (place, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+            digest.update(repr(known).encode())
         return cls(names, digest.hexdigest())
 
 
-@dataclass(frozen=True)
-class Chunks:
-    """A uint8 array that is made chunk by chunk, so that memory need not hold all of it."""
+class Cached:
+    """An array in memory, or in a file of the cache that is mapped into memory.
 
-    shape: tuple[int, ...]
-    chunks: Iterator[np.ndarray]
+    Attributes:
+        array: of a file above `LARGE`, only what `verified` returned is known to be undamaged.
+    """
 
-    def joined(self) -> np.ndarray:
-        array = np.empty(self.shape, dtype=np.uint8)
-        start = 0
-        for chunk in self.chunks:
-            array[start : start + len(chunk)] = chunk
-            start += len(chunk)
-        return array
+    def __init__(self, array: np.ndarray, file: VerifiedFile | None = None, again: Callable[[], Cached] | None = None):
+        self.array = array
+        self._file, self._again = file, again
+        self._lock = threading.Lock()
+
+    def verified(self, rows: np.ndarray) -> np.ndarray:
+        """The array, with these rows verified; if they are damaged, the file is made again."""
+        if self._file is not None and self._again is not None:
+            with self._lock:
+                try:
+                    self._file.verify(rows)
+                except ValueError:
+                    made = self._again()
+                    self.array, self._file = made.array, made._file
+                    if self._file is not None:
+                        self._file.verify(rows)
+        return self.array
 
 
 def cached(
     cache: str, key: Sequence[object], names: Sequence[str], make: Callable[[], tuple[np.ndarray | Chunks, ...]]
-) -> tuple[np.ndarray, ...]:
+) -> tuple[Cached, ...]:
     """The arrays `names` of this key, mapped read-only from the folder `cache`; `make` makes those that are missing.
 
-    If several processes start together, one makes them and the others wait. If the folder cannot be written to, the arrays
-    stay in memory.
+    Every file is verified before it is used, above `LARGE` as it is read; a damaged one is made again. If several processes
+    start together, one makes the files and the others wait. If the folder cannot be written to, the arrays stay in memory.
     """
-    folder = Path(cache).expanduser()
+    folder = Path(os.path.expanduser(cache))  # noqa: PTH111 - that of Path raises an error for an unknown user
     digest = hashlib.sha256(repr((FORMAT, *key)).encode()).hexdigest()[:32]
     paths = [folder / f"{digest}-{name}.npy" for name in names]
-    if arrays := _mapped(paths):
+
+    def again(index: int) -> Cached:
+        try:
+            _discard(paths[index])
+        except OSError as error:
+            return _uncached(folder, error, make())[index]
+        return cached(cache, key, names, make)[index]
+
+    def opened() -> tuple[Cached, ...] | None:
+        files = [file for path in paths if (file := _opened(path))]
+        if len(files) < len(paths):
+            return None
+        return tuple(Cached(file.array, file, functools.partial(again, index)) for index, file in enumerate(files))
+
+    if arrays := opened():
         return arrays
     import filelock  # only needed for the first use
 
@@ -85,38 +112,33 @@ def cached(
     except OSError as error:
         return _uncached(folder, error, make())
     with lock:
-        if arrays := _mapped(paths):
+        if arrays := opened():
             return arrays
         try:
             for path, array in zip(paths, make()):
-                _write(path, array)
+                if path.exists() and not _opened(path):
+                    _discard(path)
+                write(path, array)
         except OSError as error:
             return _uncached(folder, error, make())
-    arrays = _mapped(paths)
-    assert arrays, paths
-    return arrays
+    return opened() or _uncached(folder, OSError("what is written there is damaged"), make())
 
 
-def _mapped(paths: Sequence[Path]) -> tuple[np.ndarray, ...] | None:
-    """The arrays in these files, or None if one of them is missing or damaged."""
+def _opened(path: Path) -> VerifiedFile | None:
+    """The file, or None if it is missing or damaged."""
     try:
-        return tuple(np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)) for path in paths)
-    except Exception:  # for damaged files numpy raises nearly anything
+        state = path.stat()
+        return open_verified(path, (state.st_ino, state.st_ctime_ns, state.st_size), state.st_size <= LARGE)
+    except Exception:  # for damaged files NumPy raises nearly anything
         return None
 
 
-def _write(path: Path, array: np.ndarray | Chunks) -> None:
-    with atomic_write(path) as file:
-        if isinstance(array, Chunks):
-            header = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for chunk in array.chunks:
-                file.write(chunk.data)
-        else:
-            np.save(file, array, allow_pickle=False)
+def _discard(path: Path) -> None:
+    log.warning("%s: the cached images are damaged and are made again", path)
+    path.unlink(missing_ok=True)
 
 
-def _uncached(folder: Path, error: OSError, made: Iterable[np.ndarray | Chunks]) -> tuple[np.ndarray, ...]:
+def _uncached(folder: Path, error: OSError, made: Iterable[np.ndarray | Chunks]) -> tuple[Cached, ...]:
     reason = error.strerror or error
     log.warning("data.cache=%s: cannot be written to (%s); the images stay in memory", folder, reason)
-    return tuple(array.joined() if isinstance(array, Chunks) else array for array in made)
+    return tuple(Cached(array.joined() if isinstance(array, Chunks) else array) for array in made)

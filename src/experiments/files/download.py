@@ -26,11 +26,15 @@ def fetch(urls: Sequence[str], sha256: str, root: Path, folder: str, files: Sequ
     If several runs start together, one downloads it and the others wait.
 
     Raises:
-        UserError: if no mirror has an archive with the right SHA-256, or the archive does not contain `files`.
+        UserError: if `root` cannot be written to, no mirror has an archive with the right SHA-256, or the archive does not contain `files`.
     """
-    root.mkdir(parents=True, exist_ok=True)
     archive = root / urls[0].rsplit("/", 1)[-1]
-    with filelock.FileLock(root / f".{folder}.lock"):
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(root / f".{folder}.lock").acquire()
+    except OSError as error:
+        raise UserError(f"data.root={root}: cannot be used for the download ({error.strerror})") from None
+    with lock:
         if all((root / folder / file).exists() for file in files):
             return
         if not archive.exists():

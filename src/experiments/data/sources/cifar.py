@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import codecs
 import functools
+import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 
 from experiments.config import CifarSettings, UserError
 from experiments.data.images import Images
+from experiments.data.pixels import Pixels, archive_names
 from experiments.data.sources.source import Source
 from experiments.files.cache import Files, cached
 
@@ -62,10 +64,10 @@ class Cifar(Source[CifarSettings, Files]):
             UserError: if they cannot be downloaded.
         """
         layout = LAYOUTS[self.settings.name]
-        root = Path(self.settings.root).expanduser()
+        root = Path(os.path.expanduser(self.settings.root))  # noqa: PTH111 - that of Path raises an error for an unknown user
         folder = root / layout.folder
         files = (*layout.train, layout.test, layout.meta)
-        if not all((folder / file).exists() for file in files):
+        if not all(os.path.exists(folder / file) for file in files):  # noqa: PTH110 - false if the name is too long
             from experiments.files.download import fetch  # its imports take a quarter of a second
 
             fetch(self.settings.urls, self.settings.sha256, root, layout.folder, files)
@@ -92,7 +94,7 @@ def _images(name: str, files: Files, cache: str) -> Images:
     pixels, labels = cached(
         cache, (name, files.digest), ("pixels", "labels"), lambda: _decoded(batches, layout, len(classes))
     )
-    return Images(pixels, labels, classes)
+    return Images(Pixels(pixels, archive_names(TRAINING)), labels.array, classes)
 
 
 def _decoded(files: Sequence[Path], layout: _Layout, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,6 +129,8 @@ def _read(path: Path) -> dict[bytes, Any]:
     try:
         with path.open("rb") as file:
             content = _ArrayUnpickler(file, encoding="bytes").load()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
         raise UserError(f"{path}: is damaged ({error}); delete {path.parent} to download it again") from None
     return content if isinstance(content, dict) else {}

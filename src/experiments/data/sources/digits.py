@@ -11,7 +11,10 @@ from PIL import Image
 
 from experiments.config import DigitsSettings
 from experiments.data.images import Images
+from experiments.data.pixels import Pixels, archive_names
 from experiments.data.sources.source import Source
+
+TRAINING = DigitsSettings.training_images
 
 
 class Digits(Source[DigitsSettings, tuple[()]]):
@@ -25,8 +28,7 @@ class Digits(Source[DigitsSettings, tuple[()]]):
 
     def read(self, listing: tuple[()], seed: int) -> tuple[Images, Images]:
         images = _enlarged(self.settings.image_size)
-        count = self.settings.training_images
-        return images[:count], images[count:]
+        return images[:TRAINING], images[TRAINING:]
 
 
 @functools.lru_cache(maxsize=2)
@@ -37,7 +39,7 @@ def _enlarged(image_size: int) -> Images:
         np.asarray(Image.fromarray(digit).resize((image_size, image_size), Image.Resampling.BICUBIC)) for digit in small
     ]
     pixels = np.repeat(np.stack(large)[:, None], 3, axis=1)
-    return Images(pixels, labels, tuple("0123456789"))
+    return Images(Pixels(pixels, archive_names(TRAINING)), labels, tuple("0123456789"))
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ shapes.py, in the working directory:
         def read(self, listing, seed):
             size, count = self.settings.image_size, self.settings.parameters["count"]
             ...
-            return Images(pixels, labels, ("circle", "square")), Images(...)
+            return Images(pixels, labels, ("circle", "square")), Images(..., names=file_names)  # names may be left out
 
 conf/data/shapes.yaml, or data/shapes.yaml in the folder of --config-dir:
 
@@ -56,8 +56,9 @@ class Source(ABC, Generic[Settings, Listing]):
         """
 
     @abstractmethod
-    def read(self, listing: Listing, seed: int) -> tuple[Images, Images]:
-        """(training, test) images, `settings.image_size` pixels per side; validation images are still among the first.
+    def read(self, listing: Listing, seed: int) -> tuple[Images, ...]:
+        """(training, test) images, `settings.image_size` pixels per side, from the first of which the validation images are
+        taken later; or (training, validation, test) images.
 
         Raises:
             UserError: if data is broken, or too small to be split.
