@@ -34,7 +34,7 @@ def explore(overrides: list[str], similarity: float) -> None:
     from experiments.data import load_splits
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    splits = load_splits(config.data, config.seed)
+    splits = load_splits(config.data)
     counts = balance(splits)
     for line in (
         *exploration.pixel_lines(splits, measure(splits.train)),

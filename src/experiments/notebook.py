@@ -52,7 +52,7 @@ def images(*overrides: str) -> Splits:
         UserError: listing every mistake in `overrides`; or if data is missing.
     """
     config = compose_config(overrides)
-    return load_splits(config.data, config.seed)
+    return load_splits(config.data)
 
 
 def load(

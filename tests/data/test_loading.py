@@ -6,6 +6,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from experiments.config import UserError
+from experiments.config.composition import with_defaults
+from experiments.config.loading import compose_config
+from experiments.data import load_splits
 from samples import paint, splits_of
 
 
@@ -28,6 +31,28 @@ def test_the_next_run_of_a_process_gets_the_same_images_unless_a_file_changed(pi
     paint(picture_folder, "cat", 1, 500)
     again = splits_of(*overrides)
     assert [sum(map(len, splits.parts().values())) for splits in (first, again)] == [30, 31]
+
+
+def test_the_split_has_a_seed_of_its_own(picture_folder, here):
+    folder = ("data=image_folder", f"data.root={picture_folder}")
+    first, other_seed, other_split = (
+        load_splits(compose_config([*folder, *more]).data) for more in ((), ("seed=1",), ("data.seed=1",))
+    )
+    assert other_seed is first
+    assert set(other_split.test.names) != set(first.test.names)
+    assert compose_config(["data=digits"]).data.seed == 888
+
+
+def test_a_run_of_an_earlier_version_was_split_by_its_seed():
+    saved = compose_config(["data=digits", "seed=5"]).to_dict()
+    del saved["data"]["seed"]
+    assert with_defaults(saved).data.seed == 5
+
+
+def test_the_first_pictures_of_a_folder_are_all_of_one_class(picture_folder, here):
+    folder = ("data=image_folder", f"data.root={picture_folder}")
+    with pytest.raises(UserError, match=r"data\.split=first: the images are sorted by class"):
+        load_splits(compose_config([*folder, "data.split=first"]).data)
 
 
 def test_extra_images_join_the_training_set_only(tmp_path):

@@ -60,7 +60,7 @@ def evaluate_run(run: FinishedRun, data: str | None, overrides: Sequence[str], s
     """
     settings = _data_settings(run, data, overrides)
     own_data, split = settings == run.config.data, split or (ALL if data else "test")
-    images = _with_classes_of(run, _load_images(settings, run.config.seed, split))
+    images = _with_classes_of(run, _load_images(settings, split))
     logits = run.logits(images.pixels)
     evaluation = score(logits, torch.tensor(images.labels))
     warning, protocol = "", f"Run {run.run_id} on {split} of {settings.name}: {len(images):,} images."
@@ -113,9 +113,9 @@ def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str])
     return settings
 
 
-def _load_images(settings: DataSettings, seed: int, split: str) -> Images:
+def _load_images(settings: DataSettings, split: str) -> Images:
     """The images of a split, or of all splits."""
-    return load_all(settings, seed) if split == ALL else load_splits(settings, seed).parts()[split]
+    return load_all(settings) if split == ALL else load_splits(settings).parts()[split]
 
 
 def _with_classes_of(run: FinishedRun, images: Images) -> Images:

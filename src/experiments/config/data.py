@@ -29,6 +29,7 @@ class DataSettings:
 
     _target_: str
     name: str
+    seed: Annotated[int, Between(0, 2**32 - 1)]
     image_size: ImageSize
     validation_size: CountOrFraction
     split: Literal["random", "stratified", "first"]

@@ -30,23 +30,23 @@ class ExtraListing:
     labels: tuple[str, ...]
 
 
-def load_splits(config: DataSettings, seed: int) -> Splits:
+def load_splits(config: DataSettings) -> Splits:
     """The images of the configured source, split; the same object as in an earlier call if no file has changed since.
 
     Raises:
         UserError: if data is missing, broken, or too small for the split.
     """
-    return _load(config, seed, _source(config).listing(), _list_extra(config.extra))
+    return _load(config, _source(config).listing(), _list_extra(config.extra))
 
 
-def load_all(config: DataSettings, seed: int) -> Images:
+def load_all(config: DataSettings) -> Images:
     """Every image of the configured source, for an evaluation.
 
     Raises:
         UserError: as `load_splits`.
     """
     images = _source(config).read_all()
-    return joined(list(load_splits(config, seed).parts().values())) if images is None else images
+    return joined(list(load_splits(config).parts().values())) if images is None else images
 
 
 def _source(config: DataSettings) -> Source[Any, Any]:
@@ -57,11 +57,11 @@ def _source(config: DataSettings) -> Source[Any, Any]:
 
 
 @functools.lru_cache(maxsize=4)  # consecutive runs of a process often differ in everything but the data
-def _load(config: DataSettings, seed: int, listing: Hashable, extra: ExtraListing) -> Splits:
+def _load(config: DataSettings, listing: Hashable, extra: ExtraListing) -> Splits:
     source = _source(config)
-    train, test = source.read(listing, seed)
+    train, test = source.read(listing, config.seed)
     _check_read(config, train, test)
-    training, validation = split(train.labels, config.validation_size, config.split, seed, "data.validation_size")
+    training, validation = split(train, config.validation_size, config.split, config.seed, "data.validation_size")
     splits = Splits(train[training], train[validation], test)
     if source.may_hold_copies:
         splits = drop_duplicates_across_splits(splits)

@@ -84,7 +84,7 @@ class FinishedRun:
         Raises:
             UserError: the data is missing.
         """
-        return load_splits(self.config.data, self.config.seed)
+        return load_splits(self.config.data)
 
 
 def find_run(which: str, experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = STORE) -> Run:
