@@ -40,13 +40,16 @@ def load_splits(config: DataSettings) -> Splits:
 
 
 def load_all(config: DataSettings) -> Images:
-    """Every image of the configured source, for an evaluation.
+    """Every image of the configured source, and the extra images, for an evaluation.
 
     Raises:
         UserError: as `load_splits`.
     """
     images = _source(config).read_all()
-    return joined(list(load_splits(config).parts().values())) if images is None else images
+    if images is None:
+        return joined(list(load_splits(config).parts().values()))
+    extra = _list_extra(config.extra)
+    return joined(_with_extra([images], extra, config.image_size)) if extra.labels else images
 
 
 def _source(config: DataSettings) -> Source[Any, Any]:
@@ -103,24 +106,27 @@ def _list_extra(extra: tuple[ExtraImages, ...]) -> ExtraListing:
 
 
 def _add_extra(splits: Splits, extra: ExtraListing, image_size: int) -> Splits:
-    """Splits with extra images in the training set; new labels become new classes after the known ones."""
-    new = dict.fromkeys(label for label in extra.labels if label not in splits.classes)
-    classes = splits.classes + tuple(new)
-    pixels = np.stack([read_picture(Path(path), image_size) for path in extra.files.paths])
-    labels = np.array([classes.index(label) for label in extra.labels], dtype=np.int64)
-    added = Images(pixels, labels, classes, names=extra.files.paths)
-
-    held_out = np.concatenate([splits.validation.pixel_hashes(), splits.test.pixel_hashes()])
+    """Splits with extra images in the training set."""
+    *parts, added = _with_extra(list(splits.parts().values()), extra, image_size)
+    train, validation, test = parts
+    held_out = np.concatenate([validation.pixel_hashes(), test.pixel_hashes()])
     shared = np.isin(added.pixel_hashes(), held_out)
     if shared.any():
         names = ", ".join(path for path, hit in zip(extra.files.paths, shared) if hit)
         raise UserError(
             f"data.extra: {names} is also in the validation or test set; an image must be in one split only"
         )
-    train, validation, test = (
-        Images(images.source, images.labels, classes, images.indices) for images in splits.parts().values()
-    )
     return Splits(joined([train, added]), validation, test)
+
+
+def _with_extra(parts: list[Images], extra: ExtraListing, image_size: int) -> list[Images]:
+    """The parts, and the extra images as one more; new labels become new classes of all, after the known ones."""
+    known = parts[0].classes
+    classes = known + tuple(dict.fromkeys(label for label in extra.labels if label not in known))
+    pixels = np.stack([read_picture(Path(path), image_size) for path in extra.files.paths])
+    labels = np.array([classes.index(label) for label in extra.labels], dtype=np.int64)
+    added = Images(pixels, labels, classes, names=extra.files.paths)
+    return [*(Images(part.source, part.labels, classes, part.indices) for part in parts), added]
 
 
 def _pictures(path: Path) -> list[Path]:

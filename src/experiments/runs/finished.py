@@ -6,6 +6,8 @@ run.probabilities(run.splits().test.pixels)
 
 from __future__ import annotations
 
+import functools
+import logging
 import re
 import tempfile
 from collections.abc import Sequence
@@ -21,15 +23,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from experiments.config import Config, UserError
+from experiments.config import Config, DataSettings, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.defaults import default
 from experiments.config.metrics import DEFAULT_FINAL, higher_is_better
 from experiments.data import Images, Splits, load_splits
+from experiments.data import membership as members
 from experiments.data.batches import Batches
+from experiments.data.membership import Membership
 from experiments.models import build, classifier
 from experiments.runs import store
 from experiments.training import devices, evaluation
+
+log = logging.getLogger(__name__)
 
 STORE: str = default("tracking.uri")
 # Only training runs have a fingerprint; evaluations of them and the parents of multiruns have no model.
@@ -78,13 +84,52 @@ class FinishedRun:
         """The split that the run was evaluated on: test, or validation if it was not tested (most points of a multirun)."""
         return "test" if "test/loss" in self.metrics else "validation"
 
+    @functools.cached_property
+    def membership(self) -> Membership | None:
+        """The pictures of its splits; None if an earlier version made the run, which did not keep them."""
+        with tempfile.TemporaryDirectory() as folder:
+            client = MlflowClient(self.uri)
+            if members.FILE not in [file.path for file in client.list_artifacts(self.run_id)]:
+                return None
+            return Membership.read(Path(client.download_artifacts(self.run_id, members.FILE, folder)))
+
     def splits(self) -> Splits:
-        """The images that the run was trained, validated and tested on, read again.
+        """The images that the run was trained, validated and tested on, read again; logs what has changed since.
 
         Raises:
             UserError: the data is missing.
         """
-        return load_splits(self.config.data)
+        splits, changes = self.find_splits(self.config.data)
+        if changes:
+            log.warning("run %s: %s", self.run_id[:8], changes)
+        return splits
+
+    def find_splits(self, settings: DataSettings) -> tuple[Splits, str]:
+        """The splits of the run among the images of `settings`, found by their pixels, and what has changed, in words.
+
+        Raises:
+            UserError: the data is missing.
+        """
+        found, changes = None, "an earlier version made it, which did not keep its splits"
+        if self.membership:
+            found, changes = members.find_again(settings, self.membership, self.classes)
+        if found is None:
+            today = load_splits(settings)
+            return Splits(*map(self.with_its_classes, today.parts().values())), f"{changes}; they are drawn again"
+        return found, changes
+
+    def with_its_classes(self, images: Images) -> Images:
+        """The same images with the labels of the network's classes, matched by name.
+
+        Raises:
+            UserError: the network does not know one of their classes.
+        """
+        present = [images.classes[label] for label in np.flatnonzero(images.class_counts)]
+        unknown = [name for name in present if name not in self.classes]
+        if unknown:
+            raise UserError(f"this network does not know {', '.join(unknown)}; it knows {', '.join(self.classes)}")
+        place = np.array([self.classes.index(name) if name in present else -1 for name in images.classes])
+        return Images(images.source, place[images.labels], self.classes, images.indices)
 
 
 def find_run(which: str, experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = STORE) -> Run:
