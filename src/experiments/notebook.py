@@ -157,5 +157,5 @@ class Result:
         images = self.splits.parts()[part]
         predicted = self.predict(images.image(index).transpose(1, 2, 0))
         figure = figures.prediction(predicted.picture, predicted.pixels, predicted.top[:5])
-        figure.suptitle(f"{part} image {index}: {images.classes[images.labels[index]]}")
+        figure.suptitle(f"{part} image {index}, {images.name(index)}: {images.classes[images.labels[index]]}")
         return figure

@@ -215,7 +215,7 @@ def test_the_worst_mistakes(trained, test_images):
     wrong = [row for row, label in enumerate(test_images.labels) if probabilities[row].argmax() != label]
     by_confidence = sorted(wrong, key=lambda row: -probabilities[row].max())
     every = explanation.mistakes(trained, 10_000)
-    assert [subject.name for subject in every] == [f"test image {row}" for row in by_confidence]
+    assert [subject.name for subject in every] == [f"test[{row}]" for row in by_confidence]
     (worst,) = explanation.explain(trained, explanation.mistakes(trained, 1), "occlusion")
     assert worst.subject.truth == test_images.classes[test_images.labels[by_confidence[0]]] != worst.predicted
     assert worst.probability == worst.explained_probability == probabilities[by_confidence[0]].max()
@@ -280,7 +280,7 @@ def test_the_command_draws_mistakes_on_one_sheet(finished, command, tmp_path):
     assert done.returncode == 0 and done.stderr == ""
     (sheet,) = (tmp_path / "new").iterdir()
     lines = done.stdout.splitlines()
-    assert len(lines) == 2 and all(line.startswith(f"{sheet}  test image ") and "truly" in line for line in lines)
+    assert len(lines) == 2 and all(line.startswith(f"{sheet}  test[") and "truly" in line for line in lines)
     assert Image.open(sheet).size[1] > 700
 
 

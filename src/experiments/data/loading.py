@@ -16,7 +16,7 @@ from experiments.config.targets import locate
 from experiments.data.decoding import pictures_in, read_picture
 from experiments.data.images import Images, Splits, joined
 from experiments.data.sources import Source
-from experiments.data.splitting import split
+from experiments.data.splitting import named, split
 from experiments.files.cache import Files
 
 log = logging.getLogger(__name__)
@@ -91,12 +91,15 @@ def drop_duplicates_across_splits(splits: Splits) -> Splits:
     train, validation, test = (images.pixel_hashes() for images in splits.parts().values())
     keep_train = ~np.isin(train, np.concatenate([validation, test]))
     keep_validation = ~np.isin(validation, test)
-    dropped = (~keep_train).sum() + (~keep_validation).sum()
+    dropped = [*splits.train[~keep_train].names, *splits.validation[~keep_validation].names]
     if not (keep_train.any() and keep_validation.any()):
         raise UserError("data: without duplicates, no image is left to train on, or to validate on")
     if not dropped:
         return splits
-    log.warning("%s images are duplicates of validation or test images: they are not used for training", f"{dropped:,}")
+    log.warning(
+        "copies of validation or test images, which are not used for training: %s (%s)",
+        f"{len(dropped):,}", named(dropped),
+    )  # fmt: skip
     return Splits(splits.train[keep_train], splits.validation[keep_validation], splits.test)
 
 
