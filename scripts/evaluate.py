@@ -26,6 +26,7 @@ def main() -> None:
     from experiments.runs import finished
 
     run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
+    print(run)
     found = evaluate_run.evaluate_run(run, arguments.data, arguments.overrides, arguments.split)
     terminal.show_results(found.metrics, run.config.evaluation.note, "")
     if found.warning:

@@ -49,7 +49,7 @@ def explore(overrides: list[str], similarity: float) -> None:
     for line in exploration.duplicate_lines(duplicates, similarity):
         console.print(line)
     console.print()
-    for path in exploration.write(Path(config.outputs) / "explore" / config.data.name, splits, counts, duplicates):
+    for path in exploration.write(Path(config.outputs) / "explore" / config.data.title, splits, counts, duplicates):
         console.print(path)
 
 

@@ -29,7 +29,7 @@ def main() -> None:
     from experiments.analysis import figures, lr_finder
 
     found = lr_finder.range_test(config, arguments.first, arguments.last, arguments.steps)
-    parts = (config.data.name, config.model.target.rpartition(".")[2], config.optimizer.name)
+    parts = (config.data.title, config.model.target.rpartition(".")[2], config.optimizer.name)
     path = Path(config.outputs) / "find_lr" / f"{'_'.join(parts)}_{config.training.batch_size}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     figures.learning_rates(found.learning_rates, found.losses, found.smoothed, found.suggestion).savefig(path, dpi=110)

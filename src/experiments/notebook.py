@@ -56,14 +56,20 @@ def images(*overrides: str) -> Splits:
 
 
 def load(
-    which: str = "latest", experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = finished.STORE
+    which: str = "latest",
+    experiment: str | None = None,
+    metric: str = DEFAULT_FINAL,
+    uri: str = finished.STORE,
+    data: str | None = None,
 ) -> Result:
     """A finished run: `latest`, `best` by `metric`, an id, or the start of one.
+
+    `experiment` or `data` says which runs are meant if there are runs of several data sets.
 
     Raises:
         UserError: there is no such run, or more than one.
     """
-    return Result(finished.load_run(which, experiment, metric, uri))
+    return Result(finished.load_run(which, experiment, metric, uri, data))
 
 
 class Result:
@@ -85,7 +91,7 @@ class Result:
         shown = ("best/val_loss", "test/accuracy" if self._run.examined == "test" else "best/val_accuracy")
         numbers = ", ".join(f"{key} {self.metrics[key]:.4f}" for key in shown)
         note = f" ({self.config.evaluation.note})" if self.config.evaluation.note else ""
-        return f"<run {self.name} ({self.run_id[:8]}): {numbers}{note}>"
+        return f"<run {self.name} ({self.run_id[:8]}) on {self.config.data.title}: {numbers}{note}>"
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:

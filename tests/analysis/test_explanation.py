@@ -260,7 +260,9 @@ def test_the_command_explains_the_good_and_names_the_bad(finished, trained, comm
     )
     assert done.returncode == 2
     assert done.stderr == "b/broken.jpg: not a picture that Pillow can read\nnowhere.png: there is no such file\n"
-    first, second = (line.split("  ") for line in done.stdout.splitlines())
+    run, *lines = done.stdout.splitlines()
+    assert run == f"run {trained.name} ({trained.run_id}), trained on digits"
+    first, second = (line.split("  ") for line in lines)
     folder = tmp_path / "outputs" / "explanations"
     assert first[0] == "outputs/explanations/cat_gradcam.png" and re.fullmatch(r"a/cat\.png: \d \d+\.\d%", first[1])
     assert second[0] == "outputs/explanations/cat_gradcam_2.png" and second[1].startswith("b/cat.png: ")
@@ -279,7 +281,7 @@ def test_the_command_draws_mistakes_on_one_sheet(finished, command, tmp_path):
     done = command("scripts/explain.py", "--mistakes", "2", "--sheet", *options, cwd=finished[0])
     assert done.returncode == 0 and done.stderr == ""
     (sheet,) = (tmp_path / "new").iterdir()
-    lines = done.stdout.splitlines()
+    _, *lines = done.stdout.splitlines()
     assert len(lines) == 2 and all(line.startswith(f"{sheet}  test[") and "truly" in line for line in lines)
     assert Image.open(sheet).size[1] > 700
 

@@ -89,3 +89,23 @@ def test_a_missing_extra_image_is_reported(tmp_path):
         splits_of("data=digits", f"data.extra=[{{path: {tmp_path}/nowhere.png, label: new}}]")
     with pytest.raises(UserError, match="there are no pictures in"):
         splits_of("data=digits", f"data.extra=[{{path: {tmp_path}, label: new}}]")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "pictures"),
+        (["data.root=./pictures/"], "pictures"),
+        (["data.name=pets"], "pets"),
+        (["data.root=."], "folder"),
+        (["data.root=/"], "image_folder"),
+        (["tracking.experiment=mine"], "mine"),
+    ],
+)
+def test_the_data_set_and_its_experiment_have_the_name_of_the_folder(overrides, name, tmp_path, monkeypatch):
+    (tmp_path / "folder/pictures").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "folder")
+    config = compose_config(["data=image_folder", "data.root=pictures", *overrides])
+    assert config.experiment == name
+    assert config.data.title == ("pictures" if name == "mine" else name)
+    assert compose_config(["data=digits"]).experiment == "digits"

@@ -64,12 +64,12 @@ def evaluate_run(run: FinishedRun, data: str | None, overrides: Sequence[str], s
     logits = run.logits(images.pixels)
     evaluation = score(logits, torch.tensor(images.labels))
     warning = " ".join(filter(None, [_caution(run, settings, images, split), changes]))
-    protocol = f"Run {run.run_id} on {split} of {settings.name}: {len(images):,} images."
+    protocol = f"Run {run.run_id} on {split} of {settings.title}: {len(images):,} images."
     if _uses_test_set(run, settings, images, data, split):
         count = evaluations.count_test_evaluation(run)
         protocol = f"This is evaluation number {count} of run {run.run_id} on its test set."
     content = Content(
-        name=f"{run.name} on {settings.name} ({split})",
+        name=f"{run.name} on {settings.title} ({split})",
         command=shlex.join(["python", *sys.argv]),
         config=dataclasses.replace(run.config, data=settings),
         split="overall" if split == ALL else split,
@@ -131,7 +131,7 @@ def _load_images(run: FinishedRun, settings: DataSettings, data: str | None, spl
         used = run.membership.in_split(images, *SPLITS[: SPLITS.index(split)])
         if used.all():
             raise UserError(
-                f"the run was trained or validated on all {len(images):,} {split} images of {settings.name}"
+                f"the run was trained or validated on all {len(images):,} {split} images of {settings.title}"
             )
         if used.any():
             names = named(images[used].names)

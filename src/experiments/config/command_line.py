@@ -111,6 +111,9 @@ class Command:
         return mask_passwords(shlex.join(["python", "train.py", *options, *self.overrides]))
 
 
+DATA = "data set that the run was trained on, if there are runs of several: its name, or the folder of the pictures"
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a finished run."""
     parser.add_argument("--run", default="latest", help="latest (default), best, a run's id, or the start of an id")

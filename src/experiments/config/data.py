@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from experiments.config.constraints import Between, CountOrFraction, ImageSize, Positive, Role
@@ -45,6 +46,11 @@ class DataSettings:
     def origin(self) -> str:
         """Where the images come from, as recorded for a run."""
         return self._target_
+
+    @property
+    def title(self) -> str:
+        """The name of the data set, as shown to users."""
+        return self.name
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -89,6 +95,10 @@ class ImageFolderSettings(DataSettings):
     def origin(self) -> str:
         return self.root
 
+    @property
+    def title(self) -> str:
+        return folder_title(self.name, self.root)
+
 
 @dataclass(frozen=True)
 class CustomSourceSettings(DataSettings):
@@ -97,10 +107,18 @@ class CustomSourceSettings(DataSettings):
     parameters: Mapping[str, Any] = field(hash=False)
 
 
+def folder_title(name: str, root: str) -> str:
+    """The name of a folder of pictures: `name` if the user has set one, else the last part of its path."""
+    path = Path(root).expanduser()
+    last = path.resolve().name if path.name in ("", "..") else path.name
+    return last or name if name == "image_folder" else name
+
+
+FOLDER = "experiments.data.sources.image_folder.ImageFolder"
 SOURCES: dict[str, type[DataSettings]] = {  # any other target: its YAML file defines keys and types
     "experiments.data.sources.cifar.Cifar": CifarSettings,
     "experiments.data.sources.digits.Digits": DigitsSettings,
-    "experiments.data.sources.image_folder.ImageFolder": ImageFolderSettings,
+    FOLDER: ImageFolderSettings,
 }
 
 

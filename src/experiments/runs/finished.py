@@ -33,6 +33,7 @@ from experiments.data.batches import Batches
 from experiments.data.membership import Membership
 from experiments.models import build, classifier
 from experiments.runs import store
+from experiments.runs.data_sets import of_one_data_set
 from experiments.training import devices, evaluation
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,10 @@ class FinishedRun:
     classes: tuple[str, ...]
     model: classifier.Classifier
     metrics: dict[str, float]
+
+    def __str__(self) -> str:
+        """The run and its data, for every answer about it."""
+        return f"run {self.name} ({self.run_id}), trained on {self.config.data.title}"
 
     @property
     def image_size(self) -> int:
@@ -132,11 +137,20 @@ class FinishedRun:
         return Images(images.source, place[images.labels], self.classes, images.indices)
 
 
-def find_run(which: str, experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = STORE) -> Run:
+def find_run(
+    which: str,
+    experiment: str | None = None,
+    metric: str = DEFAULT_FINAL,
+    uri: str = STORE,
+    data: str | None = None,
+) -> Run:
     """The finished run that `which` names: `best` by `metric`, `latest`, an id, or the start of an id.
 
+    Args:
+        data: the data set of the run, for `best` and `latest`: its name, or the folder of the pictures.
+
     Raises:
-        UserError: there is no such run, or more than one.
+        UserError: there is no such run, or more than one; or `best` or `latest` could be of several data sets.
     """
     advice = "train one: python train.py data=digits"
     client = store.connect_existing(uri, advice)
@@ -144,16 +158,21 @@ def find_run(which: str, experiment: str | None = None, metric: str = DEFAULT_FI
     if experiment is not None and experiment not in known:
         raise UserError(f"--experiment {experiment}: there is no such MLflow experiment; there are {', '.join(known)}")
     places = [known[experiment]] if experiment else list(known.values())
-    order = (
-        f"metrics.`{metric}` {'DESC' if higher_is_better(metric) else 'ASC'}" if which == "best" else "start_time DESC"
-    )
-    runs = client.search_runs(places, FINISHED_RUNS, order_by=[order], max_results=5)
-    if not runs:
+    latest = client.search_runs(places, FINISHED_RUNS, order_by=["start_time DESC"], max_results=5)
+    if not latest:
         raise UserError(f"there is no finished run yet; {advice}")
-    if which == "best" and metric not in runs[0].data.metrics:
+    if which not in ("best", "latest"):
+        return _with_id(client, places, which, latest)
+    runs = of_one_data_set(store.search_runs(client, places, FINISHED_RUNS), which, data, known)
+    return _best(runs, metric) if which == "best" else runs[0]
+
+
+def _best(runs: Sequence[Run], metric: str) -> Run:
+    valued = [run for run in runs if metric in run.data.metrics]
+    if not valued:
         there = ", ".join(sorted(runs[0].data.metrics))
         raise UserError(f"--metric {metric}: no finished run has it; there are {there}")
-    return runs[0] if which in ("best", "latest") else _with_id(client, places, which, runs)
+    return (max if higher_is_better(metric) else min)(valued, key=lambda run: run.data.metrics[metric])
 
 
 def _with_id(client: MlflowClient, places: list[str], start: str, latest: Sequence[Run]) -> Run:
@@ -169,7 +188,11 @@ def _with_id(client: MlflowClient, places: list[str], start: str, latest: Sequen
 
 
 def load_run(
-    which: str = "latest", experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = STORE
+    which: str = "latest",
+    experiment: str | None = None,
+    metric: str = DEFAULT_FINAL,
+    uri: str = STORE,
+    data: str | None = None,
 ) -> FinishedRun:
     """Load the run that `find_run` returns.
 
@@ -177,7 +200,7 @@ def load_run(
         UserError: there is no such run, or its files are missing.
     """
     uri = store.resolve(uri)
-    run = find_run(which, experiment, metric, uri)
+    run = find_run(which, experiment, metric, uri, data)
     run_id, experiment_id = run.info.run_id, run.info.experiment_id
     client = store.connect(uri)
     found = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
