@@ -127,7 +127,7 @@ class AugmentSettings:
     """Random changes of training images, drawn again for each image; a value of 0 (or none) switches a change off."""
 
     flip: Literal["none", "random", "alternating"]
-    translate: Annotated[int, Between(0, 512)]  # pixels
+    translate: Annotated[int, Between(0, 512)] | Annotated[float, Between(0, 0.9)]  # pixels, or a share of the picture
     rotate: Annotated[float, Between(0, 180)]  # degrees
     scale: Annotated[float, Between(0, 0.9)]
     crop: Annotated[float, Between(0, 0.95)]
@@ -135,7 +135,7 @@ class AugmentSettings:
     contrast: Annotated[float, Between(0, 1)]
     saturation: Annotated[float, Between(0, 1)]
     hue: Annotated[float, Between(0, 0.5)]
-    cutout: Annotated[int, Between(0, 1024)]  # pixels
+    cutout: Annotated[int, Between(0, 1024)] | Annotated[float, Between(0, 1)]  # as translate
     mixup: Annotated[float, Between(0, 100)]
     cutmix: Annotated[float, Between(0, 100)]
 
