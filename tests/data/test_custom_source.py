@@ -63,6 +63,9 @@ def test_a_custom_source_trains_and_is_evaluated(shapes, here, command):
     assert again.returncode == 0 and "finished" in again.stdout, again.stdout  # the same images: the same run
     evaluated = command("scripts/evaluate.py", "--experiment", "shapes", cwd=here)
     assert evaluated.returncode == 0 and "test/accuracy" in evaluated.stdout, evaluated.stderr
+    for script, chosen in (("evaluate", ("--data", "shapes", "data.count=40")), ("explore", ("data=shapes",))):
+        done = command(f"scripts/{script}.py", "--config-dir", "own", *chosen, cwd=here)
+        assert done.returncode == 0 and "shapes" in done.stdout, done.stderr
 
 
 def test_the_settings_survive_being_saved(shapes):

@@ -46,7 +46,9 @@ class RunEvaluation:
     warning: str
 
 
-def evaluate_run(run: FinishedRun, data: str | None, overrides: Sequence[str], split: str | None) -> RunEvaluation:
+def evaluate_run(
+    run: FinishedRun, data: str | None, overrides: Sequence[str], split: str | None, search: Sequence[str] = ()
+) -> RunEvaluation:
     """Evaluate a finished run on a split of some data, and log the report.
 
     Args:
@@ -54,11 +56,12 @@ def evaluate_run(run: FinishedRun, data: str | None, overrides: Sequence[str], s
         overrides: keys of the data to change, such as data.root=...
         split: train, validation, test or all; by default, test of the run's own data, and all of other data. The
             metrics are named by it, and test/... for all.
+        search: the override of hydra.searchpath, for a data source of the user's own.
 
     Raises:
         UserError: the data cannot be read, or has a class that the network does not know.
     """
-    settings = _data_settings(run, data, overrides)
+    settings = _data_settings(run, data, overrides, search)
     split = split or (ALL if data else "test")
     images, changes = _load_images(run, settings, data, split)
     logits = run.logits(images.pixels)
@@ -95,7 +98,7 @@ def _report(run: FinishedRun, content: Content, split: str, warning: str) -> Run
     return RunEvaluation(run_id, content.name, content.evaluation, metrics, run.classes, url, warning)
 
 
-def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str]) -> DataSettings:
+def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str], search: Sequence[str]) -> DataSettings:
     """The settings of the run's own data, or those of another source, with the overrides."""
     if others := [text for text in overrides if not text.lstrip("+~").startswith("data.")]:
         raise UserError(f"{', '.join(others)}: only keys of the data can be set here, such as data.root=...")
@@ -104,7 +107,7 @@ def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str])
         settings = with_defaults(OmegaConf.to_container(changed)).data  # type: ignore[arg-type]
     else:
         size = [] if any("data.image_size" in text for text in overrides) else [f"data.image_size={run.image_size}"]
-        settings = compose_config([f"data={data}", *size, *overrides]).data
+        settings = compose_config([*search, f"data={data}", *size, *overrides]).data
     if settings.image_size != run.image_size:
         raise UserError(
             f"data.image_size={settings.image_size}: must be {run.image_size}, the image size of this network"
