@@ -6,7 +6,7 @@ python scripts/evaluate.py --run best --data image_folder data.root=holiday
 
 import argparse
 
-from experiments.config.command_line import add_run_arguments, exit_codes
+from experiments.config.command_line import add_config_dir, add_run_arguments, exit_codes
 from experiments.config.composition import CONF
 from experiments.config.splits import ALL, SPLITS
 
@@ -15,6 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="keys of the data, as for train.py: data.root=...")
     add_run_arguments(parser)
+    add_config_dir(parser)
     sources = sorted(file.stem for file in (CONF / "data").glob("[!_]*.yaml"))
     parser.add_argument("--data", help=f"{', '.join(sources)}; the run's own data by default")
     splits = (*SPLITS, ALL)
@@ -22,11 +23,14 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     from experiments.analysis import evaluate_run
+    from experiments.config.loading import search_path
     from experiments.reports import terminal  # imports torch, which --help must not wait for
     from experiments.runs import finished
 
     run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
-    found = evaluate_run.evaluate_run(run, arguments.data, arguments.overrides, arguments.split)
+    print(run)
+    search = search_path(arguments.config_dir)
+    found = evaluate_run.evaluate_run(run, arguments.data, arguments.overrides, arguments.split, search)
     terminal.show_results(found.metrics, run.config.evaluation.note, "")
     if found.warning:
         print(found.warning)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments.analysis.methods import METHODS
 from experiments.config import UserError
-from experiments.config.command_line import add_run_arguments, exit_codes
+from experiments.config.command_line import DATA, add_run_arguments, exit_codes
 from experiments.config.defaults import default
 
 
@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     add("pictures", metavar="PICTURE", nargs="*", help="picture files, or folders of them")
     add("--mistakes", metavar="N", type=int, default=0, help="the N most confident wrong predictions on the test set")
     add_run_arguments(parser)
+    add("--data", metavar="NAME", help=DATA)
     add("--method", choices=METHODS, default="gradcam", help="%(choices)s (%(default)s)")
     add("--class", dest="target", metavar="NAME", help="the class to explain; the predicted one if left out")
     add("--layer", metavar="NAME", help="for gradcam, such as network.3; the last convolution if left out")
@@ -37,7 +38,8 @@ def main(arguments: argparse.Namespace) -> int:
     from experiments.analysis import explanation
     from experiments.runs import finished
 
-    run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
+    run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri, arguments.data)
+    print(run)
     target = explanation.class_index(arguments.target, run.classes) if arguments.target else None
     errors: list[UserError] = []
     pictures = explanation.subjects(arguments.pictures, run.image_size, errors.append)

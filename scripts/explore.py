@@ -8,8 +8,8 @@ import argparse
 from pathlib import Path
 
 from experiments.analysis.duplicates import SIMILARITY
-from experiments.config.command_line import exit_codes
-from experiments.config.loading import compose_config
+from experiments.config.command_line import add_config_dir, exit_codes
+from experiments.config.loading import compose_config, typed_overrides
 
 
 def main() -> None:
@@ -17,10 +17,11 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py, whose images are shown")
     meaning = "of near duplicates, 0.5 to 1 (default: %(default)s); a lower value finds more pairs, but fewer of them are duplicates"
     parser.add_argument("--similarity", type=float, default=SIMILARITY, metavar="S", help=meaning)
+    add_config_dir(parser)
     arguments = parser.parse_intermixed_args()
     if not 0.5 <= arguments.similarity <= 1:
         parser.error(f"--similarity {arguments.similarity:g}: must be from 0.5 to 1")
-    explore(arguments.overrides, arguments.similarity)
+    explore(typed_overrides(arguments), arguments.similarity)
 
 
 def explore(overrides: list[str], similarity: float) -> None:
@@ -34,7 +35,7 @@ def explore(overrides: list[str], similarity: float) -> None:
     from experiments.data import load_splits
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    splits = load_splits(config.data, config.seed)
+    splits = load_splits(config.data)
     counts = balance(splits)
     for line in (
         *exploration.pixel_lines(splits, measure(splits.train)),
@@ -49,7 +50,7 @@ def explore(overrides: list[str], similarity: float) -> None:
     for line in exploration.duplicate_lines(duplicates, similarity):
         console.print(line)
     console.print()
-    for path in exploration.write(Path(config.outputs) / "explore" / config.data.name, splits, counts, duplicates):
+    for path in exploration.write(Path(config.outputs) / "explore" / config.data.title, splits, counts, duplicates):
         console.print(path)
 
 

@@ -4,12 +4,11 @@ python scripts/find_lr.py data=digits optimizer=sgd
 """
 
 import argparse
-import shlex
 from pathlib import Path
 
-from experiments.config.command_line import exit_codes
+from experiments.config.command_line import Command, add_config_dir, exit_codes
 from experiments.config.keys import key_of
-from experiments.config.loading import compose_config
+from experiments.config.loading import compose_config, typed_overrides
 
 
 def main() -> None:
@@ -18,18 +17,19 @@ def main() -> None:
     parser.add_argument("--from", dest="first", type=float, default=1e-6, metavar="LR", help="default: %(default)s")
     parser.add_argument("--to", dest="last", type=float, default=10.0, metavar="LR", help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=200, metavar="N", help="batches (default: %(default)s)")
+    add_config_dir(parser)
     arguments = parser.parse_intermixed_args()
     if not 0 < arguments.first < arguments.last:
         parser.error(f"--from {arguments.first:g} --to {arguments.last:g}: must be above 0, and --to above --from")
     if arguments.steps < 20:
         parser.error(f"--steps {arguments.steps}: must be at least 20")
-    config = compose_config(arguments.overrides)
+    config = compose_config(typed_overrides(arguments))
 
     # late, because torch and matplotlib take seconds to import
     from experiments.analysis import figures, lr_finder
 
     found = lr_finder.range_test(config, arguments.first, arguments.last, arguments.steps)
-    parts = (config.data.name, config.model.target.rpartition(".")[2], config.optimizer.name)
+    parts = (config.data.title, config.model.target.rpartition(".")[2], config.optimizer.name)
     path = Path(config.outputs) / "find_lr" / f"{'_'.join(parts)}_{config.training.batch_size}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     figures.learning_rates(found.learning_rates, found.losses, found.smoothed, found.suggestion).savefig(path, dpi=110)
@@ -38,7 +38,8 @@ def main() -> None:
     if hasattr(config.optimizer, "adam_lr"):  # of Muon: it rose in proportion
         suggested["optimizer.adam_lr"] = config.optimizer.adam_lr / config.optimizer.lr * found.suggestion
     kept = [text for text in arguments.overrides if key_of(text) not in suggested]
-    print(shlex.join(["python", "train.py", *kept, *(f"{key}={lr:.2g}" for key, lr in suggested.items())]))
+    found_lrs = [f"{key}={lr:.2g}" for key, lr in suggested.items()]
+    print(Command((*kept, *found_lrs), arguments.config_dir))
 
 
 if __name__ == "__main__":

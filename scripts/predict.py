@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.config.command_line import add_run_arguments, exit_codes
+from experiments.config.command_line import DATA, add_run_arguments, exit_codes
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="+", help="files, folders, or - for a picture on standard input")
     add_run_arguments(parser)
+    parser.add_argument("--data", metavar="NAME", help=DATA)
     parser.add_argument("--top", type=int, default=3, help="classes per picture (default: 3)")
     parser.add_argument("--save", metavar="FOLDER", type=Path, help="write one figure per picture there")
     form = parser.add_mutually_exclusive_group()
@@ -36,7 +37,7 @@ def main() -> int:
     from experiments.runs import finished
 
     files, errors = pictures.find_pictures(arguments.pictures)
-    run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
+    run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri, arguments.data)
     sources = [sys.stdin.buffer if file == "-" else file for file in files]
     found: list[dict[str, Any]] = []
     requests: list[list] = []
@@ -51,6 +52,8 @@ def main() -> int:
             print(prediction.save(result, arguments.save, arguments.top), file=sys.stderr)
     print(*errors, sep="\n", end="\n" if errors else "", file=sys.stderr)
     rows = [(row["file"], [(entry["class"], entry["probability"]) for entry in row["top"]]) for row in found]
+    if arguments.request or arguments.json or arguments.csv:
+        print(run, file=sys.stderr)
     if arguments.request:
         print(json.dumps({"inputs": requests}))
     elif arguments.json:
@@ -58,7 +61,7 @@ def main() -> int:
     elif arguments.csv:
         write_csv(rows)
     else:
-        terminal.show_predictions(run.name, run.run_id, rows)
+        terminal.show_predictions(str(run), rows)
     return 2 if errors else 0
 
 

@@ -12,7 +12,7 @@ from experiments.data import load_splits
 
 
 def splits_of(*overrides, seed=1):
-    return load_splits(compose_config(list(overrides)).data, seed)
+    return load_splits(compose_config([f"data.seed={seed}", *overrides]).data)
 
 
 def paint(folder, name, count, start, size=20):
@@ -27,7 +27,7 @@ def load_elsewhere(*overrides, before="pass"):
     """Another process that prints the digest of the splits."""
     program = (
         f"{before}\nfrom experiments.config.loading import compose_config as compose\nfrom experiments.data import load_splits as load\n"
-        f"print(load(compose({list(overrides)}).data, 1).digest)"
+        f"print(load(compose({['data.seed=1', *overrides]}).data).digest)"
     )
     return subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="."

@@ -51,7 +51,7 @@ def run(
         UserError: a mistake that only shows here, such as missing data; nothing is logged then.
         Diverged: the loss is not finite.
     """
-    splits = load_splits(config.data, config.seed)
+    splits = load_splits(config.data)
     from experiments.reports import terminal  # imports torch, which takes seconds: missing data is reported first
     from experiments.runs.start import started
     from experiments.training.devices import choose_device

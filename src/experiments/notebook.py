@@ -52,18 +52,24 @@ def images(*overrides: str) -> Splits:
         UserError: listing every mistake in `overrides`; or if data is missing.
     """
     config = compose_config(overrides)
-    return load_splits(config.data, config.seed)
+    return load_splits(config.data)
 
 
 def load(
-    which: str = "latest", experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = finished.STORE
+    which: str = "latest",
+    experiment: str | None = None,
+    metric: str = DEFAULT_FINAL,
+    uri: str = finished.STORE,
+    data: str | None = None,
 ) -> Result:
     """A finished run: `latest`, `best` by `metric`, an id, or the start of one.
+
+    `experiment` or `data` says which runs are meant if there are runs of several data sets.
 
     Raises:
         UserError: there is no such run, or more than one.
     """
-    return Result(finished.load_run(which, experiment, metric, uri))
+    return Result(finished.load_run(which, experiment, metric, uri, data))
 
 
 class Result:
@@ -85,7 +91,7 @@ class Result:
         shown = ("best/val_loss", "test/accuracy" if self._run.examined == "test" else "best/val_accuracy")
         numbers = ", ".join(f"{key} {self.metrics[key]:.4f}" for key in shown)
         note = f" ({self.config.evaluation.note})" if self.config.evaluation.note else ""
-        return f"<run {self.name} ({self.run_id[:8]}): {numbers}{note}>"
+        return f"<run {self.name} ({self.run_id[:8]}) on {self.config.data.title}: {numbers}{note}>"
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
@@ -157,5 +163,5 @@ class Result:
         images = self.splits.parts()[part]
         predicted = self.predict(images.image(index).transpose(1, 2, 0))
         figure = figures.prediction(predicted.picture, predicted.pixels, predicted.top[:5])
-        figure.suptitle(f"{part} image {index}: {images.classes[images.labels[index]]}")
+        figure.suptitle(f"{part} image {index}, {images.name(index)}: {images.classes[images.labels[index]]}")
         return figure

@@ -215,7 +215,7 @@ def test_the_worst_mistakes(trained, test_images):
     wrong = [row for row, label in enumerate(test_images.labels) if probabilities[row].argmax() != label]
     by_confidence = sorted(wrong, key=lambda row: -probabilities[row].max())
     every = explanation.mistakes(trained, 10_000)
-    assert [subject.name for subject in every] == [f"test image {row}" for row in by_confidence]
+    assert [subject.name for subject in every] == [f"test[{row}]" for row in by_confidence]
     (worst,) = explanation.explain(trained, explanation.mistakes(trained, 1), "occlusion")
     assert worst.subject.truth == test_images.classes[test_images.labels[by_confidence[0]]] != worst.predicted
     assert worst.probability == worst.explained_probability == probabilities[by_confidence[0]].max()
@@ -260,7 +260,9 @@ def test_the_command_explains_the_good_and_names_the_bad(finished, trained, comm
     )
     assert done.returncode == 2
     assert done.stderr == "b/broken.jpg: not a picture that Pillow can read\nnowhere.png: there is no such file\n"
-    first, second = (line.split("  ") for line in done.stdout.splitlines())
+    run, *lines = done.stdout.splitlines()
+    assert run == f"run {trained.name} ({trained.run_id}), trained on digits"
+    first, second = (line.split("  ") for line in lines)
     folder = tmp_path / "outputs" / "explanations"
     assert first[0] == "outputs/explanations/cat_gradcam.png" and re.fullmatch(r"a/cat\.png: \d \d+\.\d%", first[1])
     assert second[0] == "outputs/explanations/cat_gradcam_2.png" and second[1].startswith("b/cat.png: ")
@@ -279,8 +281,8 @@ def test_the_command_draws_mistakes_on_one_sheet(finished, command, tmp_path):
     done = command("scripts/explain.py", "--mistakes", "2", "--sheet", *options, cwd=finished[0])
     assert done.returncode == 0 and done.stderr == ""
     (sheet,) = (tmp_path / "new").iterdir()
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2 and all(line.startswith(f"{sheet}  test image ") and "truly" in line for line in lines)
+    _, *lines = done.stdout.splitlines()
+    assert len(lines) == 2 and all(line.startswith(f"{sheet}  test[") and "truly" in line for line in lines)
     assert Image.open(sheet).size[1] > 700
 
 

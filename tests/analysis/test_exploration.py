@@ -1,5 +1,6 @@
 """Exploring the data: statistics, class balance, and duplicates."""
 
+import csv
 import io
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from conftest import ROOT
 from experiments.analysis import exploration
@@ -140,6 +142,27 @@ def written(data, folder):
     duplicates = find_duplicates(data)
     list(exploration.duplicate_lines(duplicates, SIMILARITY))
     return {path.name: path for path in exploration.write(folder, data, balance(data), duplicates)}
+
+
+def test_every_pair_is_named(tmp_path):
+    parts = [scenes(3, seed) for seed in (1, 2, 3)]
+    parts[2][1] = parts[0][0]
+    train, validation, test = (
+        Images(pixels, np.zeros(3, int), ("cat",), names=[f"cat/{seed}{number}.png" for number in range(3)])
+        for seed, pixels in enumerate(parts)
+    )
+    data = Splits(train, validation, test)
+    (row,) = csv.DictReader(written(data, tmp_path)["duplicates.csv"].open())
+    assert (row["split"], row["name"], row["class"]) == ("train", "cat/00.png", "cat")
+    assert (row["other_split"], row["other_name"]) == ("test", "cat/21.png")
+    assert "train cat/00.png cat" in shown(exploration.duplicate_lines(find_duplicates(data), SIMILARITY))
+
+
+def shown(lines):
+    with (console := Console(width=200)).capture() as captured:
+        for line in lines:
+            console.print(line)
+    return captured.get()
 
 
 def test_three_small_images_and_labels_of_any_kind(tmp_path):

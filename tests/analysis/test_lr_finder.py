@@ -29,7 +29,7 @@ def test_the_suggested_learning_rate_is_better_than_others_far_from_it():
     accuracies = []
     for times in (1, 0.01, 100):
         settings = compose_config([*DIGITS, f"optimizer.lr={found.suggestion * times}"])
-        splits = load_splits(settings.data, settings.seed)
+        splits = load_splits(settings.data)
         learner = Learner.create(settings, initial_model(settings, splits), splits.train, CPU)
         learner.model.train()
         for batch in Batches(splits.train, 32, CPU, "shuffle"):

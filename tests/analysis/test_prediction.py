@@ -36,6 +36,7 @@ def test_the_command_line(store, trained, test_images, command, tmp_path, tmp_pa
     done = command("scripts/predict.py", tmp_path, *options, cwd=tmp_path_factory.mktemp("here"))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert f"{tmp_path}/001.png: not a picture" in done.stderr
+    assert f"run {trained.name} ({trained.run_id}), trained on digits" in done.stderr
     answers = json.loads(done.stdout)
     assert [answer["file"] for answer in answers] == [f"{tmp_path}/000.png", f"{tmp_path}/002.png"]
     assert answers[0].keys() == {"file", "class", "probability", "top"} and len(answers[0]["top"]) == 3

@@ -174,7 +174,7 @@ def test_the_custom_network_is_built(here):
 
 def test_the_custom_data_source_is_read(here):
     words, _ = custom("docs/data.md", here)
-    splits = load_splits(compose_config(words).data, seed=1)
+    splits = load_splits(compose_config(words).data)
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (1280, 320, 400)
     assert splits.train.classes == ("plain", "striped")
 

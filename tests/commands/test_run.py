@@ -87,7 +87,7 @@ def test_params_tags_and_data(logged):
     assert only.data.tags["test_set_evaluations"] == "1" and len(only.data.tags["fingerprint"]) == 64
     assert only.info.run_name.startswith("data=digits epochs=3")
     inputs = {entry.tags[0].value: json.loads(entry.dataset.profile) for entry in only.inputs.dataset_inputs}
-    splits = load_splits(compose_config(list(DIGITS)).data, 888)
+    splits = load_splits(compose_config(list(DIGITS)).data)
     assert inputs["training"] == {"images": 1200, "sha256": splits.train.digest, "classes": 10}
     assert inputs["testing"]["sha256"] == splits.test.digest
 
@@ -125,7 +125,7 @@ def test_the_logged_model_answers_as_the_run_did(finished, logged):
     model = build(settings, len(classes)).eval()
     model.load_state_dict(torch.load(saved, weights_only=True)["best"])
     assert served.metadata.metadata["classes"] == classes
-    test = load_splits(settings.data, 888).test
+    test = load_splits(settings.data).test
     for count in (1, 2, 7, 250):
         pictures = torch.from_numpy(test.pixels[:count])
         with torch.inference_mode():

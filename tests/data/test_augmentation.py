@@ -199,7 +199,7 @@ def test_weights_are_beta_distributed(alpha):
 def test_draws_are_within_bounds_and_independent_per_image():
     torch.manual_seed(0)
     chosen = settings(flip="random", translate=3, rotate=15, scale=0.2, crop=0.4)
-    moves = geometry.draw(chosen, torch.arange(4000), 1)
+    moves = geometry.draw(chosen, torch.arange(4000), 1, reach=3)
     assert 0.45 < moves.flipped.float().mean() < 0.55
     shifts = moves.shift.unique(dim=0, return_counts=True)
     assert len(shifts[0]) == 49 and moves.shift.abs().max() == 3 and shifts[1].min() > 40
@@ -230,14 +230,32 @@ def test_alternating_flip_shows_both_ways_in_any_two_epochs():
     chosen = settings(flip="alternating")
     rows = torch.arange(20_000)
     state = torch.get_rng_state()
-    first, second, third = (geometry.draw(chosen, rows, epoch).flipped for epoch in (1, 2, 3))
+    first, second, third = (geometry.draw(chosen, rows, epoch, reach=0).flipped for epoch in (1, 2, 3))
     assert torch.equal(first, ~second) and torch.equal(first, third)
     assert torch.equal(torch.get_rng_state(), state)
     some = torch.tensor([7, 3, 19_999])  # the coin of an image does not depend on its position in a batch
-    assert torch.equal(geometry.draw(chosen, some, 1).flipped, first[some])
+    assert torch.equal(geometry.draw(chosen, some, 1, reach=0).flipped, first[some])
     coins = first.double() - 0.5
     assert abs(coins.mean()) < 0.02
     assert all(abs((coins[lag:] * coins[:-lag]).mean()) * 4 < 0.03 for lag in (*range(1, 65), 1000))
+
+
+@pytest.mark.parametrize(("size", "shift", "side"), [(32, 4, 8), (224, 28, 56), (4, 1, 1)])
+def test_a_share_of_the_picture_is_the_same_as_its_pixels(size, shift, side):
+    given, results = batch(8, size=(size, size)), []
+    for chosen in (STANDARD, replace(STANDARD, translate=shift, cutout=side)):
+        torch.manual_seed(0)
+        results.append(Augmentation(chosen, 4)(given, 1)[0])
+    assert (STANDARD.translate, STANDARD.cutout) == (0.125, 0.25) and torch.equal(*results)
+    assert compose_config(["augment=light"]).augment.translate == 2 / 32
+
+
+@pytest.mark.parametrize("share", [0.01, 0.9])
+def test_any_share_is_at_least_one_pixel_and_less_than_the_image(share):
+    torch.manual_seed(0)
+    given = batch(40, size=(4, 4))
+    found, _ = Augmentation(settings(translate=share, cutout=share), 4)(given, 1)
+    assert (found != given.pixels).any()
 
 
 def test_none_changes_nothing_at_all():
@@ -340,6 +358,10 @@ def test_examples_are_the_images_before_and_after_and_keep_the_random_state():
     ("override", "message"),
     [
         ("augment.translate=32", "augment.translate=32: must be less than data.image_size=32"),
+        (
+            "augment.translate=1.5",
+            "augment.translate=1.5: must be a whole number from 0 to 512 or a number from 0 to 0.9",
+        ),
         ("augment.cutout=33", "augment.cutout=33: must be at most data.image_size=32"),
         ("augment.hue=0.6", "augment.hue=0.6: must be a number from 0 to 0.5"),
         ("augment.flip=vertical", "augment.flip=vertical: must be one of none, random, alternating"),
@@ -375,7 +397,7 @@ def test_the_report_shows_images_before_and_after_if_something_is_on(options, tm
     )
     report.write(tmp_path, content)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert ("augment.flip=alternating, augment.translate=2, augment.cutout=5" in page) == bool(options)
+    assert ("augment.flip=alternating, augment.translate=0.0625, augment.cutout=5" in page) == bool(options)
     assert (tmp_path / "figures/augmentation.png").exists() == bool(options)
     rows = re.findall(
         r"<tr><th>(original|epoch \d)</th><td style=\"--sprite: url\(data:image/webp;base64,(.*?)\)", page

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.config import UserError
+from experiments.data import Images
 from experiments.data.splitting import split
 from samples import answer, digest_of, load_elsewhere, splits_of
 
@@ -47,8 +48,8 @@ def test_cifar_is_decoded_once_and_again_when_a_file_changes(cifar_files):
     contents = [pickle.loads((cifar_files / name).read_bytes()) for name in (*BATCHES, "test_batch")]
     pixels = np.concatenate([content[b"data"] for content in contents]).reshape(-1, 3, 32, 32)
     labels = np.concatenate([content[b"labels"] for content in contents])
-    train, validation = split(labels[:50_000], 10_000, "random", 1, "key")
     classes = tuple(f"class{number}" for number in range(10))
+    train, validation = split(Images(pixels[:50_000], labels[:50_000], classes), 10_000, "random", 1, "key")
     parts = ((pixels[part], labels[part], classes) for part in (train, validation, slice(50_000, None)))
     expected = digest_of(*parts)
     assert splits_of("data.root=.").digest == expected

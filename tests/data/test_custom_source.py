@@ -63,6 +63,9 @@ def test_a_custom_source_trains_and_is_evaluated(shapes, here, command):
     assert again.returncode == 0 and "finished" in again.stdout, again.stdout  # the same images: the same run
     evaluated = command("scripts/evaluate.py", "--experiment", "shapes", cwd=here)
     assert evaluated.returncode == 0 and "test/accuracy" in evaluated.stdout, evaluated.stderr
+    for script, chosen in (("evaluate", ("--data", "shapes", "data.count=40")), ("explore", ("data=shapes",))):
+        done = command(f"scripts/{script}.py", "--config-dir", "own", *chosen, cwd=here)
+        assert done.returncode == 0 and "shapes" in done.stdout, done.stderr
 
 
 def test_the_settings_survive_being_saved(shapes):
@@ -75,11 +78,14 @@ def test_the_settings_survive_being_saved(shapes):
 
 
 def test_images_are_read_again_only_if_they_are_others(shapes):
-    config, larger = (compose_config([*shapes, f"data.count={count}"]).data for count in (40, 60))
-    splits = load_splits(config, 1)
-    assert load_splits(config, 1) is splits and load_splits(config, 2).digest != splits.digest
-    assert [len(part) for part in load_splits(larger, 1).parts().values()] == [24, 6, 30]
-    assert len(load_all(config, 1)) == 40
+    config, other, larger = (
+        compose_config([*shapes, *more]).data
+        for more in (["data.count=40"], ["data.count=40", "data.seed=2"], ["data.count=60"])
+    )
+    splits = load_splits(config)
+    assert load_splits(config) is splits and load_splits(other).digest != splits.digest
+    assert [len(part) for part in load_splits(larger).parts().values()] == [24, 6, 30]
+    assert len(load_all(config)) == 40
 
 
 @pytest.mark.parametrize(
@@ -109,7 +115,7 @@ def test_a_mistake_in_its_keys_is_named(shapes, override, message):
 )
 def test_a_mistake_in_its_class_is_named(shapes, target, message):
     with pytest.raises(UserError, match=message):
-        load_splits(compose_config([*shapes, f"data._target_={target}"]).data, 1)
+        load_splits(compose_config([*shapes, f"data._target_={target}"]).data)
 
 
 @pytest.mark.parametrize("choice", ["cifar10", "cifar100", "digits", "image_folder"])

@@ -36,8 +36,9 @@ def test_the_digest_is_that_of_the_arrays(picture_folder, here):
         [read_picture(file, 16) for name in ("cat", "dog") for file in sorted((picture_folder / name).iterdir())]
     )
     labels = np.repeat([0, 1], [10, 20])
-    kept, test = split(labels, 0.2, "stratified", 1, "key")
-    train, validation = split(labels[kept], 0.2, "stratified", 1, "key")
+    images = Images(pixels, labels, ("cat", "dog"))
+    kept, test = split(images, 0.2, "stratified", 1, "key")
+    train, validation = split(images[kept], 0.2, "stratified", 1, "key")
     expected = digest_of(
         *((pixels[part], labels[part], ("cat", "dog")) for part in (kept[train], kept[validation], test))
     )

@@ -6,6 +6,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from experiments.config import UserError
+from experiments.config.composition import with_defaults
+from experiments.config.loading import compose_config
+from experiments.data import load_splits
 from samples import paint, splits_of
 
 
@@ -28,6 +31,28 @@ def test_the_next_run_of_a_process_gets_the_same_images_unless_a_file_changed(pi
     paint(picture_folder, "cat", 1, 500)
     again = splits_of(*overrides)
     assert [sum(map(len, splits.parts().values())) for splits in (first, again)] == [30, 31]
+
+
+def test_the_split_has_a_seed_of_its_own(picture_folder, here):
+    folder = ("data=image_folder", f"data.root={picture_folder}")
+    first, other_seed, other_split = (
+        load_splits(compose_config([*folder, *more]).data) for more in ((), ("seed=1",), ("data.seed=1",))
+    )
+    assert other_seed is first
+    assert set(other_split.test.names) != set(first.test.names)
+    assert compose_config(["data=digits"]).data.seed == 888
+
+
+def test_a_run_of_an_earlier_version_was_split_by_its_seed():
+    saved = compose_config(["data=digits", "seed=5"]).to_dict()
+    del saved["data"]["seed"]
+    assert with_defaults(saved).data.seed == 5
+
+
+def test_the_first_pictures_of_a_folder_are_all_of_one_class(picture_folder, here):
+    folder = ("data=image_folder", f"data.root={picture_folder}")
+    with pytest.raises(UserError, match=r"data\.split=first: the images are sorted by class"):
+        load_splits(compose_config([*folder, "data.split=first"]).data)
 
 
 def test_extra_images_join_the_training_set_only(tmp_path):
@@ -64,3 +89,23 @@ def test_a_missing_extra_image_is_reported(tmp_path):
         splits_of("data=digits", f"data.extra=[{{path: {tmp_path}/nowhere.png, label: new}}]")
     with pytest.raises(UserError, match="there are no pictures in"):
         splits_of("data=digits", f"data.extra=[{{path: {tmp_path}, label: new}}]")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "pictures"),
+        (["data.root=./pictures/"], "pictures"),
+        (["data.name=pets"], "pets"),
+        (["data.root=."], "folder"),
+        (["data.root=/"], "image_folder"),
+        (["tracking.experiment=mine"], "mine"),
+    ],
+)
+def test_the_data_set_and_its_experiment_have_the_name_of_the_folder(overrides, name, tmp_path, monkeypatch):
+    (tmp_path / "folder/pictures").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "folder")
+    config = compose_config(["data=image_folder", "data.root=pictures", *overrides])
+    assert config.experiment == name
+    assert config.data.title == ("pictures" if name == "mine" else name)
+    assert compose_config(["data=digits"]).experiment == "digits"

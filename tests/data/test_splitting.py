@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from experiments.config import UserError
-from experiments.data.splitting import split
+from experiments.data import Images, splitting
+
+CLASSES = ("ant", "bee", "cow", "dog", "eel", "fox", "gnu", "hen", "ibex", "jay")
+
+
+def split(labels, *arguments):
+    labels = np.asarray(labels, dtype=np.int64)
+    return splitting.split(Images(np.zeros((len(labels), 3, 1, 1), np.uint8), labels, CLASSES), *arguments)
 
 
 @pytest.mark.parametrize("how", ["random", "stratified", "first"])
@@ -29,6 +36,24 @@ def test_stratified_keeps_the_fractions_of_the_classes():
     assert np.bincount(labels[split(labels, 100, "stratified", 1, "key")[1]]).tolist() == [70, 20, 10]
 
 
-def test_a_class_too_small_to_stratify_is_reported():
-    with pytest.raises(UserError, match=r"key=2.*data\.split=random"):
-        split(np.array([0, 0, 0, 1]), 2, "stratified", 1, "key")
+@pytest.mark.parametrize(
+    ("labels", "size", "message"),
+    [
+        (
+            [0, 0, 0, 1],
+            2,
+            r"key=2 .* each needs at least 2; too few are left of bee \(1\); add images, or set data.split=random",
+        ),
+        (range(9), 2, r"too few are left of ant \(1\), bee \(1\), cow \(1\), dog \(1\), eel \(1\) and 4 more; add"),
+        ([0, 0, 1, 1, 2, 2], 2, r"key=2 holds out 2 of 6 images, fewer than the 3 classes; change key, or set"),
+        ([0, 0, 1, 1, 2, 2], 0.67, r"key=0\.67 leaves 2 of 6 images, fewer than the 3 classes; change key, or set"),
+    ],
+)
+def test_a_class_too_small_to_stratify_is_named(labels, size, message):
+    with pytest.raises(UserError, match=rf"^data\.split=stratified: .*{message}"):
+        split(labels, size, "stratified", 1, "key")
+
+
+def test_the_first_of_images_that_are_sorted_by_class_are_refused():
+    with pytest.raises(UserError, match=r"data\.split=first: the images are sorted by class.*data\.split=stratified"):
+        split(np.repeat([0, 1, 2], 10), 5, "first", 1, "key")

@@ -71,6 +71,13 @@ def test_the_report_of_a_run_that_is_not_tested(here):
     assert protocol(config, test=False) in page and "validation accuracy" in page
 
 
+def test_every_image_is_named(page):
+    cells = json.loads(re.search(r"const cells = (\{.*?\});", page)[1])
+    assert all(re.fullmatch(r"test\[\d+\]", name) for images in cells.values() for _, _, name in images)
+    (mistakes,) = re.findall(r"The most confident mistakes</h2>\n<div.*?</div>\n<h2>", page, re.DOTALL)
+    assert mistakes.count("predicted as") == len(re.findall(r"test\[\d+\]", mistakes)) > 0
+
+
 def test_every_filled_cell_has_images(page):
     cells = json.loads(re.search(r"const cells = (\{.*?\});", page)[1])
     counts = re.findall(r'data-cell="(\d+,\d+)"[^>]*?><span class="count">(\d+)<', page)
@@ -91,7 +98,8 @@ def test_the_images_are_the_right_ones(page, finished):
         true, predicted = map(int, cell.split(","))
         rows = np.flatnonzero((test.labels == true) & (predictions == predicted))
         most_confident = rows[confidence[rows].argmax()]
-        place, probability = images[0]
+        place, probability, name = images[0]
+        assert name == f"test[{most_confident}]"
         assert probability == pytest.approx(confidence[most_confident], abs=0.001)
         top, left = place // columns * 32, place % columns * 32
         shown = sheet[top : top + 32, left : left + 32]

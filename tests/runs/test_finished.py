@@ -57,3 +57,61 @@ def test_two_runs_with_the_same_start_are_named(many):
         UserError, match=f"--run {twice}: more than one run has an id with this start; these are {twice}"
     ):
         find_run(twice, uri="sqlite:///mlflow.db")
+
+
+@pytest.fixture
+def two_data_sets(here):
+    """The ids of finished runs: of digits, then of a folder under two spellings, then of another folder; oldest first."""
+    from mlflow.entities import Metric, Param
+
+    from experiments.runs import store
+
+    client = store.connect("sqlite:///mlflow.db")
+    folder = {"data.name": "image_folder", "data._target_": "experiments.data.sources.image_folder.ImageFolder"}
+    ids = []
+    for number, params in enumerate(
+        ({"data.name": "digits"}, {**folder, "data.root": "pics"}, {**folder, "data.root": f"{here}/pics/"})
+    ):
+        place = client.create_experiment(f"of run {number}")
+        run = client.create_run(place, start_time=number + 1, tags={store.TAG_FINGERPRINT: str(number)}).info.run_id
+        client.log_batch(
+            run, [Metric("best/val_accuracy", number / 10, 0, 0)], [Param(*item) for item in params.items()]
+        )
+        client.set_terminated(run, store.FINISHED)
+        ids.append(run)
+    return ids
+
+
+@pytest.mark.parametrize("which", ["best", "latest"])
+def test_runs_of_several_data_sets_are_told_apart(two_data_sets, which):
+    def found(**options):
+        return find_run(which, metric="best/val_accuracy", uri="sqlite:///mlflow.db", **options).info.run_id
+
+    there = r"digits \(1 run, in MLflow experiment of run 0\), pics \(2 runs, in MLflow experiment of run 1, of run 2\)"
+    with pytest.raises(
+        UserError, match=rf"--run {which}: the finished runs are of 2 data sets: {there}; choose .*--data"
+    ):
+        found()
+    with pytest.raises(UserError, match="--data cats: no finished run is of this data set; there are digits, pics"):
+        found(data="cats")
+    assert found(data="digits") == found(experiment="of run 0") == two_data_sets[0]
+    assert found(data="pics") == found(data="./pics") == two_data_sets[2]
+    assert found(experiment="of run 1") == two_data_sets[1]
+    assert find_run(two_data_sets[0][:9], uri="sqlite:///mlflow.db").info.run_id == two_data_sets[0]
+
+
+def test_two_folders_of_the_same_name_are_two_data_sets(two_data_sets, here):
+    from mlflow import MlflowClient
+    from mlflow.entities import Param
+
+    from experiments.runs import store
+
+    client = MlflowClient("sqlite:///mlflow.db")
+    run = client.create_run("0", tags={store.TAG_FINGERPRINT: "x"}).info.run_id
+    client.log_batch(run, params=[Param("data.name", "image_folder"), Param("data.root", "other/pics")])
+    client.set_terminated(run, store.FINISHED)
+    with pytest.raises(
+        UserError, match=r"2 data sets: pics \(1 run.*\), pics \(2 runs.*choose one by its folder: --data "
+    ):
+        find_run("latest", uri="sqlite:///mlflow.db", data="pics")
+    assert find_run("latest", uri="sqlite:///mlflow.db", data="other/pics").info.run_id == run

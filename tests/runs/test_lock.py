@@ -14,7 +14,7 @@ from experiments.runs.lock import locked
 
 def test_of_two_at_once_the_second_names_the_owner(here):
     settings = compose_config([*DIGITS, "tracking=none", "training.epochs=1"])
-    splits = load_splits(settings.data, settings.seed)
+    splits = load_splits(settings.data)
     identity = fingerprint(settings, "cpu", splits.digest)
     with (
         locked(here / "outputs/runs" / f"{identity[:16]}-untracked", Command()),

@@ -18,7 +18,7 @@ OVERRIDES = [*DIGITS, "model.filters=4"]
 
 def start(*others, parent=None, command=OVERRIDES):
     config = compose_config([*OVERRIDES, *others])
-    splits = load_splits(config.data, config.seed)
+    splits = load_splits(config.data)
     return started(
         config, Command(tuple(command)), splits, initial_model(config, splits), choose_device(config), parent
     )
@@ -27,7 +27,7 @@ def start(*others, parent=None, command=OVERRIDES):
 @pytest.mark.parametrize("tracking", ["tracking=mlflow", "tracking=none"])
 def test_runs_are_named_by_one_rule(here, tracking):
     config = compose_config(OVERRIDES)
-    identity = fingerprint(config, choose_device(config).type, load_splits(config.data, config.seed).digest)
+    identity = fingerprint(config, choose_device(config).type, load_splits(config.data).digest)
     with start(tracking) as active:
         assert active.tracker.name == run_name(OVERRIDES, identity)
     with start(tracking, "resume=false", parent=ParentRun(None, "filters=4")) as active:

@@ -17,6 +17,7 @@ def test_other_images_are_another_multirun(here, multirun):
     from mlflow import MlflowClient
 
     settings = ("data=image_folder", "data.image_size=8", "data.validation_size=4", "data.test_size=4", "threads=1")
+    settings += ("tracking.experiment=both",)  # by default it has the name of the folder
     small = ("model.blocks=1", "model.kernel_size=3", "model.dense_width=4", "training.epochs=1")
     for seed, name in enumerate("AB"):
         folder_of_pictures(here / name, seed)
@@ -24,7 +25,7 @@ def test_other_images_are_another_multirun(here, multirun):
         assert code == 0, output
         assert "run before" not in output
     client = MlflowClient(f"sqlite:///{here}/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name("image_folder").experiment_id])
+    runs = client.search_runs([client.get_experiment_by_name("both").experiment_id])
     parents = [run for run in runs if "sweep" in run.data.tags]
     assert len(parents) == 2 and len(runs) == 6
     roots = {run.info.run_id: run.data.tags["overrides"] for run in parents}

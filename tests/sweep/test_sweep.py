@@ -239,8 +239,8 @@ def test_runs_that_start_together_name_their_data_once(tmp_path, monkeypatch):
     store.connect("sqlite:///mlflow.db")
     together = threading.Barrier(8, timeout=60)
     for seed in range(5):
-        config = compose_config([*DIGITS, f"seed={seed}"])
-        splits = data.load_splits(config.data, seed)
+        config = compose_config([*DIGITS, f"data.seed={seed}"])
+        splits = data.load_splits(config.data)
 
         def begin(name, config=config, splits=splits):
             together.wait()

@@ -30,8 +30,8 @@ class Silent:
 
 
 def digits(*overrides):
-    settings = compose_config(["data=digits", *overrides])
-    return settings, load_splits(settings.data, 1)
+    settings = compose_config(["data=digits", "data.seed=1", *overrides])
+    return settings, load_splits(settings.data)
 
 
 def fresh(settings, splits, seed=1):

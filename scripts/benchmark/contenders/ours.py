@@ -48,8 +48,8 @@ def resize_splits(request: Request) -> None:
 
     load = experiment.load_splits
 
-    def resized(config: DataSettings, seed: int) -> Splits:
-        splits = load(config, seed)
+    def resized(config: DataSettings) -> Splits:
+        splits = load(config)
         if (len(splits.train), len(splits.validation)) == (request.images, request.validation):
             return splits
         import numpy as np

@@ -30,10 +30,11 @@ LIMIT = 2_000  # pairs that are listed for each two splits; all are counted
 
 @dataclass(frozen=True)
 class Place:
-    """Where an image is: its index within a split, from 0."""
+    """Where an image is: its index within a split, from 0, and the name of its picture."""
 
     split: str
     index: int
+    name: str
     label: str
 
 
@@ -100,7 +101,7 @@ def find_duplicates(splits: Splits, similarity: float = SIMILARITY, limit: int =
 
 
 def _place(split: str, images: Images, index: int) -> Place:
-    return Place(split, index, images.classes[images.labels[index]])
+    return Place(split, index, images.name(index), images.classes[images.labels[index]])
 
 
 def describe(images: Images) -> np.ndarray:

@@ -9,15 +9,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from omegaconf import OmegaConf
 
 from experiments.config import DataSettings, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.loading import compose_config
-from experiments.config.splits import ALL
+from experiments.config.splits import ALL, SPLITS
 from experiments.data import Images, load_all, load_splits
+from experiments.data.splitting import named
 from experiments.models.classifier import list_layers
 from experiments.reports import report
 from experiments.reports.content import Content
@@ -46,7 +46,9 @@ class RunEvaluation:
     warning: str
 
 
-def evaluate_run(run: FinishedRun, data: str | None, overrides: Sequence[str], split: str | None) -> RunEvaluation:
+def evaluate_run(
+    run: FinishedRun, data: str | None, overrides: Sequence[str], split: str | None, search: Sequence[str] = ()
+) -> RunEvaluation:
     """Evaluate a finished run on a split of some data, and log the report.
 
     Args:
@@ -54,23 +56,23 @@ def evaluate_run(run: FinishedRun, data: str | None, overrides: Sequence[str], s
         overrides: keys of the data to change, such as data.root=...
         split: train, validation, test or all; by default, test of the run's own data, and all of other data. The
             metrics are named by it, and test/... for all.
+        search: the override of hydra.searchpath, for a data source of the user's own.
 
     Raises:
         UserError: the data cannot be read, or has a class that the network does not know.
     """
-    settings = _data_settings(run, data, overrides)
-    own_data, split = settings == run.config.data, split or (ALL if data else "test")
-    images = _with_classes_of(run, _load_images(settings, run.config.seed, split))
+    settings = _data_settings(run, data, overrides, search)
+    split = split or (ALL if data else "test")
+    images, changes = _load_images(run, settings, data, split)
     logits = run.logits(images.pixels)
     evaluation = score(logits, torch.tensor(images.labels))
-    warning, protocol = "", f"Run {run.run_id} on {split} of {settings.name}: {len(images):,} images."
-    if own_data and split == ALL:
-        warning = "The network was trained with some of these images; --split test evaluates it only on others."
-    if own_data and split in ("test", ALL):
+    warning = " ".join(filter(None, [_caution(run, settings, images, split), changes]))
+    protocol = f"Run {run.run_id} on {split} of {settings.title}: {len(images):,} images."
+    if _uses_test_set(run, settings, images, data, split):
         count = evaluations.count_test_evaluation(run)
-        protocol = f"This is evaluation number {count} of run {run.run_id} on its test set. {warning}".strip()
+        protocol = f"This is evaluation number {count} of run {run.run_id} on its test set."
     content = Content(
-        name=f"{run.name} on {settings.name} ({split})",
+        name=f"{run.name} on {settings.title} ({split})",
         command=shlex.join(["python", *sys.argv]),
         config=dataclasses.replace(run.config, data=settings),
         split="overall" if split == ALL else split,
@@ -79,7 +81,7 @@ def evaluate_run(run: FinishedRun, data: str | None, overrides: Sequence[str], s
         evaluation=evaluation,
         class_counts={split: images.class_counts},
         layers=list_layers(run.model, images.shape[1:]),
-        protocol=protocol,
+        protocol=f"{protocol} {warning}".strip(),
         environment=provenance.environment(torch.device("cpu"), images.digest),
     )
     return _report(run, content, split, warning)
@@ -96,7 +98,7 @@ def _report(run: FinishedRun, content: Content, split: str, warning: str) -> Run
     return RunEvaluation(run_id, content.name, content.evaluation, metrics, run.classes, url, warning)
 
 
-def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str]) -> DataSettings:
+def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str], search: Sequence[str]) -> DataSettings:
     """The settings of the run's own data, or those of another source, with the overrides."""
     if others := [text for text in overrides if not text.lstrip("+~").startswith("data.")]:
         raise UserError(f"{', '.join(others)}: only keys of the data can be set here, such as data.root=...")
@@ -105,7 +107,7 @@ def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str])
         settings = with_defaults(OmegaConf.to_container(changed)).data  # type: ignore[arg-type]
     else:
         size = [] if any("data.image_size" in text for text in overrides) else [f"data.image_size={run.image_size}"]
-        settings = compose_config([f"data={data}", *size, *overrides]).data
+        settings = compose_config([*search, f"data={data}", *size, *overrides]).data
     if settings.image_size != run.image_size:
         raise UserError(
             f"data.image_size={settings.image_size}: must be {run.image_size}, the image size of this network"
@@ -113,16 +115,52 @@ def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str])
     return settings
 
 
-def _load_images(settings: DataSettings, seed: int, split: str) -> Images:
-    """The images of a split, or of all splits."""
-    return load_all(settings, seed) if split == ALL else load_splits(settings, seed).parts()[split]
+def _load_images(run: FinishedRun, settings: DataSettings, data: str | None, split: str) -> tuple[Images, str]:
+    """The images of a split, or of all splits, and what is to be said about them.
+
+    Those of a split of the run's own data are found by their pixels. Other data is split as a run would do it, but without
+    the images that this run was trained or validated on.
+    """
+    if split == ALL:
+        return run.with_its_classes(load_all(settings)), ""
+    if data is None:
+        splits, changes = run.find_splits(settings)
+        images = splits.parts()[split]
+        if not len(images):
+            raise UserError(f"none of the run's {split} images is left; {changes}")
+        return images, changes and f"Run {run.run_id[:8]}: {changes}."
+    images, note = load_splits(settings).parts()[split], ""
+    if run.membership and split != "train":
+        used = run.membership.in_split(images, *SPLITS[: SPLITS.index(split)])
+        if used.all():
+            raise UserError(
+                f"the run was trained or validated on all {len(images):,} {split} images of {settings.title}"
+            )
+        if used.any():
+            names = named(images[used].names)
+            note = f"{used.sum():,} {split} images are left out: the run was trained or validated on them ({names})."
+        images = images[~used]
+    return run.with_its_classes(images), note
 
 
-def _with_classes_of(run: FinishedRun, images: Images) -> Images:
-    """The same images with the labels of the network's classes, matched by name."""
-    present = [images.classes[label] for label in np.flatnonzero(images.class_counts)]
-    unknown = [name for name in present if name not in run.classes]
-    if unknown:
-        raise UserError(f"this network does not know {', '.join(unknown)}; it knows {', '.join(run.classes)}")
-    place = np.array([run.classes.index(name) if name in present else -1 for name in images.classes])
-    return Images(images.source, place[images.labels], run.classes, images.indices)
+def _caution(run: FinishedRun, settings: DataSettings, images: Images, split: str) -> str:
+    """That the network was trained with some of these images; empty if it was not, or if that was asked for."""
+    if split != ALL:
+        return ""
+    advice = "--split test evaluates it only on others."
+    if run.membership is None:
+        own = settings == run.config.data
+        return f"The network was trained with some of these images; {advice}" if own else ""
+    trained, validated = (run.membership.in_split(images, name).sum() for name in ("train", "validation"))
+    if not trained + validated:
+        return ""
+    return f"The network was trained with {trained:,} of these {len(images):,} images, and validated on {validated:,}; {advice}"
+
+
+def _uses_test_set(run: FinishedRun, settings: DataSettings, images: Images, data: str | None, split: str) -> bool:
+    """Whether an image of the run's own test set is evaluated."""
+    if data is None and split not in ("test", ALL):
+        return False
+    if run.membership is None:
+        return settings == run.config.data and split in ("test", ALL)
+    return bool(run.membership.in_split(images, "test").any())

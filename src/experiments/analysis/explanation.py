@@ -80,7 +80,8 @@ class Explained:
     def file_name(self) -> str:
         """The image, the method, and the class if it is not the predicted one."""
         other = self.explained if self.explained != self.predicted else ""
-        return "_".join(filter(None, [Path(self.subject.name).stem[:60], self.method, other[:60]]))
+        name = Path(self.subject.name).stem.rstrip("]")  # test[48], the index in an archive
+        return "_".join(filter(None, [name[:60], self.method, other[:60]]))
 
     @property
     def row(self) -> Heatmap:
@@ -138,10 +139,10 @@ def mistakes(run: FinishedRun, count: int) -> list[Subject]:
     most_confident = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
     return [
         Subject(
-            f"{part} image {index}", f"{part} image {index} of data {run.config.data.name}",
+            images.name(index), f"{images.name(index)} of {run.config.data.origin}",
             images.image(index).transpose(1, 2, 0), images.image(index), images.classes[images.labels[index]],
         )
-        for index in most_confident
+        for index in most_confident.tolist()
     ]  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def duplicate_lines(duplicates: Duplicates, similarity: float) -> Iterator[Rende
 
 
 def pair_table(pairs: Sequence[Pair]) -> Table:
-    table = Table("similarity", "image (split, index, class)", "duplicate of", box=None, padding=(0, 3, 0, 0))
+    table = Table("similarity", "image (split, name, class)", "duplicate of", box=None, padding=(0, 3, 0, 0))
     for pair in pairs:
         value = "exact" if pair.exact else f"{pair.similarity:.3f}"
         table.add_row(value, Text(named(pair.first)), Text(named(pair.second)))
@@ -99,13 +99,14 @@ def pair_table(pairs: Sequence[Pair]) -> Table:
 
 
 def named(place: Place) -> str:
-    return f"{place.split} {place.index} {printable(place.label)}"
+    name = place.name if len(place.name) <= 40 else f"…{place.name[-39:]}"
+    return f"{place.split} {printable(name, 40)} {printable(place.label)}"
 
 
-def printable(label: str) -> str:
-    """A class name on one line, at most 30 characters, without characters that a terminal or UTF-8 cannot show."""
-    clean = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in label)
-    return clean if len(clean) <= 30 else clean[:29] + "…"
+def printable(text: str, longest: int = 30) -> str:
+    """A class name or a file's on one line, at most `longest` characters, without characters that a terminal or UTF-8 cannot show."""
+    clean = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
 SHEET_PAIRS = 48  # pairs on a sheet
@@ -121,9 +122,9 @@ def write(folder: Path, splits: Splits, counts: np.ndarray, duplicates: Duplicat
         yield folder / f"{name}.png"
     with (folder / "duplicates.csv").open("w", encoding="utf-8", errors="replace", newline="") as file:
         table = csv.writer(file)
-        table.writerow(("similarity", "exact", "split", "index", "class", "other_split", "other_index", "other_class"))
+        table.writerow(("similarity", "exact", "split", "name", "class", "other_split", "other_name", "other_class"))
         for pair in duplicates.pairs:
-            places = (value for place in (pair.first, pair.second) for value in (place.split, place.index, place.label))
+            places = (value for place in (pair.first, pair.second) for value in (place.split, place.name, place.label))
             table.writerow((f"{pair.similarity:.4f}", pair.exact, *places))
     yield folder / "duplicates.csv"
 

@@ -47,7 +47,7 @@ def range_test(config: Config, first: float, last: float, steps: int) -> RangeTe
     Raises:
         UserError: no learning rate made the loss smaller, or a mistake that only shows here, such as missing data.
     """
-    splits = load_splits(config.data, config.seed)
+    splits = load_splits(config.data)
     device = choose_device(config)
     learner = Learner.create(config, initial_model(config, splits), splits.train, device)
     batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)

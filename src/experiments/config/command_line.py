@@ -111,6 +111,15 @@ class Command:
         return mask_passwords(shlex.join(["python", "train.py", *options, *self.overrides]))
 
 
+DATA = "data set that the run was trained on, if there are runs of several: its name, or the folder of the pictures"
+
+
+def add_config_dir(parser: argparse.ArgumentParser) -> None:
+    """Add Hydra's option that names the user's own YAML files."""
+    meaning = "folder with YAML files of your own, as for train.py: FOLDER/data/mine.yaml is data=mine"
+    parser.add_argument("--config-dir", metavar="FOLDER", help=meaning)
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a finished run."""
     parser.add_argument("--run", default="latest", help="latest (default), best, a run's id, or the start of an id")

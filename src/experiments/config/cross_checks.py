@@ -48,7 +48,7 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield f"sweep.objectives={list(valid['sweep.objectives'])}: must be one or more different metrics"
     if (values := get("sweep.objectives[0]")) and values[0] not in SELECTING:
         yield f"sweep.objectives[0]={values[0]}: the first must be one of {', '.join(SELECTING)}; it selects the winner"
-    if (values := get("tracking.experiment")) and not values[0].strip():
+    if (values := get("tracking.experiment")) and values[0] is not None and not values[0].strip():
         yield "tracking.experiment=: must be a name"
     if (values := get("tracking.uri")) and values[0] and not _STORE.match(values[0]):
         yield f"tracking.uri={values[0]}: must be sqlite:///FILE.db, http://HOST:PORT, or the address of a database"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from experiments.config.constraints import Between, CountOrFraction, ImageSize, Positive, Role
@@ -29,6 +30,7 @@ class DataSettings:
 
     _target_: str
     name: str
+    seed: Annotated[int, Between(0, 2**32 - 1)]
     image_size: ImageSize
     validation_size: CountOrFraction
     split: Literal["random", "stratified", "first"]
@@ -44,6 +46,11 @@ class DataSettings:
     def origin(self) -> str:
         """Where the images come from, as recorded for a run."""
         return self._target_
+
+    @property
+    def title(self) -> str:
+        """The name of the data set, as shown to users."""
+        return self.name
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -89,6 +96,10 @@ class ImageFolderSettings(DataSettings):
     def origin(self) -> str:
         return self.root
 
+    @property
+    def title(self) -> str:
+        return folder_title(self.name, self.root)
+
 
 @dataclass(frozen=True)
 class CustomSourceSettings(DataSettings):
@@ -97,10 +108,18 @@ class CustomSourceSettings(DataSettings):
     parameters: Mapping[str, Any] = field(hash=False)
 
 
+def folder_title(name: str, root: str) -> str:
+    """The name of a folder of pictures: `name` if the user has set one, else the last part of its path."""
+    path = Path(root).expanduser()
+    last = path.resolve().name if path.name in ("", "..") else path.name
+    return last or name if name == "image_folder" else name
+
+
+FOLDER = "experiments.data.sources.image_folder.ImageFolder"
 SOURCES: dict[str, type[DataSettings]] = {  # any other target: its YAML file defines keys and types
     "experiments.data.sources.cifar.Cifar": CifarSettings,
     "experiments.data.sources.digits.Digits": DigitsSettings,
-    "experiments.data.sources.image_folder.ImageFolder": ImageFolderSettings,
+    FOLDER: ImageFolderSettings,
 }
 
 
@@ -109,7 +128,7 @@ class AugmentSettings:
     """Random changes of training images, drawn again for each image; a value of 0 (or none) switches a change off."""
 
     flip: Literal["none", "random", "alternating"]
-    translate: Annotated[int, Between(0, 512)]  # pixels
+    translate: Annotated[int, Between(0, 512)] | Annotated[float, Between(0, 0.9)]  # pixels, or a share of the picture
     rotate: Annotated[float, Between(0, 180)]  # degrees
     scale: Annotated[float, Between(0, 0.9)]
     crop: Annotated[float, Between(0, 0.95)]
@@ -117,7 +136,7 @@ class AugmentSettings:
     contrast: Annotated[float, Between(0, 1)]
     saturation: Annotated[float, Between(0, 1)]
     hue: Annotated[float, Between(0, 0.5)]
-    cutout: Annotated[int, Between(0, 1024)]  # pixels
+    cutout: Annotated[int, Between(0, 1024)] | Annotated[float, Between(0, 1)]  # as translate
     mixup: Annotated[float, Between(0, 100)]
     cutmix: Annotated[float, Between(0, 100)]
 

@@ -92,7 +92,7 @@ def multirun_name(overrides: Sequence[str]) -> str:
 def multirun_id(config: Config, name: str) -> str:
     """12 hexadecimal digits of a multirun's MLflow experiment and name; the order of the overrides is ignored."""
     words = [name] if config.sweep.name else sorted(name.split(" "))
-    return hashlib.sha256(json.dumps([config.tracking.experiment, words]).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps([config.experiment, words]).encode()).hexdigest()[:12]
 
 
 def standalone_overrides(overrides: Sequence[str]) -> list[str]:

@@ -105,8 +105,12 @@ def check_command_line() -> None:
 
 def typed_overrides(arguments: argparse.Namespace) -> list[str]:
     """The overrides of Hydra's command line, with the folder of --config-dir as one of them."""
-    folder = arguments.config_dir and Path(arguments.config_dir).resolve()
-    return [*arguments.overrides, *([f"hydra.searchpath=[file://{folder}]"] if folder else [])]
+    return [*arguments.overrides, *search_path(arguments.config_dir)]
+
+
+def search_path(config_dir: str | None) -> list[str]:
+    """The folder of --config-dir as an override."""
+    return [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
 
 
 def _check_points(points: Iterable[Sequence[str]]) -> None:

@@ -29,4 +29,6 @@ def with_new_names(saved: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(section, dict) and name in section:
             value = section.pop(name)
             section[new.removeprefix(f"{group}.")] = values.get(value, value) if isinstance(value, str) else value
+    if "data" in renamed and "seed" in renamed:
+        renamed["data"].setdefault("seed", renamed["seed"])  # the split had no seed of its own
     return renamed

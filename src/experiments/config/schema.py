@@ -58,7 +58,7 @@ class EvaluationSettings:
 class TrackingSettings:
     uri: Annotated[str | None, Role.PLACE]
     artifacts: Annotated[str, Role.PLACE]
-    experiment: Annotated[str, Role.LABEL]
+    experiment: Annotated[str | None, Role.LABEL]
     run_name: Annotated[str | None, Role.LABEL]
 
 
@@ -98,6 +98,11 @@ class Config:
     early_stopping: EarlyStoppingSettings
     tracking: TrackingSettings
     sweep: SweepSettings
+
+    @property
+    def experiment(self) -> str:
+        """The name of the MLflow experiment."""
+        return self.tracking.experiment or self.data.title
 
     def to_dict(self) -> dict[str, Any]:
         """The plain form that `validation.parse` reads."""

@@ -1,6 +1,6 @@
 """Images from a source, split into training, validation and test images, and batches of them.
 
-splits = load_splits(config.data, seed=888)     # NumPy only; torch is not needed to find out that data is missing
+splits = load_splits(config.data)     # NumPy only; torch is not needed to find out that data is missing
 """
 
 from experiments.data.images import Images, Splits

@@ -18,7 +18,7 @@ from experiments.data.decoding import read_pictures, refuse
 from experiments.data.finding import pictures_in
 from experiments.data.images import Images, Splits, joined
 from experiments.data.sources import Source
-from experiments.data.splitting import split
+from experiments.data.splitting import named, split
 from experiments.files.cache import Files
 
 log = logging.getLogger(__name__)
@@ -32,23 +32,26 @@ class ExtraListing:
     labels: tuple[str, ...]
 
 
-def load_splits(config: DataSettings, seed: int) -> Splits:
+def load_splits(config: DataSettings) -> Splits:
     """The images of the configured source, split; the same object as in an earlier call if no file has changed since.
 
     Raises:
         UserError: if data is missing, broken, or too small for the split.
     """
-    return _load(config, seed, _source(config).listing(), _list_extra(config.extra))
+    return _load(config, _source(config).listing(), _list_extra(config.extra))
 
 
-def load_all(config: DataSettings, seed: int) -> Images:
-    """Every image of the configured source, for an evaluation.
+def load_all(config: DataSettings) -> Images:
+    """Every image of the configured source, and the extra images, for an evaluation.
 
     Raises:
         UserError: as `load_splits`.
     """
     images = _source(config).read_all()
-    return joined(list(load_splits(config, seed).parts().values())) if images is None else images
+    if images is None:
+        return joined(list(load_splits(config).parts().values()))
+    extra = _list_extra(config.extra)
+    return joined(_with_extra([images], extra, config.image_size)) if extra.labels else images
 
 
 def _source(config: DataSettings) -> Source[Any, Any]:
@@ -59,14 +62,14 @@ def _source(config: DataSettings) -> Source[Any, Any]:
 
 
 @functools.lru_cache(maxsize=4)  # consecutive runs of a process often differ in everything but the data
-def _load(config: DataSettings, seed: int, listing: Hashable, extra: ExtraListing) -> Splits:
+def _load(config: DataSettings, listing: Hashable, extra: ExtraListing) -> Splits:
     source = _source(config)
-    train, *given, test = source.read(listing, seed)
+    train, *given, test = source.read(listing, config.seed)
     _check_read(config, train, test)
     if given:
         splits = Splits(train, given[0], test)
     else:
-        training, validation = split(train.labels, config.validation_size, config.split, seed, "data.validation_size")
+        training, validation = split(train, config.validation_size, config.split, config.seed, "data.validation_size")
         splits = Splits(train[training], train[validation], test)
     if source.may_hold_copies:
         splits = drop_duplicates_across_splits(splits)
@@ -93,12 +96,15 @@ def drop_duplicates_across_splits(splits: Splits) -> Splits:
     train, validation, test = (images.pixel_hashes() for images in splits.parts().values())
     keep_train = ~np.isin(train, np.concatenate([validation, test]))
     keep_validation = ~np.isin(validation, test)
-    dropped = (~keep_train).sum() + (~keep_validation).sum()
+    dropped = [*splits.train[~keep_train].names, *splits.validation[~keep_validation].names]
     if not (keep_train.any() and keep_validation.any()):
         raise UserError("data: without duplicates, no image is left to train on, or to validate on")
     if not dropped:
         return splits
-    log.warning("%s images are duplicates of validation or test images: they are not used for training", f"{dropped:,}")
+    log.warning(
+        "copies of validation or test images, which are not used for training: %s (%s)",
+        f"{len(dropped):,}", named(dropped),
+    )  # fmt: skip
     return Splits(splits.train[keep_train], splits.validation[keep_validation], splits.test)
 
 
@@ -112,25 +118,28 @@ def _list_extra(extra: tuple[ExtraImages, ...]) -> ExtraListing:
 
 
 def _add_extra(splits: Splits, extra: ExtraListing, image_size: int) -> Splits:
-    """Splits with extra images in the training set; new labels become new classes after the known ones."""
-    new = dict.fromkeys(label for label in extra.labels if label not in splits.classes)
-    classes = splits.classes + tuple(new)
-    pixels, problems = read_pictures(extra.files.paths, image_size)
-    refuse(problems)
-    labels = np.array([classes.index(label) for label in extra.labels], dtype=np.int64)
-    added = Images(pixels, labels, classes, names=extra.files.paths)
-
-    held_out = np.concatenate([splits.validation.pixel_hashes(), splits.test.pixel_hashes()])
+    """Splits with extra images in the training set."""
+    *parts, added = _with_extra(list(splits.parts().values()), extra, image_size)
+    train, validation, test = parts
+    held_out = np.concatenate([validation.pixel_hashes(), test.pixel_hashes()])
     shared = np.isin(added.pixel_hashes(), held_out)
     if shared.any():
         names = ", ".join(path for path, hit in zip(extra.files.paths, shared) if hit)
         raise UserError(
             f"data.extra: {names} is also in the validation or test set; an image must be in one split only"
         )
-    train, validation, test = (
-        Images(images.source, images.labels, classes, images.indices) for images in splits.parts().values()
-    )
     return Splits(joined([train, added]), validation, test)
+
+
+def _with_extra(parts: list[Images], extra: ExtraListing, image_size: int) -> list[Images]:
+    """The parts, and the extra images as one more; new labels become new classes of all, after the known ones."""
+    known = parts[0].classes
+    classes = known + tuple(dict.fromkeys(label for label in extra.labels if label not in known))
+    pixels, problems = read_pictures(extra.files.paths, image_size)
+    refuse(problems)
+    labels = np.array([classes.index(label) for label in extra.labels], dtype=np.int64)
+    added = Images(pixels, labels, classes, names=extra.files.paths)
+    return [*(Images(part.source, part.labels, classes, part.indices) for part in parts), added]
 
 
 def _pictures(path: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import math
 import mmap
 from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +50,12 @@ class Pixels:
     def streamed(self) -> bool:
         """Whether the pixels are in a file that is too large to be kept in memory."""
         return self._file is not None and self.array.nbytes > min(LARGE, memory_limit() // 8)
+
+    @functools.cached_property
+    def hashes(self) -> np.ndarray:
+        """A 16-byte hash of the pixels of each image, shape (M,): equal images have equal hashes."""
+        images = (image for chunk in self.chunks(np.arange(len(self.array))) for image in chunk)
+        return np.array([hashlib.blake2b(image.data, digest_size=16).digest() for image in images], dtype="V16")
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """A copy of the images at `indices`, uint8 (len(indices), 3, H, W).

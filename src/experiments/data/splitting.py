@@ -5,39 +5,77 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.config import UserError
+from experiments.data.images import Images
+
+NAMED = 5  # in a message; more are counted
 
 
-def split(labels: np.ndarray, size: int | float, how: str, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
+def split(images: Images, size: int | float, how: str, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Split indices 0 to N - 1 into (kept, held out), each in ascending order.
 
     Args:
-        labels: shape (N,).
         size: how many images to hold out: a number, or a fraction if it is a float.
         how: `random`, `stratified` (the same fraction of every class), or `first` (the first `size` images are held out).
         key: the configuration key of `size`, for messages.
 
     Raises:
-        UserError: if one of the two parts would be empty, or a class is too small to stratify.
+        UserError: if one of the two parts would be empty, a class is too small to stratify, or the first images are of one
+            class because the images are sorted by class.
     """
-    total = len(labels)
+    total = len(images)
     count = round(size * total) if isinstance(size, float) else size
     if not 1 <= count < total:
         raise UserError(f"{key}={size}: must leave at least 1 of the {total:,} images in each part")
     if how == "first":
+        _check_order(images.labels)
         held_out = np.arange(count)
     elif how == "random":
         held_out = np.random.default_rng(seed).permutation(total)[:count]
     else:
-        held_out = _stratified(labels, count, seed, key)
+        _check_classes(images, size, count, key)
+        held_out = _stratified(images.labels, count, seed)
     kept = np.ones(total, dtype=bool)
     kept[held_out] = False
     return np.flatnonzero(kept), np.sort(held_out)
 
 
-def _stratified(labels: np.ndarray, count: int, seed: int, key: str) -> np.ndarray:
+def named(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+
+
+def _check_order(labels: np.ndarray) -> None:
+    classes = len(np.unique(labels))
+    if classes > 1 and np.count_nonzero(np.diff(labels)) < classes:
+        raise UserError(
+            "data.split=first: the images are sorted by class, so the first ones are not of all classes; "
+            "set data.split=stratified, or random"
+        )
+
+
+def _check_classes(images: Images, size: int | float, count: int, key: str) -> None:
+    """Check that every class can have an image in each of the two parts."""
+    counts = images.class_counts
+    few = [f"{images.classes[label]} ({counts[label]})" for label in np.flatnonzero(counts == 1)]
+    classes = int((counts > 0).sum())
+    advice = "or set data.split=random"
+    if few:
+        raise UserError(
+            f"data.split=stratified: {key}={size} divides the images of every class, so each needs at least 2; "
+            f"too few are left of {named(few)}; add images, {advice}"
+        )
+    for part, images_of_part in (("holds out", count), ("leaves", len(images) - count)):
+        if images_of_part < classes:
+            raise UserError(
+                f"data.split=stratified: {key}={size} {part} {images_of_part:,} of {len(images):,} images, fewer than "
+                f"the {classes:,} classes; change {key}, {advice}"
+            )
+
+
+def _stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     from sklearn.model_selection import train_test_split  # 1 s to import
 
-    try:
-        return train_test_split(np.arange(len(labels)), test_size=count, stratify=labels, random_state=seed)[1]
-    except ValueError as error:
-        raise UserError(f"{key}={count}: {error} Use data.split=random, or add images to each class") from None
+    held_out: np.ndarray = train_test_split(
+        np.arange(len(labels)), test_size=count, stratify=labels, random_state=seed
+    )[1]
+    return held_out

@@ -59,12 +59,19 @@ def _thumbnails(content: Content) -> dict[str, Any]:
 
     def thumbnail(index: int) -> dict[str, Any]:
         names = {"true": classes[labels[index]], "predicted": classes[predicted[index]]}
-        return {"place": places[int(index)], "probability": float(confidence[index]), **names}
+        return {
+            "place": places[int(index)],
+            "probability": float(confidence[index]),
+            "name": content.images.name(index),
+            **names,
+        }
 
     return {
         "sprite": sprite(content.images[list(shown)].pixels),
         "cells": {
-            f"{true},{predicted}": [[places[index], round(float(confidence[index]), 3)] for index in indices]
+            f"{true},{predicted}": [
+                [places[index], round(float(confidence[index]), 3), content.images.name(index)] for index in indices
+            ]
             for (true, predicted), indices in cells.items()
         },
         **{name: [thumbnail(index) for index in indices] for name, indices in lists.items()},

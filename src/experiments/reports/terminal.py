@@ -50,7 +50,7 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
     size = "x".join(str(side) for side in splits.image_shape[1:])
     stop = config.early_stopping
     rows = {
-        "data": f"{config.data.name}: {counts} ({config.data.split} split), {len(splits.classes)} classes, {size} pixels",
+        "data": f"{config.data.title}: {counts} ({config.data.split} split), {len(splits.classes)} classes, {size} pixels",
         "model": " ".join([config.model.target.rpartition(".")[2], *_pairs(config.model.parameters)]),
         "optimizer": f"{config.optimizer.name} lr={config.optimizer.lr:g} weight_decay={config.optimizer.weight_decay:g}, "
         f"{config.schedule.name} schedule",
@@ -231,9 +231,9 @@ def show_next(name: str, run_id: str, url: str, has_model: bool = True) -> None:
         console.print(f"explain it:   python scripts/explain.py --mistakes 12 --sheet --run {run_id[:8]}", markup=False)
 
 
-def show_predictions(name: str, run_id: str, rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> None:
+def show_predictions(run: str, rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> None:
     """Print one row per picture from (file, [(class, probability), ...]): the most probable class, and the next ones."""
-    console.print(f"run [bold]{escape(name)}[/bold] ({run_id})\n")
+    console.print(f"{escape(run)}\n")
     table = Table("file", "class", "probability", "then", box=None, padding=(0, 3, 0, 0))
     for file, ((best, probability), *rest) in rows:
         then = ", ".join(f"{other} {value:.1%}" for other, value in rest)

@@ -6,6 +6,8 @@ run.probabilities(run.splits().test.pixels)
 
 from __future__ import annotations
 
+import functools
+import logging
 import re
 import tempfile
 from collections.abc import Sequence
@@ -21,15 +23,20 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from experiments.config import Config, UserError
+from experiments.config import Config, DataSettings, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.defaults import default
 from experiments.config.metrics import DEFAULT_FINAL, higher_is_better
 from experiments.data import Images, Splits, load_splits
+from experiments.data import membership as members
 from experiments.data.batches import Batches
+from experiments.data.membership import Membership
 from experiments.models import build, classifier
 from experiments.runs import store
+from experiments.runs.data_sets import of_one_data_set
 from experiments.training import devices, evaluation
+
+log = logging.getLogger(__name__)
 
 STORE: str = default("tracking.uri")
 # Only training runs have a fingerprint; evaluations of them and the parents of multiruns have no model.
@@ -55,6 +62,10 @@ class FinishedRun:
     model: classifier.Classifier
     metrics: dict[str, float]
 
+    def __str__(self) -> str:
+        """The run and its data, for every answer about it."""
+        return f"run {self.name} ({self.run_id}), trained on {self.config.data.title}"
+
     @property
     def image_size(self) -> int:
         """Pixels per side of the images that the network takes."""
@@ -78,20 +89,68 @@ class FinishedRun:
         """The split that the run was evaluated on: test, or validation if it was not tested (most points of a multirun)."""
         return "test" if "test/loss" in self.metrics else "validation"
 
+    @functools.cached_property
+    def membership(self) -> Membership | None:
+        """The pictures of its splits; None if an earlier version made the run, which did not keep them."""
+        with tempfile.TemporaryDirectory() as folder:
+            client = MlflowClient(self.uri)
+            if members.FILE not in [file.path for file in client.list_artifacts(self.run_id)]:
+                return None
+            return Membership.read(Path(client.download_artifacts(self.run_id, members.FILE, folder)))
+
     def splits(self) -> Splits:
-        """The images that the run was trained, validated and tested on, read again.
+        """The images that the run was trained, validated and tested on, read again; logs what has changed since.
 
         Raises:
             UserError: the data is missing.
         """
-        return load_splits(self.config.data, self.config.seed)
+        splits, changes = self.find_splits(self.config.data)
+        if changes:
+            log.warning("run %s: %s", self.run_id[:8], changes)
+        return splits
+
+    def find_splits(self, settings: DataSettings) -> tuple[Splits, str]:
+        """The splits of the run among the images of `settings`, found by their pixels, and what has changed, in words.
+
+        Raises:
+            UserError: the data is missing.
+        """
+        found, changes = None, "an earlier version made it, which did not keep its splits"
+        if self.membership:
+            found, changes = members.find_again(settings, self.membership, self.classes)
+        if found is None:
+            today = load_splits(settings)
+            return Splits(*map(self.with_its_classes, today.parts().values())), f"{changes}; they are drawn again"
+        return found, changes
+
+    def with_its_classes(self, images: Images) -> Images:
+        """The same images with the labels of the network's classes, matched by name.
+
+        Raises:
+            UserError: the network does not know one of their classes.
+        """
+        present = [images.classes[label] for label in np.flatnonzero(images.class_counts)]
+        unknown = [name for name in present if name not in self.classes]
+        if unknown:
+            raise UserError(f"this network does not know {', '.join(unknown)}; it knows {', '.join(self.classes)}")
+        place = np.array([self.classes.index(name) if name in present else -1 for name in images.classes])
+        return Images(images.source, place[images.labels], self.classes, images.indices)
 
 
-def find_run(which: str, experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = STORE) -> Run:
+def find_run(
+    which: str,
+    experiment: str | None = None,
+    metric: str = DEFAULT_FINAL,
+    uri: str = STORE,
+    data: str | None = None,
+) -> Run:
     """The finished run that `which` names: `best` by `metric`, `latest`, an id, or the start of an id.
 
+    Args:
+        data: the data set of the run, for `best` and `latest`: its name, or the folder of the pictures.
+
     Raises:
-        UserError: there is no such run, or more than one.
+        UserError: there is no such run, or more than one; or `best` or `latest` could be of several data sets.
     """
     advice = "train one: python train.py data=digits"
     client = store.connect_existing(uri, advice)
@@ -99,16 +158,21 @@ def find_run(which: str, experiment: str | None = None, metric: str = DEFAULT_FI
     if experiment is not None and experiment not in known:
         raise UserError(f"--experiment {experiment}: there is no such MLflow experiment; there are {', '.join(known)}")
     places = [known[experiment]] if experiment else list(known.values())
-    order = (
-        f"metrics.`{metric}` {'DESC' if higher_is_better(metric) else 'ASC'}" if which == "best" else "start_time DESC"
-    )
-    runs = client.search_runs(places, FINISHED_RUNS, order_by=[order], max_results=5)
-    if not runs:
+    latest = client.search_runs(places, FINISHED_RUNS, order_by=["start_time DESC"], max_results=5)
+    if not latest:
         raise UserError(f"there is no finished run yet; {advice}")
-    if which == "best" and metric not in runs[0].data.metrics:
+    if which not in ("best", "latest"):
+        return _with_id(client, places, which, latest)
+    runs = of_one_data_set(store.search_runs(client, places, FINISHED_RUNS), which, data, known)
+    return _best(runs, metric) if which == "best" else runs[0]
+
+
+def _best(runs: Sequence[Run], metric: str) -> Run:
+    valued = [run for run in runs if metric in run.data.metrics]
+    if not valued:
         there = ", ".join(sorted(runs[0].data.metrics))
         raise UserError(f"--metric {metric}: no finished run has it; there are {there}")
-    return runs[0] if which in ("best", "latest") else _with_id(client, places, which, runs)
+    return (max if higher_is_better(metric) else min)(valued, key=lambda run: run.data.metrics[metric])
 
 
 def _with_id(client: MlflowClient, places: list[str], start: str, latest: Sequence[Run]) -> Run:
@@ -124,7 +188,11 @@ def _with_id(client: MlflowClient, places: list[str], start: str, latest: Sequen
 
 
 def load_run(
-    which: str = "latest", experiment: str | None = None, metric: str = DEFAULT_FINAL, uri: str = STORE
+    which: str = "latest",
+    experiment: str | None = None,
+    metric: str = DEFAULT_FINAL,
+    uri: str = STORE,
+    data: str | None = None,
 ) -> FinishedRun:
     """Load the run that `find_run` returns.
 
@@ -132,7 +200,7 @@ def load_run(
         UserError: there is no such run, or its files are missing.
     """
     uri = store.resolve(uri)
-    run = find_run(which, experiment, metric, uri)
+    run = find_run(which, experiment, metric, uri, data)
     run_id, experiment_id = run.info.run_id, run.info.experiment_id
     client = store.connect(uri)
     found = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")

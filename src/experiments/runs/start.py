@@ -16,6 +16,7 @@ from experiments.config.command_line import Command
 from experiments.config.keys import run_name
 from experiments.data import Splits
 from experiments.data.batches import Batches
+from experiments.data.membership import FILE, Membership
 from experiments.models.classifier import Classifier, Layer, list_layers
 from experiments.runs.checkpoint import ShouldPrune, State
 from experiments.runs.fingerprint import fingerprint
@@ -96,6 +97,7 @@ class ActiveRun:
     def finish(self, state: State, evaluation: Evaluation) -> dict[str, float]:
         """Close the run as finished, with its artifacts and its model, and return its final metrics."""
         results = state.results() | (evaluation.metrics("test", self.splits.classes) if self.test else {})
+        Membership.of(self.splits).write(self.artifacts / FILE)
         self.tracker.finish(results, self.artifacts, state.final_model(), self.splits)
         return results
 

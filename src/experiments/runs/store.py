@@ -138,7 +138,7 @@ def experiment_id(client: MlflowClient, config: Config) -> str:
     Raises:
         UserError: it was deleted.
     """
-    name = config.tracking.experiment
+    name = config.experiment
     place = Path(config.tracking.artifacts).resolve() / quote(name, safe="")
     artifacts = place.as_uri() if (config.tracking.uri or "").startswith("sqlite") else None
     with creation_lock(config):

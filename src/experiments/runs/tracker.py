@@ -211,7 +211,7 @@ def _datasets(config: Config, splits: Splits) -> Iterator[DatasetInput]:
     """The three splits, each with the SHA-256 of its images and labels (MLflow's digest has room for 32 digits of it)."""
     for context, images in (("training", splits.train), ("validation", splits.validation), ("testing", splits.test)):
         dataset = Dataset(
-            name=config.data.name,
+            name=config.data.title,
             digest=images.digest[:32],
             source_type="local",
             source=json.dumps({"name": config.data.name, "root": config.data.origin}),

@@ -135,9 +135,9 @@ def _list_choices(overrides: Sequence[str]) -> dict[str, list[str]]:
 
 def _joint_experiment(jobs: list[list[str]], varied: Sequence[str]) -> str | None:
     """A name for the MLflow experiment of runs that belong to several: MLflow nests runs within one experiment only."""
-    if not {"data", "data.name", "experiment"} & set(varied):
+    if not {"data", "data.name", "data.root", "experiment"} & set(varied):
         return None
-    names = sorted({loading.compose_config(job).tracking.experiment for job in jobs})
+    names = sorted({loading.compose_config(job).experiment for job in jobs})
     return None if len(names) == 1 else "-".join(names)
 
 

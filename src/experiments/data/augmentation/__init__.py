@@ -30,15 +30,24 @@ class Augmentation:
             targets: the labels, int64 (batch,); with mixup or CutMix class fractions, float32 (batch, classes).
         """
         settings, targets = self.settings, batch.labels
-        images = geometry.move(batch.pixels, geometry.draw(settings, batch.indices, epoch))
+        size = min(batch.pixels.shape[2:])
+        reach, side = min(in_pixels(settings.translate, size), size - 1), in_pixels(settings.cutout, size)
+        images = geometry.move(batch.pixels, geometry.draw(settings, batch.indices, epoch, reach))
         images = colour.jitter(images, settings)
         shape, device = images.shape, images.device
-        if settings.cutout:
-            images = mixing.cutout(images, mixing.draw_centres(shape, device), settings.cutout)
+        if side:
+            images = mixing.cutout(images, mixing.draw_centres(shape, device), side)
         if settings.mixup or settings.cutmix:
             drawn = mixing.draw_mix(settings.mixup, settings.cutmix, shape, device)
             images, targets = mixing.mix(images, drawn), mixing.mix_labels(targets, self.classes, drawn)
         return images, targets
+
+
+def in_pixels(length: int | float, size: int) -> int:
+    """A length in pixels: a whole number is one already; a share of `size` pixels is at least one, unless it is 0."""
+    if isinstance(length, int):
+        return length
+    return max(1, round(length * size)) if length else 0
 
 
 def examples(settings: AugmentSettings, images: Images, count: int = 10, epochs: int = 3) -> np.ndarray:

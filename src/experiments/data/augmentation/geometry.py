@@ -27,14 +27,17 @@ class Moves(NamedTuple):
     shift: Tensor | None = None  # int64 (batch, 2): pixels to the right and down
 
 
-def draw(settings: AugmentSettings, indices: Tensor, epoch: int) -> Moves:
-    """Random moves for the images with these `indices` (batch,) in the training set, on the device of `indices`."""
+def draw(settings: AugmentSettings, indices: Tensor, epoch: int, reach: int) -> Moves:
+    """Random moves for the images with these `indices` (batch,) in the training set, on the device of `indices`.
+
+    Args:
+        reach: the maximum shift in pixels.
+    """
     count, device = len(indices), indices.device
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(count, device=device).uniform_(low, high)
 
-    reach = settings.translate
     return Moves(
         flipped=_flips(settings, indices, epoch),
         box=_boxes(uniform(1 - settings.crop, 1), *torch.rand(3, count, device=device)) if settings.crop else None,

@@ -82,7 +82,7 @@ class ImageFolder(Source[ImageFolderSettings, tuple[Listing, ...]]):
         if others:
             return first, *others
         how = "random" if self.settings.split == "random" else "stratified"
-        train, test = split(first.labels, self.settings.test_size, how, seed, "data.test_size")
+        train, test = split(first, self.settings.test_size, how, seed, "data.test_size")
         return first[train], first[test]
 
     def read_all(self) -> Images:

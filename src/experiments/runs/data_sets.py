@@ -1,0 +1,71 @@
+"""The data sets of finished runs: `best` and `latest` mean one run among those of a single data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from experiments.config import UserError
+from experiments.config.data import FOLDER, folder_title
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+class DataSet(NamedTuple):
+    """A data set: two folders of pictures are different ones, also if they have the same name."""
+
+    title: str
+    folder: str = ""
+
+    @classmethod
+    def of(cls, run: Run) -> DataSet:
+        name, root = (run.data.params.get(f"data.{key}", "") for key in ("name", "root"))
+        is_folder = run.data.params.get("data._target_", FOLDER if name == "image_folder" else "") == FOLDER
+        return cls(folder_title(name, root), _path(root)) if is_folder else cls(name)
+
+    def is_named(self, name: str) -> bool:
+        """Whether a user means this data set: by its title, or by its folder in any spelling."""
+        return name == self.title or bool(self.folder and _path(name) == self.folder)
+
+
+def of_one_data_set(runs: Sequence[Run], which: str, data: str | None, experiments: Mapping[str, str]) -> list[Run]:
+    """The runs of the only data set, or of the one that is named.
+
+    Args:
+        which: what `--run` asks for, for the message.
+        data: the title or the folder of a data set; None if none is named.
+        experiments: names of MLflow experiments -> ids.
+
+    Raises:
+        UserError: there are several data sets, or none of that name.
+    """
+    groups: dict[DataSet, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(DataSet.of(run), []).append(run)
+    named = [known for known in groups if data is None or known.is_named(data)]
+    if len(named) == 1:
+        return groups[named[0]]
+    if not named:
+        titles = ", ".join(sorted({known.title for known in groups}))
+        raise UserError(f"--data {data}: no finished run is of this data set; there are {titles}")
+    there = ", ".join(_described(known, groups[known], experiments) for known in sorted(named))
+    if len({known.title for known in named}) < len(named):
+        folders = " or ".join(f"--data {known.folder}" for known in sorted(named) if known.folder)
+        advice = f"choose one by its folder: {folders}"
+    else:
+        advice = (
+            "choose one by --experiment NAME, by --data NAME (evaluate.py has no such option), or by the id of a run"
+        )
+    raise UserError(f"--run {which}: the finished runs are of {len(named)} data sets: {there}; {advice}")
+
+
+def _described(known: DataSet, runs: Sequence[Run], experiments: Mapping[str, str]) -> str:
+    names = {identity: name for name, identity in experiments.items()}
+    places = ", ".join(sorted({names[run.info.experiment_id] for run in runs}))
+    return f"{known.title} ({len(runs):,} run{'s' if len(runs) > 1 else ''}, in MLflow experiment {places})"
+
+
+def _path(folder: str) -> str:
+    return str(Path(folder).expanduser().resolve())
