@@ -113,6 +113,7 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
             environment=environment(learner.device, splits.digest),
             history=state.history,
             best_epoch=state.stopping.best_epoch,
+            kept_epoch=state.kept_epoch,
             augmented=examples(config.augment, splits.train) if config.augment.active else None,
         ),
     )

@@ -1,13 +1,27 @@
 """The checkpoint of a run."""
 
 from conftest import DIGITS
+from experiments.config import metrics
 from experiments.config.loading import compose_config
 from experiments.experiment import run
+
+SMALL = ("model.filters=2", "model.dense_width=8")
 
 
 def numbers(result):
     """The final metrics without the time that it took."""
     return {name: value for name, value in result.metrics.items() if name != "seconds"}
+
+
+def test_the_metrics_of_the_kept_weights_are_logged(here):
+    """Steps so small that the accuracy stays the same: the first epoch is the best one, the last is kept."""
+    still = [*DIGITS, "tracking=none", "training.epochs=2", "optimizer.lr=1e-9", "early_stopping.monitor=val/accuracy"]
+    for restore_best, kept in (("false", 2), ("true", 1)):
+        result = run(compose_config([*still, *SMALL, f"early_stopping.restore_best={restore_best}"]))
+        for prefix, epoch in (("best", 1), ("kept", kept)):
+            expected = metrics.of_epoch(prefix, epoch, result.history[epoch - 1])
+            assert expected.items() <= result.metrics.items()
+        assert result.history[0]["val/loss"] != result.history[1]["val/loss"]
 
 
 def test_a_damaged_checkpoint_is_not_used(here, caplog):

@@ -31,12 +31,12 @@ def _show_ranking(comparison: Comparison) -> None:
     if ranking.empty:
         console.print(f"none of {len(comparison.points):,} points finished")
         return
-    table = _table(["", "point", *comparison.objectives, "best epoch", "epochs", "seconds"], words=2)
+    table = _table(["", "point", *comparison.objectives, "kept epoch", "epochs", "seconds"], words=2)
     for row in ranking.head(TOP).to_dict("records"):
         values = [format_number(row[objective]) for objective in comparison.objectives]
-        best = str(row["best epoch"]) if row["best epoch"] == row["best epoch"] else "—"
+        kept = str(row["kept epoch"]) if row["kept epoch"] == row["kept epoch"] else "—"
         name = Text(row["name"], style="bold" if row["place"] == 1 else "")
-        table.add_row(str(row["place"]), name, *values, best, str(row["epochs"]), format_number(row["seconds"], 1))
+        table.add_row(str(row["place"]), name, *values, kept, str(row["epochs"]), format_number(row["seconds"], 1))
     console.print(table)
     if len(comparison.points) > min(TOP, len(ranking)):
         console.print(f"and {len(comparison.points) - min(TOP, len(ranking)):,} more: report.html")

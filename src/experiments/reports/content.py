@@ -25,6 +25,7 @@ class Content:
         class_counts: split -> images per class, (classes,); the evaluated split is the last.
         protocol: how often the test set was used, and what was selected on which images.
         history: metrics of each epoch; empty if nothing was trained.
+        kept_epoch: the epoch whose weights were evaluated.
         augmented: training images without augmentation and as in the first epochs, uint8 (1 + epochs, images, 3, H, W);
             None if there is no augmentation.
     """
@@ -42,6 +43,7 @@ class Content:
     environment: Mapping[str, str]
     history: Sequence[Mapping[str, float]] = ()
     best_epoch: int = 0
+    kept_epoch: int = 0
     augmented: np.ndarray | None = None
 
     @property

@@ -98,11 +98,11 @@ def _scores(evaluation: Evaluation) -> dict[str, float]:
 def _cards(content: Content) -> list[tuple[str, str]]:
     if not content.history:
         return [(f"{len(content.images):,}", "images")]
-    best = content.history[content.best_epoch - 1]
+    kept = content.history[content.kept_epoch - 1]
     seconds = sum(epoch["epoch_seconds"] for epoch in content.history)
     speed = np.mean([epoch["images_per_second"] for epoch in content.history])
     return [
-        (percent(best["val/accuracy"]), f"validation accuracy, epoch {content.best_epoch}"),
+        (percent(kept["val/accuracy"]), f"validation accuracy, epoch {content.kept_epoch}"),
         (f"{len(content.history)}", "epochs"),
         (duration(seconds), "training and validation"),
         (f"{speed:,.0f}", "images per second"),

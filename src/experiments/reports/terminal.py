@@ -191,13 +191,17 @@ def _show_threads(run: TrackedRun) -> None:
 
 
 def show_results(results: Mapping[str, float], note: str, groups: str | tuple[str, ...] = ("best/", "test/")) -> None:
-    """Print one line per metric of these groups, without those per class; `note`: how predictions were made."""
+    """Print one line per metric of these groups, without those per class; `note`: how predictions were made.
+
+    The kept epoch is shown only if it is not the best one.
+    """
     console.print()
     beside = f"  {note}" if note else ""
+    groups = ("kept/", *groups) if results.get("kept/epoch") != results.get("best/epoch") else groups
     shown = {name: value for name, value in results.items() if name.startswith(groups) and "/f1/" not in name}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
-        if name == "best/epoch":
+        if name.endswith("/epoch"):
             console.print(f"{name:<{width}}  {value:.0f}")
         else:
             console.print(f"[bold]{name:<{width}}[/bold]  {value:.4f}{beside}")

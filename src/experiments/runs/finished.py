@@ -6,6 +6,7 @@ run.probabilities(run.splits().test.pixels)
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from mlflow.exceptions import MlflowException
 from experiments.config import Config, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.defaults import default
-from experiments.config.metrics import DEFAULT_FINAL, higher_is_better
+from experiments.config.metrics import DEFAULT_FINAL, final_value, higher_is_better
 from experiments.data import Images, Splits, load_splits
 from experiments.data.batches import Batches
 from experiments.models import build, classifier
@@ -99,16 +100,22 @@ def find_run(which: str, experiment: str | None = None, metric: str = DEFAULT_FI
     if experiment is not None and experiment not in known:
         raise UserError(f"--experiment {experiment}: there is no such MLflow experiment; there are {', '.join(known)}")
     places = [known[experiment]] if experiment else list(known.values())
-    order = (
-        f"metrics.`{metric}` {'DESC' if higher_is_better(metric) else 'ASC'}" if which == "best" else "start_time DESC"
-    )
-    runs = client.search_runs(places, FINISHED_RUNS, order_by=[order], max_results=5)
+    runs = client.search_runs(places, FINISHED_RUNS, order_by=["start_time DESC"], max_results=5)
     if not runs:
         raise UserError(f"there is no finished run yet; {advice}")
-    if which == "best" and metric not in runs[0].data.metrics:
-        there = ", ".join(sorted(runs[0].data.metrics))
+    if which == "best":
+        return _best(store.search_runs(client, places, FINISHED_RUNS), metric)
+    return runs[0] if which == "latest" else _with_id(client, places, which, runs)
+
+
+def _best(runs: Sequence[Run], metric: str) -> Run:
+    """The run with the best value of a metric; of equals, the first one."""
+    values = [(run, final_value(run.data.metrics, metric)) for run in runs]
+    valued = [(run, value) for run, value in values if value is not None and math.isfinite(value)]
+    if not valued:
+        there = ", ".join(sorted({name for run in runs for name in run.data.metrics}))
         raise UserError(f"--metric {metric}: no finished run has it; there are {there}")
-    return runs[0] if which in ("best", "latest") else _with_id(client, places, which, runs)
+    return (max if higher_is_better(metric) else min)(valued, key=lambda row: row[1])[0]
 
 
 def _with_id(client: MlflowClient, places: list[str], start: str, latest: Sequence[Run]) -> Run:
