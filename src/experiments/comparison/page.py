@@ -153,7 +153,7 @@ def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figur
     shown = {word for key in keys for word in (key, key.rpartition(".")[2], key_labels(keys)[key])}
     # names that only repeat the settings in the other columns are left out
     named = any(word.partition("=")[0] not in shown for point in comparison.points for word in point.name.split())
-    groups = comparison.over_seeds
+    groups, pairs = comparison.over_seeds, comparison.differences
     repeated = comparison.table.duplicated(keys).any() if keys else True
     return render(
         "comparison.html.j2",
@@ -166,9 +166,9 @@ def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figur
         named=named or repeated,
         rows=comparison.table.astype(object).where(comparison.table.notna(), None).to_dict("records"),
         groups=_records(groups),
-        differences=_records(comparison.differences),
+        differences=_records(significance.with_the_best(pairs, groups) if pairs is not None else None),
+        pairs=0 if pairs is None else len(pairs),
         significance=significance,
-        versus_best=groups is not None and len(groups) > significance.ALL_PAIRS,
         unfinished=[point for point in comparison.points if point.status not in ("finished", "pruned")],
         figures=drawn,
     )

@@ -87,9 +87,13 @@ def _sort_key(value: float | None, objective: str) -> float:
 
 
 def varying_keys(points: Sequence[Point]) -> list[str]:
-    """The settings in which points differ, in the order of the configuration; places and names are ignored."""
-    keys = dict.fromkeys(key for point in points for key in point.settings)
-    return [key for key in keys if role_of(key).distinguishes and len({p.settings.get(key) for p in points}) > 1]
+    """The settings in which points differ, in the order of the configuration; places and names are ignored.
+
+    A point that failed before it had a run has no settings, so it differs in nothing.
+    """
+    known = [point.settings for point in points if point.settings]
+    keys = dict.fromkeys(key for settings in known for key in settings)
+    return [key for key in keys if role_of(key).distinguishes and len({each.get(key) for each in known}) > 1]
 
 
 def latest(points: Sequence[Point]) -> list[Point]:

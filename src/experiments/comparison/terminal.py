@@ -9,6 +9,7 @@ from rich.text import Text
 
 from experiments.comparison.comparison import Comparison
 from experiments.comparison.ranking import in_order
+from experiments.comparison.significance import SEEDS, TOO_FEW
 from experiments.comparison.values import NO_REASON, format_number
 from experiments.reports.terminal import console
 
@@ -51,11 +52,15 @@ def _show_seeds(comparison: Comparison) -> None:
     if groups is None:
         return
     console.print()
-    table = _table(["over seeds", "runs", f"mean {comparison.objectives[0]}", "± sd", "95 % interval"], words=1)
+    table = _table(["over seeds", "seeds", f"mean {comparison.objectives[0]}", "± sd", "95 % interval"], words=1)
     for row in groups.head(TOP).to_dict("records"):
-        interval = f"{format_number(row['low'])} to {format_number(row['high'])}" if row["n"] > 1 else "—"
-        table.add_row(Text(row["group"]), str(row["n"]), format_number(row["mean"]), format_number(row["sd"]), interval)
+        interval = f"{format_number(row['low'])} to {format_number(row['high'])}" if row["n"] >= SEEDS else "—"
+        seeds = f"{row['n']} of {row['started']}" if row["n"] < row["started"] else str(row["n"])
+        table.add_row(Text(row["group"]), seeds, format_number(row["mean"]), format_number(row["sd"]), interval)
     console.print(table)
+    for line in (comparison.unfinished_seeds, TOO_FEW if groups["n"].max() < SEEDS else ""):
+        if line:
+            console.print(line)
     if len(groups) > TOP:
         console.print(f"and {len(groups) - TOP:,} more: report.html")
 
