@@ -130,8 +130,7 @@ class Result:
     def report(self) -> pd.DataFrame:
         """Precision, recall, F1 and support per class, computed from `confusion`."""
         report = self._evaluation.report(self.classes)
-        del report["accuracy"]
-        return pd.DataFrame(report).T
+        return pd.DataFrame({name: row for name, row in report.items() if isinstance(row, dict)}).T
 
     def predict(self, picture: str | Path | IO[bytes] | Image.Image | np.ndarray) -> prediction.Prediction:
         """The prediction for a picture: a file name, an open file, a Pillow image, or uint8 pixels (H, W) or (H, W, 3).
