@@ -96,7 +96,7 @@ class Result:
     def network(self) -> pd.DataFrame:
         """One row per layer: its kind, output shape, and number of parameters."""
         shape = self.config.data.image_shape
-        return pd.DataFrame(list_layers(self.model, shape), columns=["layer", "output shape", "parameters"])
+        return pd.DataFrame(list_layers(self.model, shape).rows, columns=["layer", "output shape", "parameters"])
 
     @functools.cached_property
     def splits(self) -> Splits:

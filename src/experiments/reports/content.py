@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.config import Config
 from experiments.data import Images, Splits
-from experiments.models.classifier import Layer, count_parameters
+from experiments.models.classifier import Layers
 from experiments.training.calibration import calibration
 from experiments.training.evaluation import Evaluation
 
@@ -38,7 +38,7 @@ class Content:
     probabilities: np.ndarray
     evaluation: Evaluation
     class_counts: Mapping[str, np.ndarray]
-    layers: Sequence[Layer]
+    layers: Layers
     protocol: str
     environment: Mapping[str, str]
     history: Sequence[Mapping[str, float]] = ()
@@ -56,11 +56,6 @@ class Content:
         """The accuracy and what it is measured on, for a figure."""
         accuracy = f"accuracy {self.evaluation.accuracy:.2%} of {len(self.images):,} images"
         return ", ".join(filter(None, [accuracy, self.note]))
-
-    @property
-    def parameters(self) -> int:
-        """The number of parameters of the network."""
-        return count_parameters(self.layers)
 
     @functools.cached_property
     def confidence(self) -> np.ndarray:

@@ -16,9 +16,10 @@ from rich.text import Text
 from torch import Tensor
 
 from experiments.config import Config
+from experiments.config.wording import counted
 from experiments.data import Splits
 from experiments.data.batches import PREFETCH, Batches
-from experiments.models.classifier import Layer, count_parameters
+from experiments.models.classifier import Layers
 from experiments.training.evaluation import Evaluation
 from experiments.training.loop import EpochResult
 
@@ -73,7 +74,7 @@ def _hardware(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
 
 
-def show_progress_so_far(run: TrackedRun, history: Sequence[Mapping[str, float]], layers: Sequence[Layer]) -> None:
+def show_progress_so_far(run: TrackedRun, history: Sequence[Mapping[str, float]], layers: Layers) -> None:
     """Print after which epoch a run continues; for a new run, its network, one row per layer."""
     if history:
         console.print(f"\ncontinuing run [bold]{escape(run.name)}[/bold] after epoch {len(history)}\n")
@@ -81,11 +82,11 @@ def show_progress_so_far(run: TrackedRun, history: Sequence[Mapping[str, float]]
         return
     table = Table("layer", "output shape", "parameters", box=None, padding=(0, 3, 0, 0))
     table.columns[2].justify = "right"
-    for kind, shape, parameters in layers:
+    for kind, shape, parameters in layers.rows:
         table.add_row(kind, " x ".join(map(str, shape)), f"{parameters:,}" if parameters else "")
     console.print()
     console.print(table)
-    console.print(f"[bold]{count_parameters(layers):,} parameters[/bold]\n")
+    console.print(f"[bold]{counted(layers.parameters, 'parameter')}[/bold]{'; ' if layers.note else ''}{layers.note}\n")
 
 
 class EpochLog:

@@ -16,7 +16,7 @@ from experiments.config.command_line import Command
 from experiments.config.keys import run_name
 from experiments.data import Splits
 from experiments.data.batches import Batches
-from experiments.models.classifier import Classifier, Layer, list_layers
+from experiments.models.classifier import Classifier, Layers, list_layers
 from experiments.runs.checkpoint import ShouldPrune, State
 from experiments.runs.fingerprint import fingerprint
 from experiments.runs.lock import locked
@@ -42,7 +42,7 @@ class ActiveRun:
     config: Config
     command: Command
     splits: Splits
-    layers: list[Layer]
+    layers: Layers
     device: torch.device
     test: bool
     folder: Path
