@@ -45,7 +45,9 @@ def test_the_weights_that_are_kept_rank():
     # the best epoch is the second one; the third is worse by 0.05
     points = [keeping(3, 0.9), keeping(2, 0.87), keeping(None, 0.86)]  # the last one is of an older version
     rows = ranking.table(points, [ACCURACY])
-    assert rows["a"].tolist() == ["0.87", "0.86", "0.9"] and rows[ACCURACY].tolist() == pytest.approx([0.87, 0.86, 0.85])
+    assert rows["a"].tolist() == ["0.87", "0.86", "0.9"] and rows[ACCURACY].tolist() == pytest.approx(
+        [0.87, 0.86, 0.85]
+    )
     assert rows["kept epoch"].tolist() == [2, 2, 3]
 
 

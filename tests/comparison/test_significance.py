@@ -61,7 +61,9 @@ def test_two_seeds_are_too_few(tmp_path, capsys):
     points = grid({filters: [0.5 + filters, 0.6] for filters in range(6)})
     assert significance.differences(points, ACCURACY) is None
     page = written(tmp_path, points)
-    assert significance.TOO_FEW in page and "significant?" not in page and " to " not in page.split("Over seeds")[1][:900]
+    assert (
+        significance.TOO_FEW in page and "significant?" not in page and " to " not in page.split("Over seeds")[1][:900]
+    )
     terminal.show_comparison(compared(points), "")
     assert significance.TOO_FEW in capsys.readouterr().out
     assert significance.TOO_FEW not in written(tmp_path, grid({8: [0.5, 0.6, 0.8], 16: [0.4, 0.2, 0.3]}))

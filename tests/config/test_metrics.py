@@ -8,13 +8,16 @@ from experiments.config.loading import compose_config
 
 
 @pytest.mark.parametrize(
-    "name", ["val/accuracy", "best/val_accuracy", "kept/val_accuracy", "test/macro_f1", "train/macro_f1", "test/f1/a b/c"]
+    "name",
+    ["val/accuracy", "best/val_accuracy", "kept/val_accuracy", "test/macro_f1", "train/macro_f1", "test/f1/a b/c"],
 )
 def test_higher_is_better(name):
     assert metrics.higher_is_better(name) and metrics.at_most(name) == 1
 
 
-@pytest.mark.parametrize("name", ["val/loss", "best/val_loss", "kept/val_loss", "test/loss", "seconds", "parameters", "epoch_seconds"])
+@pytest.mark.parametrize(
+    "name", ["val/loss", "best/val_loss", "kept/val_loss", "test/loss", "seconds", "parameters", "epoch_seconds"]
+)
 def test_lower_is_better(name):
     assert not metrics.higher_is_better(name) and metrics.at_most(name) is None
 
@@ -30,12 +33,17 @@ def test_the_row_of_validation_stands_for_the_test_set_and_the_best_epoch():
 def test_the_metrics_of_one_epoch():
     epoch = {"val/loss": 0.5, "val/accuracy": 0.9, "train/loss": 0.1}
     assert metrics.of_epoch("kept", 3, epoch) == {"kept/epoch": 3, "kept/val_loss": 0.5, "kept/val_accuracy": 0.9}
-    assert metrics.of_epoch("best", 1, {"val/loss": 0.5}) == {"best/epoch": 1, "best/val_loss": 0.5}  # of an older version
+    assert metrics.of_epoch("best", 1, {"val/loss": 0.5}) == {
+        "best/epoch": 1,
+        "best/val_loss": 0.5,
+    }  # of an older version
 
 
 def test_the_final_value_is_that_of_the_kept_weights():
     logged = {"val/loss": 3.0, "seconds": 9.0, **metrics.of_epoch("best", 1, {"val/loss": 1.0})}
-    assert metrics.final_value(logged, "val/loss") == metrics.final_value(logged, "kept/val_loss") == 1  # an older version
+    assert (
+        metrics.final_value(logged, "val/loss") == metrics.final_value(logged, "kept/val_loss") == 1
+    )  # an older version
     assert metrics.final_value(logged, "kept/epoch") == 1
     logged |= metrics.of_epoch("kept", 2, {"val/loss": 2.0})
     assert metrics.final_value(logged, "val/loss") == metrics.final_value(logged, "kept/val_loss") == 2

@@ -17,6 +17,7 @@ from experiments.config import DataSettings, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.loading import compose_config
 from experiments.config.splits import ALL
+from experiments.config.wording import counted
 from experiments.data import Images, load_all, load_splits
 from experiments.models.classifier import list_layers
 from experiments.reports import report
@@ -63,7 +64,7 @@ def evaluate_run(run: FinishedRun, data: str | None, overrides: Sequence[str], s
     images = _with_classes_of(run, _load_images(settings, run.config.seed, split))
     logits = run.logits(images.pixels)
     evaluation = score(logits, torch.tensor(images.labels))
-    warning, protocol = "", f"Run {run.run_id} on {split} of {settings.name}: {len(images):,} images."
+    warning, protocol = "", f"Run {run.run_id} on {split} of {settings.name}: {counted(len(images), 'image')}."
     if own_data and split == ALL:
         warning = "The network was trained with some of these images; --split test evaluates it only on others."
     if own_data and split in ("test", ALL):

@@ -15,6 +15,7 @@ from rich.text import Text
 from experiments.analysis import figures
 from experiments.analysis.duplicates import Duplicates, Pair, Place
 from experiments.analysis.statistics import PixelStatistics, ratio
+from experiments.config.wording import counted
 from experiments.data import Splits
 from experiments.reports.drawing import save
 from experiments.reports.figures import class_balance
@@ -28,7 +29,7 @@ def pixel_lines(splits: Splits, pixels: PixelStatistics) -> Iterator[str]:
     """Shape and range, and mean and standard deviation of the training set as overrides of train.py."""
     counts = ", ".join(f"{len(images):,} {name}" for name, images in splits.parts().items())
     channels, height, width = splits.image_shape
-    yield f"images     {counts}; {channels} channels of {height} x {width}, {splits.train.source.array.dtype}"
+    yield f"images     {counts}; {counted(channels, 'channel')} of {height} x {width}, {splits.train.source.array.dtype}"
     yield f"range      {pixels.lowest} to {pixels.highest} in training; scaled to 0..1 for the network"
     mean, std = (",".join(f"{value:.4f}" for value in values) for values in (pixels.mean, pixels.std))
     yield f"mean, std  of red, green, blue in training, scaled:  data.mean=[{mean}] data.std=[{std}]"
@@ -86,7 +87,7 @@ def duplicate_lines(duplicates: Duplicates, similarity: float) -> Iterator[Rende
         pairs = [pair for pair in duplicates.pairs if pair.across == across]
         if pairs:
             yield ""
-            yield f"{where}, the {min(PAIR_ROWS, len(pairs)):,} most similar of {duplicates.count(across):,} pairs"
+            yield f"{where}, the {min(PAIR_ROWS, len(pairs)):,} most similar of {counted(duplicates.count(across), 'pair')}"
             yield pair_table(pairs[:PAIR_ROWS])
 
 
@@ -138,7 +139,7 @@ def _figures(splits: Splits, counts: np.ndarray, duplicates: Duplicates) -> Iter
         pairs = [pair for pair in duplicates.pairs if pair.across == across]
         if pairs:
             where = "across splits" if across else "within a split"
-            title = f"Duplicates {where}: the {min(SHEET_PAIRS, len(pairs))} most similar of {duplicates.count(across):,} pairs"
+            title = f"Duplicates {where}: the {min(SHEET_PAIRS, len(pairs))} most similar of {counted(duplicates.count(across), 'pair')}"
             yield f"duplicates_{name}", _pairs(splits, pairs[:SHEET_PAIRS], title)
 
 

@@ -13,6 +13,7 @@ from experiments.comparison.points import Point, ranked
 from experiments.config import VIEWS
 from experiments.config.command_line import Command
 from experiments.config.keys import standalone_overrides
+from experiments.config.wording import counted
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Comparison:
             return "The test set was not used."
         if self.objectives[0].startswith("test/"):
             return f"The ranking uses the test set ({self.objectives[0]}), so its best value is optimistic."
-        evaluated = f"{len(self.tested)} of {len(self.points)} points were evaluated on the test set"
+        evaluated = f"{len(self.tested)} of {counted(len(self.points), 'point')} {'was' if len(self.tested) == 1 else 'were'} evaluated on the test set"
         if self.tested == [self.winner]:
             accuracy = self.tested[0].metrics["test/accuracy"]
             evaluated = f"Only the winner was evaluated on the test set: accuracy {accuracy:.4f}"

@@ -19,7 +19,7 @@ from experiments.config.defaults import default
 from experiments.config.keys import key_labels, repeats
 from experiments.config.metrics import at_most
 from experiments.reports.drawing import Figure, PageFigure, save_figures
-from experiments.reports.html import duration, percent, render
+from experiments.reports.html import count_card, duration, percent, render
 
 AXES = 8  # settings in the figure of all settings; if there are more, the most important ones
 
@@ -185,15 +185,20 @@ def _cards(comparison: Comparison) -> list[tuple[str, str]]:
     others = [("pruned", comparison.count("pruned")), ("failed", comparison.count("failed"))]
     others.append(("killed or running", comparison.count("killed", "running")))
     rest = ", ".join(f"{count} {word}" for word, count in others if count)
+    number, word = count_card(len(points), "point")
     seconds = math.fsum(point.seconds for point in points if math.isfinite(point.seconds))
     cards = [
         (reached, f"best {objective}"),
-        (f"{comparison.count('finished')} of {len(points)}", f"points finished{'; ' if rest else ''}{rest}"),
+        (f"{comparison.count('finished')} of {number}", f"{word} finished{'; ' if rest else ''}{rest}"),
         (duration(seconds), "sum over all points"),
-        (f"{sum(point.epochs for point in points):,}", "epochs run"),
+        count_card(sum(point.epochs for point in points), "epoch run", "epochs run"),
     ]
     saved = sum(_saved(point) for point in points)
-    return [*cards, (f"{saved:,}", "epochs saved by pruning, at most")] if saved else cards
+    return (
+        [*cards, count_card(saved, "epoch saved by pruning, at most", "epochs saved by pruning, at most")]
+        if saved
+        else cards
+    )
 
 
 def _saved(point: Point) -> int:

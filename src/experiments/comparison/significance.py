@@ -107,6 +107,8 @@ def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
         low, high = np.clip((group.mean - half, group.mean + half), 0, at_most(objective))
         rows.append([group.name, *group.settings, n, group.started, group.mean, sd, float(low), float(high)])
     return pd.DataFrame(rows, columns=["group", *_keys(points), "n", "started", "mean", "sd", "low", "high"])
+
+
 def differences(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
     """One row per pair of groups that share at least `SEEDS` seeds: is their difference significant?
 

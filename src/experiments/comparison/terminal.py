@@ -11,6 +11,7 @@ from experiments.comparison.comparison import Comparison
 from experiments.comparison.ranking import in_order
 from experiments.comparison.significance import SEEDS, TOO_FEW
 from experiments.comparison.values import NO_REASON, format_number
+from experiments.config.wording import counted
 from experiments.reports.terminal import console
 
 TOP = 10
@@ -30,7 +31,7 @@ def _show_ranking(comparison: Comparison) -> None:
     ranking = comparison.table[comparison.table["place"].notna()]
     console.print()
     if ranking.empty:
-        console.print(f"none of {len(comparison.points):,} points finished")
+        console.print(f"none of {counted(len(comparison.points), 'point')} finished")
         return
     table = _table(["", "point", *comparison.objectives, "kept epoch", "epochs", "seconds"], words=2)
     for row in ranking.head(TOP).to_dict("records"):

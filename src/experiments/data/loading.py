@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments.config import DataSettings, ExtraImages, UserError
 from experiments.config.targets import locate
+from experiments.config.wording import counted
 from experiments.data.decoding import pictures_in, read_picture
 from experiments.data.images import Images, Splits, joined
 from experiments.data.sources import Source
@@ -93,7 +94,8 @@ def drop_duplicates_across_splits(splits: Splits) -> Splits:
         raise UserError("data: without duplicates, no image is left to train on, or to validate on")
     if not dropped:
         return splits
-    log.warning("%s images are duplicates of validation or test images: they are not used for training", f"{dropped:,}")
+    found = counted(dropped, "image is a duplicate", "images are duplicates")
+    log.warning("%s of validation or test images: not used for training", found)
     return Splits(splits.train[keep_train], splits.validation[keep_validation], splits.test)
 
 

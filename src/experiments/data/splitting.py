@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.config import UserError
+from experiments.config.wording import counted
 
 
 def split(labels: np.ndarray, size: int | float, how: str, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +23,7 @@ def split(labels: np.ndarray, size: int | float, how: str, seed: int, key: str) 
     total = len(labels)
     count = round(size * total) if isinstance(size, float) else size
     if not 1 <= count < total:
-        raise UserError(f"{key}={size}: must leave at least 1 of the {total:,} images in each part")
+        raise UserError(f"{key}={size}: must leave at least 1 of the {counted(total, 'image')} in each part")
     if how == "first":
         held_out = np.arange(count)
     elif how == "random":

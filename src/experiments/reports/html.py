@@ -31,6 +31,12 @@ def percent(fraction: float, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f} %"
 
 
+def count_card(count: int, one: str, many: str = "") -> tuple[str, str]:
+    """A card of a page: a count, and its word; see `counted`."""
+    number, _, word = counted(count, one, many).partition(" ")
+    return number, word
+
+
 def duration(seconds: float) -> str:
     return f"{seconds:,.0f} s" if seconds < 6000 else f"{seconds / 60:,.0f} min"
 

@@ -13,7 +13,7 @@ from experiments.config.metrics import EVALUATED
 from experiments.config.wording import counted
 from experiments.reports.content import Content
 from experiments.reports.drawing import Figure, PageFigure
-from experiments.reports.html import duration, percent, render, sprite
+from experiments.reports.html import count_card, duration, percent, render, sprite
 from experiments.training.evaluation import Evaluation
 
 IMAGES = 1200  # in the page, at most
@@ -99,13 +99,13 @@ def _scores(evaluation: Evaluation) -> dict[str, float]:
 
 def _cards(content: Content) -> list[tuple[str, str]]:
     if not content.history:
-        return [(f"{len(content.images):,}", "images")]
+        return [count_card(len(content.images), "image")]
     kept = content.history[content.kept_epoch - 1]
     seconds = sum(epoch["epoch_seconds"] for epoch in content.history)
     speed = np.mean([epoch["images_per_second"] for epoch in content.history])
     return [
         (percent(kept["val/accuracy"]), f"validation accuracy, epoch {content.kept_epoch}"),
-        (f"{len(content.history)}", "epochs"),
+        count_card(len(content.history), "epoch"),
         (duration(seconds), "training and validation"),
         (f"{speed:,.0f}", "images per second"),
     ]
@@ -132,7 +132,7 @@ def _macro(evaluation: Evaluation) -> str:
         return "Macro F1 is the mean F1 of all classes."
     average = evaluation.f1.mean()
     return (
-        f"Macro F1 ({evaluation.macro_f1:.3f}) is the mean F1 of the classes with images. The row \"macro avg\" of "
+        f'Macro F1 ({evaluation.macro_f1:.3f}) is the mean F1 of the classes with images. The row "macro avg" of '
         f"classification_report.json ({average:.3f}), which is scikit-learn's, also counts {counted(absent, 'class', 'classes')} "
         "without images, with an F1 of 0."
     )

@@ -49,14 +49,14 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
     """Print the resolved configuration in short."""
     counts = f"{len(splits.train):,} train, {len(splits.validation):,} validation, {len(splits.test):,} test"
     size = "x".join(str(side) for side in splits.image_shape[1:])
-    stop = config.early_stopping
+    stop, parameters = config.early_stopping, config.model.parameters.items()
     rows = {
-        "data": f"{config.data.name}: {counts} ({config.data.split} split), {len(splits.classes)} classes, {size} pixels",
-        "model": " ".join([config.model.target.rpartition(".")[2], *_pairs(config.model.parameters)]),
+        "data": f"{config.data.name}: {counts} ({config.data.split} split), {counted(len(splits.classes), 'class', 'classes')}, {size} pixels",
+        "model": " ".join([config.model.target.rpartition(".")[2], *(f"{key}={value}" for key, value in parameters)]),
         "optimizer": f"{config.optimizer.name} lr={config.optimizer.lr:g} weight_decay={config.optimizer.weight_decay:g}, "
         f"{config.schedule.name} schedule",
-        "training": f"at most {config.training.epochs} epochs, batches of {config.training.batch_size}, seed {config.seed}",
-        "stopping": f"{stop.patience} epochs without a better {stop.monitor}"
+        "training": f"at most {counted(config.training.epochs, 'epoch')}, batches of {config.training.batch_size}, seed {config.seed}",
+        "stopping": f"{counted(stop.patience, 'epoch')} without a better {stop.monitor}"
         if stop.patience is not None
         else "never early",
         "device": f"{device} ({_hardware(device)}), {config.precision}",
@@ -66,12 +66,8 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
         console.print(f"[bold]{key:<10}[/bold] {escape(value)}")
 
 
-def _pairs(values: Mapping[str, object]) -> list[str]:
-    return [f"{key}={value}" for key, value in values.items()]
-
-
 def _hardware(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else counted(torch.get_num_threads(), "thread")
 
 
 def show_progress_so_far(run: TrackedRun, history: Sequence[Mapping[str, float]], layers: Layers) -> None:
@@ -173,14 +169,20 @@ def show_end(
     note: str,
     evaluation: Evaluation | None,
     classes: Sequence[str],
+    caution: str,
 ) -> None:
-    """Print the results, and what to type next; `evaluation` is None for a run that was finished before."""
+    """Print the results, and what to type next; `evaluation` is None for a run that was finished before.
+
+    `caution` says what the numbers are worth if there are few images; else it is empty.
+    """
     if evaluation is None:
         console.print("\nthis run is finished already; these are its results (resume=false trains anew)")
         _show_threads(run)
     show_results(results, note)
     if evaluation is not None:
         show_test(evaluation, classes)
+    if caution:
+        console.print(f"\n{caution}", markup=False)
     show_next(run.name, run.run_id, run.url(), run.has_model)
 
 
@@ -188,7 +190,9 @@ def _show_threads(run: TrackedRun) -> None:
     """Print that sums of another number of threads are rounded in another way."""
     threads = torch.get_num_threads()
     if run.threads not in (0, threads):
-        console.print(f"it was started with {run.threads} CPU threads; with {threads} the last digits may differ")
+        console.print(
+            f"it was started with {counted(run.threads, 'CPU thread')}; with {threads} the last digits may differ"
+        )
 
 
 def show_results(results: Mapping[str, float], note: str, groups: str | tuple[str, ...] = ("best/", "test/")) -> None:

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.config.metrics import final_value, higher_is_better
+from experiments.config.wording import counted
 from experiments.reports.terminal import new_console
 
 if TYPE_CHECKING:
@@ -69,11 +70,11 @@ class ProgressDisplay:
         self._ended: dict[str, float] = {}  # run id -> time
         self._done: set[str] = set()
         columns = (
-            TextColumn("[bold]{task.completed} of {task.total} points  {task.description}  time left"),
+            TextColumn("[bold]{task.completed} of {task.fields[points]}  {task.description}  time left"),
             TimeRemainingColumn(),
         )
         self._progress = Progress(*columns, console=console, speed_estimate_period=math.inf)
-        self._task = self._progress.add_task("", total=total)
+        self._task = self._progress.add_task("", total=total, points=counted(total, "point"))
         self._first = True
 
     def print_ended(self, children: Sequence[Child]) -> None:
@@ -88,8 +89,10 @@ class ProgressDisplay:
             self._done.add(child.run_id)
             if not self._first:
                 self._print(child)
-        if self._first and self._done:
-            self.console.print(f"{len(self._done)} of {self.total} points were run before")
+        if self._first and (before := len(self._done)):
+            self.console.print(
+                f"{before} of {counted(self.total, 'point')} {'was' if before == 1 else 'were'} run before"
+            )
         if self._first or len(self._done) > before:  # the estimate starts with the first call
             self._progress.advance(self._task, len(self._done) - before)
         self._first = False
