@@ -6,6 +6,8 @@ import pytest
 from sample_points import ACCURACY, compared, point
 
 from experiments.comparison import ranking
+from experiments.comparison.points import HISTORY
+from experiments.config import metrics
 
 
 def test_the_best_is_first_and_what_has_no_rank_is_last():
@@ -49,6 +51,11 @@ def test_the_weights_that_are_kept_rank():
         [0.87, 0.86, 0.85]
     )
     assert rows["kept epoch"].tolist() == [2, 2, 3]
+
+
+def test_a_point_has_the_history_of_what_is_watched_or_ranked_by():
+    per_epoch = {name for name in (*metrics.MONITORS, *metrics.OBJECTIVES) if name in metrics.EPOCH_METRICS}
+    assert {*HISTORY} == {*per_epoch, "epoch_seconds"}
 
 
 def test_lower_cost_is_better():

@@ -1,5 +1,8 @@
 """The checkpoint of a run."""
 
+import pytest
+import torch
+
 from conftest import DIGITS
 from experiments.config import metrics
 from experiments.config.loading import compose_config
@@ -22,6 +25,26 @@ def test_the_metrics_of_the_kept_weights_are_logged(here):
             expected = metrics.of_epoch(prefix, epoch, result.history[epoch - 1])
             assert expected.items() <= result.metrics.items()
         assert result.history[0]["val/loss"] != result.history[1]["val/loss"]
+
+
+def test_a_run_that_was_started_before_a_metric_was_added_continues(here):
+    """Its first epoch has no validation accuracy, as if that metric were new."""
+    overrides = [*DIGITS, *SMALL, "tracking=none", "training.epochs=2", "early_stopping.restore_best=true"]
+    with pytest.raises(KeyboardInterrupt):
+        run(compose_config(overrides), should_prune=interrupt)
+    (path,) = here.glob("outputs/runs/*/checkpoint.pt")
+    content = torch.load(path, weights_only=True)
+    del content["history"][0]["val/accuracy"]
+    torch.save(content, path)
+    result = run(compose_config(overrides))
+    assert result.metrics["kept/epoch"] == 2 and result.metrics["kept/val_accuracy"] > 0
+    again = run(compose_config(overrides))  # read from its files
+    assert again.metrics == result.metrics and again.history == result.history
+    assert "val/accuracy" not in again.history[0] and again.history[1]["val/accuracy"] > 0
+
+
+def interrupt(epoch, _):
+    raise KeyboardInterrupt
 
 
 def test_a_damaged_checkpoint_is_not_used(here, caplog):

@@ -51,7 +51,7 @@ def balance_lines(counts: np.ndarray, classes: Sequence[str]) -> Iterator[Render
                 table.add_row("…")
             continue
         train, validation, test = (f"{count:,}" for count in counts[label])
-        table.add_row(Text(printable(classes[label])), train, f"{counts[label, 0] / total:.1%}", validation, test)
+        table.add_row(Text(on_terminal(classes[label])), train, f"{counts[label, 0] / total:.1%}", validation, test)
     yield table
     if cut:
         yield f"the {CLASS_ROWS // 2} largest and the {CLASS_ROWS // 2} smallest of {len(classes):,} classes"
@@ -59,13 +59,13 @@ def balance_lines(counts: np.ndarray, classes: Sequence[str]) -> Iterator[Render
     if counts[smallest, 0] == 0:
         empty = int((counts[:, 0] == 0).sum())
         yield Text(
-            f"no image in training: {empty:,} of {len(classes):,} classes, for example {printable(classes[smallest])}"
+            f"no image in training: {empty:,} of {len(classes):,} classes, for example {on_terminal(classes[smallest])}"
         )
     else:
         yield Text(
             f"largest / smallest class in training: {ratio(counts[:, 0]):.2f} "
-            f"({printable(classes[largest])} {counts[largest, 0]:,}, "
-            f"{printable(classes[smallest])} {counts[smallest, 0]:,})"
+            f"({on_terminal(classes[largest])} {counts[largest, 0]:,}, "
+            f"{on_terminal(classes[smallest])} {counts[smallest, 0]:,})"
         )
 
 
@@ -100,10 +100,10 @@ def pair_table(pairs: Sequence[Pair]) -> Table:
 
 
 def named(place: Place) -> str:
-    return f"{place.split} {place.index} {printable(place.label)}"
+    return f"{place.split} {place.index} {on_terminal(place.label)}"
 
 
-def printable(label: str) -> str:
+def on_terminal(label: str) -> str:
     """A class name on one line, at most 30 characters, without characters that a terminal or UTF-8 cannot show."""
     clean = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in label)
     return clean if len(clean) <= 30 else clean[:29] + "…"
@@ -130,7 +130,7 @@ def write(folder: Path, splits: Splits, counts: np.ndarray, duplicates: Duplicat
 
 
 def _figures(splits: Splits, counts: np.ndarray, duplicates: Duplicates) -> Iterator[tuple[str, Figure]]:
-    classes = [printable(name) for name in splits.classes]
+    classes = [on_terminal(name) for name in splits.classes]
     many = f": 25 of {len(splits.classes):,} classes" if len(splits.classes) > 25 else ""
     title = f"Training images{many}"
     yield "images", figures.contact_sheet(splits.train, classes, title)

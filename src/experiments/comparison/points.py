@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from experiments.config.keys import CHOICES, key_labels, role_of
-from experiments.config.metrics import MONITORS, final_value, higher_is_better
+from experiments.config.metrics import EPOCH_METRICS, MONITORS, OBJECTIVES, final_value, higher_is_better
 
 Status = Literal["finished", "pruned", "failed", "killed", "running"]
-HISTORY = (*MONITORS, "epoch_seconds")  # the metrics of epochs that are compared
+HISTORY = tuple(
+    name for name in EPOCH_METRICS if name in (*MONITORS, *OBJECTIVES, "epoch_seconds")
+)  # the metrics of epochs that are compared
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def _cards(content: Content) -> list[tuple[str, str]]:
     seconds = sum(epoch["epoch_seconds"] for epoch in content.history)
     speed = np.mean([epoch["images_per_second"] for epoch in content.history])
     return [
-        (percent(kept["val/accuracy"]), f"validation accuracy, epoch {content.kept_epoch}"),
+        (percent(kept.get("val/accuracy", np.nan)), f"validation accuracy, epoch {content.kept_epoch}"),
         count_card(len(content.history), "epoch"),
         (duration(seconds), "training and validation"),
         (f"{speed:,.0f}", "images per second"),

@@ -89,10 +89,8 @@ class ProgressDisplay:
             self._done.add(child.run_id)
             if not self._first:
                 self._print(child)
-        if self._first and (before := len(self._done)):
-            self.console.print(
-                f"{before} of {counted(self.total, 'point')} {'was' if before == 1 else 'were'} run before"
-            )
+        if self._first and (done := len(self._done)):
+            self.console.print(f"{done} of {counted(self.total, 'point')} {'was' if done == 1 else 'were'} run before")
         if self._first or len(self._done) > before:  # the estimate starts with the first call
             self._progress.advance(self._task, len(self._done) - before)
         self._first = False
