@@ -151,7 +151,7 @@ def test_a_finished_run_prints_its_results_again(finished, logged):
     assert "CPU threads" not in again.stdout
     other = train_py("data=digits", "threads=2", "training.epochs=3", cwd=finished[0])
     assert "finished already" in other.stdout
-    assert "started with 1 CPU threads; with 2 the last digits may differ" in other.stdout
+    assert "started with 1 CPU thread; with 2 the last digits may differ" in other.stdout
 
 
 def test_a_missing_device_is_reported(here):
