@@ -10,6 +10,7 @@ from pathlib import Path
 from experiments.analysis.duplicates import SIMILARITY
 from experiments.config.command_line import add_config_dir, exit_codes
 from experiments.config.loading import compose_config, typed_overrides
+from experiments.config.wording import counted
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def explore(overrides: list[str], similarity: float) -> None:
         console.print(line)
     console.print("\nduplicates")
     total = sum(map(len, splits.parts().values()))
-    with console.status(f"comparing {total * (total - 1) // 2:,} pairs of images"):
+    with console.status(f"comparing {counted(total * (total - 1) // 2, 'pair')} of images"):
         duplicates = find_duplicates(splits, similarity)
     for line in exploration.duplicate_lines(duplicates, similarity):
         console.print(line)

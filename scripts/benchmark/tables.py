@@ -13,6 +13,7 @@ from benchmark import Benchmark, Outcome, machine
 from rich.table import Table
 from settings import CONTENDERS, Setting, installed
 
+from experiments.config.wording import counted
 from experiments.reports.terminal import new_console
 
 console = new_console()
@@ -57,7 +58,7 @@ def available(contenders: Sequence[str], pythons: Collection[str] = ()) -> list[
 
 def show_machine() -> None:
     here = machine()
-    console.print(f"{here['processor']}, {here['cores']} cores, Python {here['python']}", markup=False)
+    console.print(f"{here['processor']}, {counted(here['cores'], 'core')}, Python {here['python']}", markup=False)
 
 
 def comparison(benchmark: Benchmark, setting: Setting) -> Table:
@@ -114,7 +115,7 @@ def _measure(benchmark: Benchmark, settings: Sequence[Setting]) -> bool:
         benchmark.measure_peak(setting)
     processes = [(setting, name) for setting in unfinished for _, name in benchmark.missing(setting)]
     seconds = sum(benchmark.results(setting).estimated_seconds(name) for setting, name in processes)
-    estimate = f"{len(processes)} processes to run, one at a time: about {max(1, round(seconds / 60))} min"
+    estimate = f"{counted(len(processes), 'process', 'processes')} to run, one at a time: about {max(1, round(seconds / 60))} min"
     console.print(estimate if processes else "nothing is left to measure", markup=False)
     failed = False
     for setting in unfinished:
@@ -128,7 +129,7 @@ def _measure(benchmark: Benchmark, settings: Sequence[Setting]) -> bool:
 def _title(setting: Setting) -> str:
     threads = f", threads={setting.threads}" if setting.threads else ""
     overrides = "".join(f", {override}" for override in setting.overrides)
-    images = f"{setting.images:,} training and {setting.validation:,} validation images per epoch"
+    images = f"{setting.images:,} training and {counted(setting.validation, 'validation image')} per epoch"
     return f"batch {setting.batch:,}, {setting.precision}{threads}{overrides}: {images}"
 
 

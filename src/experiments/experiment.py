@@ -52,7 +52,8 @@ def run(
         Diverged: the loss is not finite.
     """
     splits = load_splits(config.data)
-    from experiments.reports import terminal  # imports torch, which takes seconds: missing data is reported first
+    from experiments.reports import terminal  # these import torch, which takes seconds: missing data is reported first
+    from experiments.reports.content import few_images_of_run
     from experiments.runs.start import started
     from experiments.training.devices import choose_device
     from experiments.training.learner import Learner, initial_model
@@ -80,7 +81,8 @@ def run(
                 return Result(tracker.run_id, tracker.name, active.prune(state), state.history, pruned=True)
             evaluation = _evaluate_and_report(active, state)
             results, history = active.finish(state, evaluation), state.history
-    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits.classes)
+    caution = few_images_of_run(splits, results)
+    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits.classes, caution)
     return Result(tracker.run_id, tracker.name, results, history)
 
 
@@ -113,6 +115,7 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
             environment=environment(learner.device, splits.digest),
             history=state.history,
             best_epoch=state.stopping.best_epoch,
+            kept_epoch=state.kept_epoch,
             augmented=examples(config.augment, splits.train) if config.augment.active else None,
         ),
     )

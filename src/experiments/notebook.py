@@ -22,7 +22,7 @@ from experiments.analysis import figures, prediction
 from experiments.config import UserError
 from experiments.config.command_line import Command
 from experiments.config.loading import check_overrides, compose_config
-from experiments.config.metrics import DEFAULT_FINAL
+from experiments.config.metrics import DEFAULT_FINAL, final_value
 from experiments.data import Splits, load_splits
 from experiments.models.classifier import list_layers
 from experiments.reports.drawing import Figure
@@ -88,8 +88,8 @@ class Result:
         self.config, self.classes, self.model = run.config, run.classes, run.model
 
     def __repr__(self) -> str:
-        shown = ("best/val_loss", "test/accuracy" if self._run.examined == "test" else "best/val_accuracy")
-        numbers = ", ".join(f"{key} {self.metrics[key]:.4f}" for key in shown)
+        shown = ("val/loss", "test/accuracy" if self._run.examined == "test" else "val/accuracy")
+        numbers = ", ".join(f"{key} {final_value(self.metrics, key):.4f}" for key in shown)
         note = f" ({self.config.evaluation.note})" if self.config.evaluation.note else ""
         return f"<run {self.name} ({self.run_id[:8]}) on {self.config.data.title}: {numbers}{note}>"
 
@@ -102,7 +102,7 @@ class Result:
     def network(self) -> pd.DataFrame:
         """One row per layer: its kind, output shape, and number of parameters."""
         shape = self.config.data.image_shape
-        return pd.DataFrame(list_layers(self.model, shape), columns=["layer", "output shape", "parameters"])
+        return pd.DataFrame(list_layers(self.model, shape).rows, columns=["layer", "output shape", "parameters"])
 
     @functools.cached_property
     def splits(self) -> Splits:
@@ -119,7 +119,8 @@ class Result:
 
     @property
     def _evaluation(self) -> evaluation.Evaluation:
-        loss = self.metrics.get("test/loss", self.metrics["best/val_loss"])
+        loss = final_value(self.metrics, "test/loss" if self._run.examined == "test" else "val/loss")
+        assert loss is not None
         return evaluation.Evaluation(loss, self.confusion.to_numpy())
 
     def plot(self) -> Figure:
@@ -135,8 +136,7 @@ class Result:
     def report(self) -> pd.DataFrame:
         """Precision, recall, F1 and support per class, computed from `confusion`."""
         report = self._evaluation.report(self.classes)
-        del report["accuracy"]
-        return pd.DataFrame(report).T
+        return pd.DataFrame({name: row for name, row in report.items() if isinstance(row, dict)}).T
 
     def predict(self, picture: str | Path | IO[bytes] | Image.Image | np.ndarray) -> prediction.Prediction:
         """The prediction for a picture: a file name, an open file, a Pillow image, or uint8 pixels (H, W) or (H, W, 3).

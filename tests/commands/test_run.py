@@ -18,23 +18,18 @@ from experiments import notebook
 from experiments.analysis import evaluate_run
 from experiments.config import UserError
 from experiments.config.loading import compose_config
+from experiments.config.metrics import EPOCH_METRICS
 from experiments.data import load_splits
 from experiments.experiment import run
 from experiments.models.build import build
 from experiments.runs.finished import load_run
 
-EPOCH_METRICS = {
-    "train/loss",
-    "train/accuracy",
-    "val/loss",
-    "val/accuracy",
-    "learning_rate",
-    "epoch_seconds",
-    "images_per_second",
-}
 FINAL_METRICS = {
     "parameters",
     "seconds",
+    "kept/epoch",
+    "kept/val_loss",
+    "kept/val_accuracy",
     "best/epoch",
     "best/val_loss",
     "best/val_accuracy",
@@ -73,7 +68,7 @@ def test_one_metric_per_step(logged):
     client, only = logged
     assert only.info.status == "FINISHED"
     classes = {f"test/f1/{digit}" for digit in range(10)}
-    assert only.data.metrics.keys() == EPOCH_METRICS | FINAL_METRICS | classes
+    assert only.data.metrics.keys() == {*EPOCH_METRICS} | FINAL_METRICS | classes
     for name in EPOCH_METRICS:
         assert [metric.step for metric in client.get_metric_history(only.info.run_id, name)] == [1, 2, 3]
     for name in FINAL_METRICS:
@@ -156,7 +151,7 @@ def test_a_finished_run_prints_its_results_again(finished, logged):
     assert "CPU threads" not in again.stdout
     other = train_py("data=digits", "threads=2", "training.epochs=3", cwd=finished[0])
     assert "finished already" in other.stdout
-    assert "started with 1 CPU threads; with 2 the last digits may differ" in other.stdout
+    assert "started with 1 CPU thread; with 2 the last digits may differ" in other.stdout
 
 
 def test_a_missing_device_is_reported(here):

@@ -1,8 +1,13 @@
 """The ranking and the Pareto front: the right order."""
 
+import dataclasses
+
+import pytest
 from sample_points import ACCURACY, compared, point
 
 from experiments.comparison import ranking
+from experiments.comparison.points import HISTORY
+from experiments.config import metrics
 
 
 def test_the_best_is_first_and_what_has_no_rank_is_last():
@@ -21,7 +26,7 @@ def test_the_best_is_first_and_what_has_no_rank_is_last():
     assert rows["place"].tolist()[:3] == [1, 2, 3] and rows["place"].isna().sum() == 5
     assert rows["name"].tolist()[1:3] == ["a=3", "an equal"]
     assert rows[ACCURACY].tolist()[:3] == [0.9, 0.8, 0.8] and rows[ACCURACY].tolist()[4:6] == [0.75, 0.7]
-    assert rows.loc[0, ["best epoch", "epochs", "parameters", "seconds"]].tolist() == [2, 3, 1000, 5.0]
+    assert rows.loc[0, ["kept epoch", "epochs", "parameters", "seconds"]].tolist() == [2, 3, 1000, 5.0]
     assert rows["seconds"].tolist()[4] == 4.5  # it has no sum: its epochs
     assert rows["reason"].tolist()[-1] == "it broke"
 
@@ -32,6 +37,25 @@ def test_it_states_how_predictions_were_made():
 
     assert statement("flip", "flip").endswith("Every prediction is the mean over 2 views of its image.")
     assert "views" not in statement("none") + statement("flip", "none")
+
+
+def test_the_weights_that_are_kept_rank():
+    def keeping(epoch, value):
+        each = point(value, a=value)
+        return dataclasses.replace(each, metrics={**each.metrics, **({"kept/epoch": epoch} if epoch else {})})
+
+    # the best epoch is the second one; the third is worse by 0.05
+    points = [keeping(3, 0.9), keeping(2, 0.87), keeping(None, 0.86)]  # the last one is of an older version
+    rows = ranking.table(points, [ACCURACY])
+    assert rows["a"].tolist() == ["0.87", "0.86", "0.9"] and rows[ACCURACY].tolist() == pytest.approx(
+        [0.87, 0.86, 0.85]
+    )
+    assert rows["kept epoch"].tolist() == [2, 2, 3]
+
+
+def test_a_point_has_the_history_of_what_is_watched_or_ranked_by():
+    per_epoch = {name for name in (*metrics.MONITORS, *metrics.OBJECTIVES) if name in metrics.EPOCH_METRICS}
+    assert {*HISTORY} == {*per_epoch, "epoch_seconds"}
 
 
 def test_lower_cost_is_better():

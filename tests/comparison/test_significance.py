@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from sample_points import ACCURACY, grid, point, written
+from sample_points import ACCURACY, compared, grid, point, written
 from scipy import stats
 
-from experiments.comparison import significance
+from experiments.comparison import significance, terminal
+from experiments.comparison.points import Point
 
 
 def test_groups_over_seeds():
@@ -14,11 +15,58 @@ def test_groups_over_seeds():
     assert rows["n"].tolist() == [2, 3, 1]
     assert rows["mean"].tolist() == pytest.approx([0.85, 0.6, 0.55])
     assert rows["sd"].tolist() == pytest.approx([0.1 / 2**0.5, 0.1, np.nan], nan_ok=True)
-    # quantiles of t from a printed table: 12.706 for one degree of freedom, 4.303 for two
-    assert rows["low"].tolist() == pytest.approx(
-        [0.85 - 12.706 * 0.05, 0.6 - 4.303 * 0.1 / 3**0.5, np.nan], 1e-3, nan_ok=True
+    # 4.303: the quantile of t for two degrees of freedom, from a printed table; two seeds are too few for an interval
+    half = 4.303 * 0.1 / 3**0.5
+    assert rows["low"].tolist() == pytest.approx([np.nan, 0.6 - half, np.nan], 1e-3, nan_ok=True)
+    assert rows["high"].tolist() == pytest.approx([np.nan, 0.6 + half, np.nan], 1e-3, nan_ok=True)
+
+
+def test_runs_of_one_seed_count_once():
+    again = [point(0.5, filters=8, seed=1), *grid({8: [0.7, 0.8, 0.9], 16: [0.5, 0.55, 0.6]})]
+    rows = significance.over_seeds(again, ACCURACY)
+    once = significance.over_seeds(grid({8: [0.6, 0.8, 0.9], 16: [0.5, 0.55, 0.6]}), ACCURACY)
+    assert rows["n"].tolist() == [3, 3] and rows.equals(once)
+    assert significance.over_seeds([point(0.5, filters=8, seed=1)] * 4, ACCURACY) is None
+
+
+def one_of_three(status):
+    """Points of which the best one has a setting whose two other seeds have this status."""
+    others = [point(status=status, filters=16, seed=seed) for seed in (2, 3)]
+    return [*grid({8: [0.6, 0.7, 0.8], 16: [0.9]}), *others]
+
+
+@pytest.mark.parametrize("status", ["failed", "killed", "running", "pruned"])
+def test_a_setting_whose_seeds_did_not_all_finish_comes_last(status):
+    rows = significance.over_seeds(one_of_three(status), ACCURACY)
+    assert rows["group"].tolist() == ["filters=8", "filters=16"]
+    assert rows["n"].tolist() == [3, 1] and rows["started"].tolist() == [3, 3]
+
+
+def test_it_is_marked(capsys, tmp_path):
+    points, warning = one_of_three("failed"), "Only 1 of 3 seeds finished for the setting of the best point."
+    assert warning in compared(points).statement and warning in written(tmp_path, points)
+    terminal.show_comparison(compared(points), "")
+    out = capsys.readouterr().out
+    assert "1 of 3" in out.split("over seeds")[1] and warning in out
+    assert "seeds finished" not in compared(grid({8: [0.6, 0.7], 16: [0.9, 0.8]})).statement
+
+
+def test_a_run_that_failed_before_it_had_settings_was_started():
+    dead = Point("", "", "failed", {}, {}, {}, "out of memory", ["filters=16", "seed=2"])
+    rows = significance.over_seeds([*grid({8: [0.6, 0.7], 16: [0.9]}), dead], ACCURACY)
+    assert rows["group"].tolist() == ["filters=8", "filters=16"] and rows["started"].tolist() == [2, 2]
+
+
+def test_two_seeds_are_too_few(tmp_path, capsys):
+    points = grid({filters: [0.5 + filters, 0.6] for filters in range(6)})
+    assert significance.differences(points, ACCURACY) is None
+    page = written(tmp_path, points)
+    assert (
+        significance.TOO_FEW in page and "significant?" not in page and " to " not in page.split("Over seeds")[1][:900]
     )
-    assert rows["high"].tolist()[1] == pytest.approx(0.6 + 4.303 * 0.1 / 3**0.5, 1e-3)
+    terminal.show_comparison(compared(points), "")
+    assert significance.TOO_FEW in capsys.readouterr().out
+    assert significance.TOO_FEW not in written(tmp_path, grid({8: [0.5, 0.6, 0.8], 16: [0.4, 0.2, 0.3]}))
 
 
 def test_without_seeds_nothing_is_tested():
@@ -35,7 +83,7 @@ def test_differences_are_paired_by_seed_and_corrected():
     for row, (first, second) in enumerate(pairs):
         apart = np.subtract(values[first], values[second])
         error = apart.std(ddof=1) / 2
-        raw.append(2 * stats.t.sf(abs(apart.mean()) / error, 3))
+        raw.append(stats.ttest_rel(values[first], values[second]).pvalue)
         assert rows["difference"][row] == pytest.approx(apart.mean())
         assert rows["high"][row] - rows["low"][row] == pytest.approx(2 * 3.1824463 * error, 1e-6)
     small, middle, large = sorted(raw)
@@ -56,10 +104,11 @@ def test_the_correction_is_holms():
 
 def test_only_shared_seeds_count():
     rows = significance.differences(
-        grid({8: [None, 0.5, 0.6, 0.7], 16: [0.1, 0.7, 0.9, None]}, seeds=(1, 2, 3, 4)), ACCURACY
+        grid({8: [None, 0.5, 0.6, 0.8, 0.7], 16: [0.1, 0.7, 0.9, 0.85, None]}, seeds=(1, 2, 3, 4, 5)), ACCURACY
     )
-    assert rows["first"].tolist() == ["filters=8"] and rows["seeds"].tolist() == [2]
-    assert rows["difference"].tolist() == pytest.approx([-0.25])
+    assert rows["first"].tolist() == ["filters=8"] and rows["seeds"].tolist() == [3]
+    assert rows["difference"].tolist() == pytest.approx([-0.55 / 3])
+    assert rows["p"].tolist() == pytest.approx([stats.ttest_rel([0.5, 0.6, 0.8], [0.7, 0.9, 0.85]).pvalue])
 
 
 def test_no_variance_is_no_proof(tmp_path):
@@ -71,8 +120,42 @@ def test_no_variance_is_no_proof(tmp_path):
     assert significance.UNTESTABLE in page and "nan" not in page.split("Is the difference")[1].split("<svg")[0]
 
 
-def test_many_groups_are_compared_with_the_best():
+def test_of_many_groups_the_page_shows_the_pairs_with_the_best_corrected_for_all(tmp_path):
     rng = np.random.default_rng(0)
-    rows = significance.differences(grid({filters: rng.random(3) for filters in range(9)}), ACCURACY)
-    assert len(rows) == 8 and rows["first"].nunique() == 1
-    assert len(significance.differences(grid({filters: rng.random(3) for filters in range(8)}), ACCURACY)) == 28
+    points = grid({filters: rng.random(3) for filters in range(9)})
+    rows = significance.differences(points, ACCURACY)
+    assert len(rows) == 36
+    shown = significance.with_the_best(rows, significance.over_seeds(points, ACCURACY))
+    assert len(shown) == 8 and shown["first"].nunique() == 1
+    page = written(tmp_path, points).split("Is the difference")[1]
+    assert "corrected for 36 pairs" in page and page.split("</tbody>")[0].count("<tr>") == 8 + 1
+    points = grid({filters: rng.random(3) for filters in range(8)})
+    rows = significance.differences(points, ACCURACY)
+    assert len(significance.with_the_best(rows, significance.over_seeds(points, ACCURACY))) == len(rows) == 28
+
+
+SIZES = ((20, 3), (50, 3), (100, 5))  # settings, seeds
+
+
+def false_tables(settings, seeds, tables):
+    """How many of these simulated tables have a significant difference, where there is none.
+
+    Seeds have an effect of their own, and each run has noise.
+    """
+    rng, wrong = np.random.default_rng(settings), 0
+    for _ in range(tables):
+        values = 0.7 + 0.01 * rng.normal(size=seeds) + 0.01 * rng.normal(size=(settings, seeds))
+        rows = significance.differences(grid(dict(enumerate(values)), seeds=range(seeds)), ACCURACY)
+        wrong += significance.SIGNIFICANT in set(rows["verdict"])
+    return wrong
+
+
+@pytest.mark.parametrize(("settings", "seeds"), SIZES)
+def test_where_nothing_differs_few_tables_have_a_significant_difference(settings, seeds):
+    """`python tests/comparison/test_significance.py` simulates 2,000 tables of each size."""
+    assert false_tables(settings, seeds, 20) <= stats.binom.ppf(0.99, 20, 0.05)
+
+
+if __name__ == "__main__":
+    for size in SIZES:
+        print(*size, f"{false_tables(*size, 2000) / 2000:.2%}", flush=True)

@@ -13,6 +13,7 @@ from experiments.config.loading import compose_config
 from experiments.config.optimizers import AdamSettings
 from experiments.models import pooling
 from experiments.models.build import build_classifier
+from experiments.models.classifier import list_layers
 from experiments.runs import export
 from experiments.training.optimizers import make_optimizer
 
@@ -247,3 +248,20 @@ def test_a_class_that_is_not_a_network_is_an_error(target, message):
 def test_keys_that_the_class_does_not_take_are_an_error():
     with pytest.raises(UserError, match="does not fit the class"):
         build("model._target_=torch.nn.Linear")
+
+
+@pytest.mark.parametrize(
+    ("shape", "first", "note"),
+    [
+        ((3, 32, 32), (32, 29, 29), "the last 3 pixels of each side of an image do not reach the output"),
+        ((3, 30, 32), (32, 27, 29), "the last 1 row and the last 3 columns of an image do not reach the output"),
+        ((3, 29, 29), (32, 26, 26), ""),
+    ],
+)
+def test_the_layers_are_those_of_the_network_as_it_is_written(shape, first, note):
+    model = build(shape=shape)
+    layers = list_layers(model, shape)
+    assert layers.rows[0] == ("Normalize", shape, 0) and layers.rows[1][:2] == ("Conv2d", first)
+    assert layers.note.startswith(note) and bool(layers.note) == bool(note)
+    assert layers.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert model.training and model.used_size == [29, 29]

@@ -14,6 +14,7 @@ from conftest import DIGITS
 from experiments.config.loading import compose_config
 from experiments.data import Images
 from experiments.experiment import run
+from experiments.models.classifier import Layers
 from experiments.reports import report
 from experiments.reports.content import Content, protocol
 from experiments.reports.drawing import Figure, PageFigure, save_figures, svg
@@ -173,7 +174,7 @@ def test_any_number_of_classes_and_strange_names(tmp_path, classes, count, size)
         evaluation=score(logits, torch.tensor(images.labels)),
         split="test",
         class_counts={"test": images.class_counts},
-        layers=[("Linear", (10,), 10)],
+        layers=Layers([("Linear", (10,), 10)]),
         protocol="",
         environment={},
     )
@@ -205,7 +206,7 @@ def test_what_fraction_of_training_each_class_has(tmp_path, overrides, expected)
         evaluation=score(logits, torch.tensor(images.labels)),
         split="test",
         class_counts={"training": training, "test": images.class_counts},
-        layers=[],
+        layers=Layers([]),
         protocol="",
         environment={},
     )

@@ -46,6 +46,34 @@ def test_an_id_is_looked_for_among_all_runs(many):
             find_run(which, uri="sqlite:///mlflow.db")
 
 
+RUNS = {
+    "small and slow": {"kept/val_loss": 0.5, "best/val_loss": 0.1, "seconds": 90, "parameters": 10, "test/f1/a b": 0.2},
+    "fast": {"kept/val_loss": 0.4, "best/val_loss": 0.4, "seconds": 3, "parameters": 30, "test/f1/a b": 0.3},
+    "of an older version": {"best/val_loss": 0.3, "val/loss": 0.35, "seconds": 5, "parameters": 20},
+    "not a number": {"kept/val_loss": float("nan"), "test/f1/a b": float("nan")},
+}
+BEST = {
+    "kept/val_loss": "of an older version",
+    "val/loss": "of an older version",
+    "best/val_loss": "small and slow",
+    "seconds": "fast",
+    "parameters": "small and slow",
+    "test/f1/a b": "fast",
+}
+
+
+def test_the_best_run_keeps_the_best_weights_and_less_cost_is_better(many):
+    client, _ = many
+    for number, (name, metrics) in enumerate(RUNS.items()):
+        run = client.create_run("0", run_name=name, tags={"fingerprint": f"best {number}"})
+        for metric, value in metrics.items():
+            client.log_metric(run.info.run_id, metric, value)
+        client.set_terminated(run.info.run_id)
+    found = {metric: find_run("best", metric=metric, uri="sqlite:///mlflow.db").info.run_name for metric in BEST}
+    assert found == BEST
+    assert find_run("best", uri="sqlite:///mlflow.db").info.run_name == BEST["kept/val_loss"]
+
+
 def test_two_runs_with_the_same_start_are_named(many):
     starts = [run_id[0] for run_id in many[1]]
     while len(set(starts)) == len(starts):  # until two begin with the same digit, of sixteen

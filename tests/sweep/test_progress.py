@@ -20,7 +20,7 @@ def test_a_line_per_point_that_ends_and_the_running_points_below():
     display = ProgressDisplay(console, 6, "val/accuracy")
     before = [child("a", "finished", 1, **FINISHED), child("b", "failed", 2, "Diverged: ..."), child("c", "killed")]
     display.print_ended(before)
-    assert console.file.getvalue() == "1 of 6 points were run before\n"
+    assert console.file.getvalue() == "1 of 6 points was run before\n"
     console.file.truncate(0)
 
     time.sleep(0.05)

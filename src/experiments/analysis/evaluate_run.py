@@ -16,6 +16,7 @@ from experiments.config import DataSettings, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.loading import compose_config
 from experiments.config.splits import ALL, SPLITS
+from experiments.config.wording import counted
 from experiments.data import Images, load_all, load_splits
 from experiments.data.splitting import named
 from experiments.models.classifier import list_layers
@@ -67,7 +68,7 @@ def evaluate_run(
     logits = run.logits(images.pixels)
     evaluation = score(logits, torch.tensor(images.labels))
     warning = " ".join(filter(None, [_caution(run, settings, images, split), changes]))
-    protocol = f"Run {run.run_id} on {split} of {settings.title}: {len(images):,} images."
+    protocol = f"Run {run.run_id} on {split} of {settings.title}: {counted(len(images), 'image')}."
     if _uses_test_set(run, settings, images, data, split):
         count = evaluations.count_test_evaluation(run)
         protocol = f"This is evaluation number {count} of run {run.run_id} on its test set."

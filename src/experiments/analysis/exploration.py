@@ -15,6 +15,7 @@ from rich.text import Text
 from experiments.analysis import figures
 from experiments.analysis.duplicates import Duplicates, Pair, Place
 from experiments.analysis.statistics import PixelStatistics, ratio
+from experiments.config.wording import counted
 from experiments.data import Splits
 from experiments.reports.drawing import save
 from experiments.reports.figures import class_balance
@@ -28,7 +29,7 @@ def pixel_lines(splits: Splits, pixels: PixelStatistics) -> Iterator[str]:
     """Shape and range, and mean and standard deviation of the training set as overrides of train.py."""
     counts = ", ".join(f"{len(images):,} {name}" for name, images in splits.parts().items())
     channels, height, width = splits.image_shape
-    yield f"images     {counts}; {channels} channels of {height} x {width}, {splits.train.source.array.dtype}"
+    yield f"images     {counts}; {counted(channels, 'channel')} of {height} x {width}, {splits.train.source.array.dtype}"
     yield f"range      {pixels.lowest} to {pixels.highest} in training; scaled to 0..1 for the network"
     mean, std = (",".join(f"{value:.4f}" for value in values) for values in (pixels.mean, pixels.std))
     yield f"mean, std  of red, green, blue in training, scaled:  data.mean=[{mean}] data.std=[{std}]"
@@ -50,7 +51,7 @@ def balance_lines(counts: np.ndarray, classes: Sequence[str]) -> Iterator[Render
                 table.add_row("…")
             continue
         train, validation, test = (f"{count:,}" for count in counts[label])
-        table.add_row(Text(printable(classes[label])), train, f"{counts[label, 0] / total:.1%}", validation, test)
+        table.add_row(Text(on_terminal(classes[label])), train, f"{counts[label, 0] / total:.1%}", validation, test)
     yield table
     if cut:
         yield f"the {CLASS_ROWS // 2} largest and the {CLASS_ROWS // 2} smallest of {len(classes):,} classes"
@@ -58,13 +59,13 @@ def balance_lines(counts: np.ndarray, classes: Sequence[str]) -> Iterator[Render
     if counts[smallest, 0] == 0:
         empty = int((counts[:, 0] == 0).sum())
         yield Text(
-            f"no image in training: {empty:,} of {len(classes):,} classes, for example {printable(classes[smallest])}"
+            f"no image in training: {empty:,} of {len(classes):,} classes, for example {on_terminal(classes[smallest])}"
         )
     else:
         yield Text(
             f"largest / smallest class in training: {ratio(counts[:, 0]):.2f} "
-            f"({printable(classes[largest])} {counts[largest, 0]:,}, "
-            f"{printable(classes[smallest])} {counts[smallest, 0]:,})"
+            f"({on_terminal(classes[largest])} {counts[largest, 0]:,}, "
+            f"{on_terminal(classes[smallest])} {counts[smallest, 0]:,})"
         )
 
 
@@ -86,7 +87,7 @@ def duplicate_lines(duplicates: Duplicates, similarity: float) -> Iterator[Rende
         pairs = [pair for pair in duplicates.pairs if pair.across == across]
         if pairs:
             yield ""
-            yield f"{where}, the {min(PAIR_ROWS, len(pairs)):,} most similar of {duplicates.count(across):,} pairs"
+            yield f"{where}, the {min(PAIR_ROWS, len(pairs)):,} most similar of {counted(duplicates.count(across), 'pair')}"
             yield pair_table(pairs[:PAIR_ROWS])
 
 
@@ -100,10 +101,10 @@ def pair_table(pairs: Sequence[Pair]) -> Table:
 
 def named(place: Place) -> str:
     name = place.name if len(place.name) <= 40 else f"…{place.name[-39:]}"
-    return f"{place.split} {printable(name, 40)} {printable(place.label)}"
+    return f"{place.split} {on_terminal(name, 40)} {on_terminal(place.label)}"
 
 
-def printable(text: str, longest: int = 30) -> str:
+def on_terminal(text: str, longest: int = 30) -> str:
     """A class name or a file's on one line, at most `longest` characters, without characters that a terminal or UTF-8 cannot show."""
     clean = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
@@ -130,7 +131,7 @@ def write(folder: Path, splits: Splits, counts: np.ndarray, duplicates: Duplicat
 
 
 def _figures(splits: Splits, counts: np.ndarray, duplicates: Duplicates) -> Iterator[tuple[str, Figure]]:
-    classes = [printable(name) for name in splits.classes]
+    classes = [on_terminal(name) for name in splits.classes]
     many = f": 25 of {len(splits.classes):,} classes" if len(splits.classes) > 25 else ""
     title = f"Training images{many}"
     yield "images", figures.contact_sheet(splits.train, classes, title)
@@ -139,7 +140,7 @@ def _figures(splits: Splits, counts: np.ndarray, duplicates: Duplicates) -> Iter
         pairs = [pair for pair in duplicates.pairs if pair.across == across]
         if pairs:
             where = "across splits" if across else "within a split"
-            title = f"Duplicates {where}: the {min(SHEET_PAIRS, len(pairs))} most similar of {duplicates.count(across):,} pairs"
+            title = f"Duplicates {where}: the {min(SHEET_PAIRS, len(pairs))} most similar of {counted(duplicates.count(across), 'pair')}"
             yield f"duplicates_{name}", _pairs(splits, pairs[:SHEET_PAIRS], title)
 
 

@@ -13,6 +13,7 @@ from experiments.comparison.points import Point, ranked
 from experiments.config import VIEWS
 from experiments.config.command_line import Command
 from experiments.config.keys import standalone_overrides
+from experiments.config.wording import counted
 
 
 @dataclass(frozen=True)
@@ -49,23 +50,32 @@ class Comparison:
 
     @property
     def statement(self) -> str:
-        """How the test set was used."""
+        """How the test set was used, how predictions were made, and whether seeds of the best setting are missing."""
+        return " ".join(filter(None, [self._test_set, self._note, self.unfinished_seeds]))
+
+    @property
+    def unfinished_seeds(self) -> str:
+        """See `significance.unfinished_seeds`."""
+        return significance.unfinished_seeds(self.points, self.objectives[0])
+
+    @property
+    def _test_set(self) -> str:
         if not self.tested:
-            return f"The test set was not used.{self._note}"
+            return "The test set was not used."
         if self.objectives[0].startswith("test/"):
-            return f"The ranking uses the test set ({self.objectives[0]}), so its best value is optimistic.{self._note}"
-        evaluated = f"{len(self.tested)} of {len(self.points)} points were evaluated on the test set"
+            return f"The ranking uses the test set ({self.objectives[0]}), so its best value is optimistic."
+        evaluated = f"{len(self.tested)} of {counted(len(self.points), 'point')} {'was' if len(self.tested) == 1 else 'were'} evaluated on the test set"
         if self.tested == [self.winner]:
             accuracy = self.tested[0].metrics["test/accuracy"]
             evaluated = f"Only the winner was evaluated on the test set: accuracy {accuracy:.4f}"
-        return f"{evaluated}. The ranking uses the validation set only.{self._note}"
+        return f"{evaluated}. The ranking uses the validation set only."
 
     @property
     def _note(self) -> str:
         """How predictions were made; if points differ in that, the ranking has a column for it."""
         ways = {point.settings.get("evaluation.tta", "none") for point in self.points}
         count = len(VIEWS.get(ways.pop(), ())) if len(ways) == 1 else 1
-        return f" Every prediction is the mean over {count} views of its image." if count > 1 else ""
+        return f"Every prediction is the mean over {count} views of its image." if count > 1 else ""
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:

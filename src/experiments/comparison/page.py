@@ -19,7 +19,7 @@ from experiments.config.defaults import default
 from experiments.config.keys import key_labels, repeats
 from experiments.config.metrics import at_most
 from experiments.reports.drawing import Figure, PageFigure, save_figures
-from experiments.reports.html import duration, percent, render
+from experiments.reports.html import count_card, duration, percent, render
 
 AXES = 8  # settings in the figure of all settings; if there are more, the most important ones
 
@@ -153,7 +153,7 @@ def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figur
     shown = {word for key in keys for word in (key, key.rpartition(".")[2], key_labels(keys)[key])}
     # names that only repeat the settings in the other columns are left out
     named = any(word.partition("=")[0] not in shown for point in comparison.points for word in point.name.split())
-    groups = comparison.over_seeds
+    groups, pairs = comparison.over_seeds, comparison.differences
     repeated = comparison.table.duplicated(keys).any() if keys else True
     return render(
         "comparison.html.j2",
@@ -166,9 +166,9 @@ def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figur
         named=named or repeated,
         rows=comparison.table.astype(object).where(comparison.table.notna(), None).to_dict("records"),
         groups=_records(groups),
-        differences=_records(comparison.differences),
+        differences=_records(significance.with_the_best(pairs, groups) if pairs is not None else None),
+        pairs=0 if pairs is None else len(pairs),
         significance=significance,
-        versus_best=groups is not None and len(groups) > significance.ALL_PAIRS,
         unfinished=[point for point in comparison.points if point.status not in ("finished", "pruned")],
         figures=drawn,
     )
@@ -185,15 +185,20 @@ def _cards(comparison: Comparison) -> list[tuple[str, str]]:
     others = [("pruned", comparison.count("pruned")), ("failed", comparison.count("failed"))]
     others.append(("killed or running", comparison.count("killed", "running")))
     rest = ", ".join(f"{count} {word}" for word, count in others if count)
+    number, word = count_card(len(points), "point")
     seconds = math.fsum(point.seconds for point in points if math.isfinite(point.seconds))
     cards = [
         (reached, f"best {objective}"),
-        (f"{comparison.count('finished')} of {len(points)}", f"points finished{'; ' if rest else ''}{rest}"),
+        (f"{comparison.count('finished')} of {number}", f"{word} finished{'; ' if rest else ''}{rest}"),
         (duration(seconds), "sum over all points"),
-        (f"{sum(point.epochs for point in points):,}", "epochs run"),
+        count_card(sum(point.epochs for point in points), "epoch run", "epochs run"),
     ]
     saved = sum(_saved(point) for point in points)
-    return [*cards, (f"{saved:,}", "epochs saved by pruning, at most")] if saved else cards
+    return (
+        [*cards, count_card(saved, "epoch saved by pruning, at most", "epochs saved by pruning, at most")]
+        if saved
+        else cards
+    )
 
 
 def _saved(point: Point) -> int:

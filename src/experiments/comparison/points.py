@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from experiments.config.keys import CHOICES, key_labels, role_of
-from experiments.config.metrics import MONITORS, higher_is_better
+from experiments.config.metrics import EPOCH_METRICS, MONITORS, OBJECTIVES, final_value, higher_is_better
 
 Status = Literal["finished", "pruned", "failed", "killed", "running"]
-HISTORY = (*MONITORS, "epoch_seconds")  # the metrics of epochs that are compared
+HISTORY = tuple(
+    name for name in EPOCH_METRICS if name in (*MONITORS, *OBJECTIVES, "epoch_seconds")
+)  # the metrics of epochs that are compared
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Point:
         name: short, from the settings that differ (`filters=64 seed=2`).
         settings: the flattened configuration as text, such as {"model.filters": "64", "seed": "2"}.
         history: the values per epoch of each metric in `HISTORY`, all for the same number of epochs.
-        metrics: the final metrics, such as best/epoch, best/val_accuracy, seconds; test/... if the test set was used.
+        metrics: the final metrics, such as kept/epoch, kept/val_accuracy, seconds; test/... if the test set was used.
         reason: why it failed, or after which epoch it was pruned; else empty.
         overrides: those that it was started with.
     """
@@ -38,14 +40,20 @@ class Point:
     overrides: Sequence[str] = ()
 
     def value(self, objective: str) -> float | None:
-        """The value of a metric: at the best epoch (whose weights are kept) if it is logged per epoch, else the final one.
+        """The value of a metric: of the weights that are kept if it is logged per epoch, else the final one.
 
         None if the run ended before there was one.
         """
         if objective in self.history:
-            values, best = self.history[objective], self.metrics.get("best/epoch", 0)
-            return values[int(best) - 1] if 1 <= best <= len(values) else None  # NaN is in no range
+            values, kept = self.history[objective], self.kept_epoch or 0
+            return values[kept - 1] if 1 <= kept <= len(values) else None
         return self.metrics.get(objective)
+
+    @property
+    def kept_epoch(self) -> int | None:
+        """The epoch whose weights are kept; None if the run ended before there was one."""
+        epoch = final_value(self.metrics, "kept/epoch")
+        return int(epoch) if epoch is not None and math.isfinite(epoch) else None
 
     @property
     def epochs(self) -> int:
@@ -81,9 +89,13 @@ def _sort_key(value: float | None, objective: str) -> float:
 
 
 def varying_keys(points: Sequence[Point]) -> list[str]:
-    """The settings in which points differ, in the order of the configuration; places and names are ignored."""
-    keys = dict.fromkeys(key for point in points for key in point.settings)
-    return [key for key in keys if role_of(key).distinguishes and len({p.settings.get(key) for p in points}) > 1]
+    """The settings in which points differ, in the order of the configuration; places and names are ignored.
+
+    A point that failed before it had a run has no settings, so it differs in nothing.
+    """
+    known = [point.settings for point in points if point.settings]
+    keys = dict.fromkeys(key for settings in known for key in settings)
+    return [key for key in keys if role_of(key).distinguishes and len({each.get(key) for each in known}) > 1]
 
 
 def latest(points: Sequence[Point]) -> list[Point]:

@@ -16,11 +16,11 @@ from experiments.config.metrics import higher_is_better
 def table(points: Sequence[Point], objectives: Sequence[str]) -> pd.DataFrame:
     """One row per point, in the order of `in_order`.
 
-    Columns: place (missing for points without a rank), name, the varied settings as text, each objective, best epoch,
+    Columns: place (missing for points without a rank), name, the varied settings as text, each objective, kept epoch,
     epochs, val/loss, parameters, seconds, status, reason, run_id.
     """
     keys = varying_keys(points)
-    ends = ["place", "name", "best epoch", "epochs", "parameters", "seconds", "status", "reason", "run_id"]
+    ends = ["place", "name", "kept epoch", "epochs", "parameters", "seconds", "status", "reason", "run_id"]
     columns = dict.fromkeys([*ends[:2], *keys, *objectives, *ends[2:4], "val/loss", *ends[4:]])  # each once
     rows: list[dict[str, Any]] = []
     for point in in_order(points, objectives[0]):
@@ -29,11 +29,11 @@ def table(points: Sequence[Point], objectives: Sequence[str]) -> pd.DataFrame:
             {key: point.settings.get(key) for key in keys}
             | {metric: value_so_far(point, metric) for metric in ("val/loss", "parameters", *objectives)}
             | {"place": len(rows) + 1 if placed else None, "name": point.name, "seconds": point.seconds}
-            | {"best epoch": point.metrics.get("best/epoch"), "epochs": point.epochs}
+            | {"kept epoch": point.kept_epoch, "epochs": point.epochs}
             | {"status": point.status, "reason": point.reason, "run_id": point.run_id}
         )
     frame = pd.DataFrame(rows, columns=list(columns))
-    whole = ["place", "best epoch", "epochs", *({"parameters"} - set(objectives))]
+    whole = ["place", "kept epoch", "epochs", *({"parameters"} - set(objectives))]
     measured = list(dict.fromkeys([*whole, *objectives, "val/loss", "seconds"]))
     frame[measured] = frame[measured].apply(pd.to_numeric)
     frame[whole] = frame[whole].replace([np.inf, -np.inf], np.nan)
@@ -55,7 +55,7 @@ def in_order(points: Sequence[Point], objective: str) -> list[Point]:
 
 
 def value_so_far(point: Point, objective: str) -> float | None:
-    """The value of a point; for a pruned point without a best epoch, the best value of its epochs."""
+    """The value of a point; for a pruned point that kept no epoch, the best value of its epochs."""
     value = point.value(objective)
     if value is not None or point.status != "pruned":
         return value

@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from experiments.comparison.points import Point, ranked, swept_keys, varying_keys
-from experiments.config.keys import key_labels, repeats, repetition
+from experiments.config.keys import key_labels, key_of, repeats, repetition
 from experiments.config.metrics import at_most, higher_is_better
 
 SIGNIFICANT, NOT_SIGNIFICANT = "significant", "not significant"
 UNTESTABLE = "the same with every seed, so it cannot be tested"
-ALL_PAIRS = 8  # groups, at most, to compare every pair; with more groups, each is compared with the best one
+SEEDS = 3  # at least, for an interval or a test: two seeds have intervals 12.7 standard errors wide
+TOO_FEW = f"Intervals and tests need at least {SEEDS} seeds for each setting."
+ALL_PAIRS = 8  # groups, at most, to show every pair; with more groups, those with the best one
 LEVEL = 0.95  # of the intervals; one in 20 tables may contain a wrong "significant"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Finished points with the same settings except for the seed.
+    """Points with the same settings except for the seed, of which at least one finished.
 
     Attributes:
         settings: values of the varying keys without the seed; None if a point has no such setting.
-        by_seed: seed -> values of the objective; usually one.
+        by_seed: seed -> values of the objective; more than one if the same seed was run again.
+        started: the number of seeds of all its points, also of those that failed or are running.
     """
 
     name: str
     settings: tuple[str | None, ...]
-    by_seed: dict[tuple[str, ...], list[float]] = field(default_factory=dict)
+    by_seed: dict[tuple[str, ...], list[float]]
+    started: int
 
     @property
     def values(self) -> np.ndarray:
-        """The objective of all its points, (points,)."""
-        return np.concatenate(list(self.by_seed.values()))
+        """The objective per seed, (seeds,): runs of one seed are not independent, so their mean counts once."""
+        return np.array([np.mean(values) for values in self.by_seed.values()])
 
     @property
     def mean(self) -> float:
@@ -45,64 +48,90 @@ class Group:
 
 def groups(points: Sequence[Point], objective: str) -> list[Group]:
     """The finished points, grouped by all varying settings except the seed; the best mean first."""
-    keys = [key for key in varying_keys(points) if not repeats(key)]
+    keys = _keys(points)
     short = key_labels([key for key in swept_keys(points) if not repeats(key)])
+    seeds: dict[tuple[str | None, ...], set[tuple[str, ...]]] = {}
+    for point in points:
+        seeds.setdefault(_without_seed(point, keys), set()).add(repetition(_settings(point)))
     found: dict[tuple[str | None, ...], Group] = {}
     for point in ranked(points, objective):
         value = point.value(objective)
         if value is None or not math.isfinite(value):
             continue
-        settings = tuple(point.settings.get(key) for key in keys)
+        settings = _without_seed(point, keys)
         words = [f"{short[key]}={value}" for key, value in zip(keys, settings) if key in short and value is not None]
-        group = found.setdefault(settings, Group(" ".join(words) or "all", settings))
-        group.by_seed.setdefault(repetition(point.settings), []).append(value)
+        new = Group(" ".join(words) or "all", settings, {}, len(seeds[settings]))
+        found.setdefault(settings, new).by_seed.setdefault(repetition(point.settings), []).append(value)
     return sorted(found.values(), key=lambda group: group.mean, reverse=higher_is_better(objective))
 
 
-def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
-    """One row per group, the best mean first; None if no group has two seeds.
+def _keys(points: Sequence[Point]) -> list[str]:
+    return [key for key in varying_keys(points) if not repeats(key)]
 
-    Columns: group (its settings in short), the varying settings, n, mean, sd (with n - 1), low and high (the 95 % interval
-    of the mean by Student's t, within the range of the objective). sd, low and high are missing for a single run.
+
+def _settings(point: Point) -> Mapping[str, str]:
+    """The settings of a point; if it failed before they were known, its overrides."""
+    return point.settings or {key_of(text): text.partition("=")[2] for text in point.overrides}
+
+
+def _without_seed(point: Point, keys: Sequence[str]) -> tuple[str | None, ...]:
+    return tuple(_settings(point).get(key) for key in keys)
+
+
+def unfinished_seeds(points: Sequence[Point], objective: str) -> str:
+    """A sentence if not all seeds of the best point's setting finished, else nothing."""
+    keys, best = _keys(points), ranked(points, objective)[:1]
+    for group in groups(points, objective) if best else ():
+        if group.settings == _without_seed(best[0], keys) and len(group.by_seed) < group.started:
+            return f"Only {len(group.by_seed)} of {group.started} seeds finished for the setting of the best point."
+    return ""
+
+
+def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
+    """One row per group, the best mean first, those with unfinished seeds last; None if no group has two seeds.
+
+    Columns: group (its settings in short), the varying settings, n (seeds that finished), started (seeds), mean, sd (with
+    n - 1), low and high (the 95 % interval of the mean by Student's t, within the range of the objective). sd is missing
+    for a single seed, low and high are missing below `SEEDS` seeds.
     """
     from scipy import stats
 
     found = groups(points, objective)
-    if not any(len(group.by_seed) > 1 for group in found):
+    if not any(group.started > 1 for group in found):
         return None
     rows = []
-    for group in found:
+    for group in sorted(found, key=lambda group: len(group.values) < group.started):
         n = len(group.values)
         sd = float(group.values.std(ddof=1)) if n > 1 else math.nan
-        half = float(stats.t.interval(LEVEL, n - 1)[1]) * sd / math.sqrt(n) if n > 1 else math.nan
+        half = float(stats.t.interval(LEVEL, n - 1)[1]) * sd / math.sqrt(n) if n >= SEEDS else math.nan
         low, high = np.clip((group.mean - half, group.mean + half), 0, at_most(objective))
-        rows.append([group.name, *group.settings, n, group.mean, sd, float(low), float(high)])
-    keys = [key for key in varying_keys(points) if not repeats(key)]
-    return pd.DataFrame(rows, columns=["group", *keys, "n", "mean", "sd", "low", "high"])
+        rows.append([group.name, *group.settings, n, group.started, group.mean, sd, float(low), float(high)])
+    return pd.DataFrame(rows, columns=["group", *_keys(points), "n", "started", "mean", "sd", "low", "high"])
 
 
 def differences(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
-    """One row per pair of groups that share at least two seeds: is their difference significant?
+    """One row per pair of groups that share at least `SEEDS` seeds: is their difference significant?
 
     Paired t test over seeds; p is corrected for the number of pairs after Holm, "A simple sequentially rejective multiple
-    test procedure", Scandinavian Journal of Statistics, 1979. With more than `ALL_PAIRS` groups, each is compared with the
-    best only; the best was selected by the same numbers, so its advantage is slightly overestimated.
+    test procedure", Scandinavian Journal of Statistics, 1979.
 
     Columns: first (the better mean), second, seeds (shared), difference (first - second), low and high (the 95 %
     interval, not corrected), p (corrected) and verdict. If the difference is the same with every seed, there is no
     variance to test against: p is 1 if it is zero, else missing, with the verdict `UNTESTABLE`. None without pairs.
     """
     found = groups(points, objective)
-    pairs = itertools.combinations(found, 2) if len(found) <= ALL_PAIRS else ((found[0], other) for other in found[1:])
-    rows = []
-    for first, second in pairs:
-        seeds = [seed for seed in first.by_seed if seed in second.by_seed]
-        if len(seeds) > 1:
-            values = (np.array([np.mean(group.by_seed[seed]) for seed in seeds]) for group in (first, second))
-            rows.append([first.name, second.name, len(seeds), *_paired(*values)])
-    if not rows:
+    seeds = list(dict.fromkeys(seed for group in found for seed in group.by_seed))
+    values = np.full((len(found), len(seeds)), math.nan)
+    for row, group in enumerate(found):
+        values[row, [seeds.index(seed) for seed in group.by_seed]] = group.values
+    first, second = np.triu_indices(len(found), 1)
+    shared = np.isfinite(values[first] - values[second]).sum(axis=1)
+    first, second = (index[shared >= SEEDS] for index in (first, second))
+    if not len(first):
         return None
-    frame = pd.DataFrame(rows, columns=["first", "second", "seeds", "difference", "low", "high", "p"])
+    names = np.array([group.name for group in found], dtype=object)
+    tests = dict(zip(("difference", "low", "high", "p"), _paired(values[first], values[second])))
+    frame = pd.DataFrame({"first": names[first], "second": names[second], "seeds": shared[shared >= SEEDS], **tests})
     frame["p"] = holm(frame["p"].to_numpy())
     frame["verdict"] = np.select(
         [frame["p"].isna(), frame["p"] < 1 - LEVEL], [UNTESTABLE, SIGNIFICANT], default=NOT_SIGNIFICANT
@@ -110,25 +139,42 @@ def differences(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
     return frame
 
 
-def _paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float, float]:
-    """Mean difference, low and high end of its interval, and p of the paired t test, from values (seeds,) of each."""
+def with_the_best(differences: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `differences` to show: all, or with more than `ALL_PAIRS` groups those of the first of `over_seeds`."""
+    if len(groups) <= ALL_PAIRS:
+        return differences
+    return differences[(differences[["first", "second"]] == groups["group"].iloc[0]).any(axis=1)]
+
+
+def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Mean difference, low and high end of its interval, and p of the paired t test: (pairs,) each.
+
+    Args:
+        first: (pairs, seeds); NaN where a seed is missing.
+        second: the same.
+    """
     from scipy import stats
 
     difference = first - second
-    mean, rounding = float(difference.mean()), 1e-9 * float(np.abs([first, second]).max())
-    if np.ptp(difference) <= rounding:
-        return mean, mean, mean, 1.0 if abs(mean) <= rounding else math.nan
-    test = stats.ttest_rel(first, second)
-    low, high = test.confidence_interval(LEVEL)
-    return mean, float(low), float(high), float(test.pvalue)
+    seeds = np.isfinite(difference).sum(axis=1)
+    mean = np.nanmean(difference, axis=1)
+    error = np.nanstd(difference, axis=1, ddof=1) / np.sqrt(seeds)
+    rounding = 1e-9 * np.nanmax(np.abs([first, second]), axis=(0, 2))
+    constant = np.nanmax(difference, axis=1) - np.nanmin(difference, axis=1) <= rounding
+    error[constant] = math.nan
+    p = 2 * stats.t.sf(np.abs(mean) / error, seeds - 1)
+    p[constant & (np.abs(mean) <= rounding)] = 1
+    half = np.where(constant, 0, stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * error)
+    return mean, mean - half, mean + half, p
 
 
 def holm(p: np.ndarray) -> np.ndarray:
     """p values, (tests,), corrected so that the probability of any wrong verdict is that of one test (Holm, 1979).
 
-    A missing value is not a test: it stays missing and does not count.
+    A missing value stays missing; it counts, because that pair was looked at, too.
     """
     corrected = np.full(len(p), math.nan)
     order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]  # missing ones are sorted last
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
+    left = len(p) - np.arange(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * left), 1)
     return corrected

@@ -9,7 +9,9 @@ from rich.text import Text
 
 from experiments.comparison.comparison import Comparison
 from experiments.comparison.ranking import in_order
+from experiments.comparison.significance import SEEDS, TOO_FEW
 from experiments.comparison.values import NO_REASON, format_number
+from experiments.config.wording import counted
 from experiments.reports.terminal import console
 
 TOP = 10
@@ -29,14 +31,14 @@ def _show_ranking(comparison: Comparison) -> None:
     ranking = comparison.table[comparison.table["place"].notna()]
     console.print()
     if ranking.empty:
-        console.print(f"none of {len(comparison.points):,} points finished")
+        console.print(f"none of {counted(len(comparison.points), 'point')} finished")
         return
-    table = _table(["", "point", *comparison.objectives, "best epoch", "epochs", "seconds"], words=2)
+    table = _table(["", "point", *comparison.objectives, "kept epoch", "epochs", "seconds"], words=2)
     for row in ranking.head(TOP).to_dict("records"):
         values = [format_number(row[objective]) for objective in comparison.objectives]
-        best = str(row["best epoch"]) if row["best epoch"] == row["best epoch"] else "—"
+        kept = str(row["kept epoch"]) if row["kept epoch"] == row["kept epoch"] else "—"
         name = Text(row["name"], style="bold" if row["place"] == 1 else "")
-        table.add_row(str(row["place"]), name, *values, best, str(row["epochs"]), format_number(row["seconds"], 1))
+        table.add_row(str(row["place"]), name, *values, kept, str(row["epochs"]), format_number(row["seconds"], 1))
     console.print(table)
     if len(comparison.points) > min(TOP, len(ranking)):
         console.print(f"and {len(comparison.points) - min(TOP, len(ranking)):,} more: report.html")
@@ -51,11 +53,15 @@ def _show_seeds(comparison: Comparison) -> None:
     if groups is None:
         return
     console.print()
-    table = _table(["over seeds", "runs", f"mean {comparison.objectives[0]}", "± sd", "95 % interval"], words=1)
+    table = _table(["over seeds", "seeds", f"mean {comparison.objectives[0]}", "± sd", "95 % interval"], words=1)
     for row in groups.head(TOP).to_dict("records"):
-        interval = f"{format_number(row['low'])} to {format_number(row['high'])}" if row["n"] > 1 else "—"
-        table.add_row(Text(row["group"]), str(row["n"]), format_number(row["mean"]), format_number(row["sd"]), interval)
+        interval = f"{format_number(row['low'])} to {format_number(row['high'])}" if row["n"] >= SEEDS else "—"
+        seeds = f"{row['n']} of {row['started']}" if row["n"] < row["started"] else str(row["n"])
+        table.add_row(Text(row["group"]), seeds, format_number(row["mean"]), format_number(row["sd"]), interval)
     console.print(table)
+    for line in (comparison.unfinished_seeds, TOO_FEW if groups["n"].max() < SEEDS else ""):
+        if line:
+            console.print(line)
     if len(groups) > TOP:
         console.print(f"and {len(groups) - TOP:,} more: report.html")
 

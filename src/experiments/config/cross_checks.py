@@ -9,6 +9,7 @@ from typing import Any
 from experiments.config.data import SOURCES, DataSettings
 from experiments.config.metrics import SELECTING
 from experiments.config.networks import feature_size
+from experiments.config.wording import counted
 
 
 def show_value(value: Any) -> str:
@@ -58,7 +59,7 @@ def _check_source(valid: Mapping[str, Any], target: str, name: str) -> Iterator[
     source = SOURCES.get(target, DataSettings)
     total, validation = source.training_images, valid.get("data.validation_size", 0)
     if total and validation >= total:
-        yield f"data.validation_size={validation}: must be at most {total - 1}; {name} has {total:,} training images"
+        yield f"data.validation_size={validation}: must be at most {total - 1}; {name} has {counted(total, 'training image')}"
     if not all(valid.get("data.urls", ("any",))) or not valid.get("data.urls", True):
         yield f"data.urls={list(valid['data.urls'])}: must be one or more addresses of the archive"
     if not re.fullmatch("[0-9a-f]{64}", digits := valid.get("data.sha256", 64 * "0")):
@@ -78,7 +79,7 @@ def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:
     else:
         yield (
             f"model.kernel_size={kernel}: too large for images of {image_size}x{image_size} and "
-            f"{blocks} blocks; the largest that fits is {largest}"
+            f"{counted(blocks, 'block')}; the largest that fits is {largest}"
         )
 
 
@@ -93,6 +94,6 @@ def _check_halvings(widths: tuple[int, ...], patch: int, stride: int, image_size
     most = max(0, (image_size - patch) // stride + 1).bit_length() - 1  # blocks that leave at least one pixel
     if not 1 <= len(widths) <= most:
         yield (
-            f"model.widths={list(widths)}: must be 1 to {most} widths, because every block halves the image of "
+            f"model.widths={list(widths)}: must be 1 to {counted(most, 'width')}, because every block halves the image of "
             f"{image_size}x{image_size}"
         )

@@ -2,12 +2,13 @@
 
 A metric of an evaluation is an attribute of `training.evaluation.Evaluation` of the same name: val/accuracy is its
 `accuracy`. So a new metric is a row here and a property there. The row of val/accuracy also stands for test/accuracy, the
-same metric of a test set, and for best/val_accuracy, its value at the best epoch.
+same metric of a test set, for kept/val_accuracy, its value with the weights that are kept, and for best/val_accuracy, its
+value at the best epoch: with early_stopping.restore_best=false, the weights of the last epoch are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,7 +40,7 @@ METRICS = (
     Metric("learning_rate", False, "epoch"),
     Metric("epoch_seconds", False, "epoch"),
     Metric("images_per_second", True, "epoch"),
-    Metric("best/epoch", False, "end"),
+    Metric("kept/epoch", False, "end"),
     Metric("parameters", False, "end", objective=True),
     Metric("seconds", False, "end", objective=True),
     Metric("test/macro_f1", True, "evaluation", at_most=1),
@@ -51,9 +52,24 @@ EPOCH_METRICS = tuple(metric.name for metric in METRICS if metric.written == "ep
 MONITORS = tuple(metric.name for metric in METRICS if metric.monitor)
 OBJECTIVES = tuple(metric.name for metric in METRICS if metric.objective)
 SELECTING = tuple(metric.name for metric in METRICS if metric.objective and metric.written == "epoch")
-BEST = {name: f"best/{name.replace('/', '_')}" for name in EPOCH_METRICS if name.startswith("val/")}  # final metrics
 EVALUATED = tuple(name.partition("/")[2] for name in _ROWS if name.startswith(("val/", "test/")) and "<" not in name)
-DEFAULT_FINAL = "best/val_loss"  # the best run has the best value of this metric
+DEFAULT_FINAL = "kept/val_loss"  # the best run has the best value of this metric
+_IN_ONE_EPOCH = {name: name.replace("/", "_") for name in EPOCH_METRICS if name.startswith("val/")}
+
+
+def of_epoch(prefix: Literal["kept", "best"], epoch: int, values: Mapping[str, float]) -> dict[str, float]:
+    """The final metrics of an epoch, such as kept/epoch and kept/val_loss, from the values of its metrics."""
+    measured = {f"{prefix}/{end}": values[name] for name, end in _IN_ONE_EPOCH.items() if name in values}
+    return {f"{prefix}/epoch": epoch, **measured}
+
+
+def final_value(metrics: Mapping[str, float], name: str) -> float | None:
+    """The value of a metric in the metrics of a run; of a metric per epoch, that of the weights that are kept.
+
+    Runs of version 0.1 lack kept/..., so they are read with best/...
+    """
+    name = f"kept/{_IN_ONE_EPOCH[name]}" if name in _IN_ONE_EPOCH else name
+    return metrics.get(name, metrics.get(f"best/{name.removeprefix('kept/')}"))
 
 
 def find(name: str) -> Metric | None:
@@ -61,13 +77,8 @@ def find(name: str) -> Metric | None:
     _, _, rest = name.partition("/")
     if rest.startswith("f1/"):
         return _ROWS["test/f1/<class>"]
-    names = (name, f"val/{rest.removeprefix('val_')}", f"test/{rest}")
+    names = (name, f"val/{rest.removeprefix('val_')}", f"test/{rest}", f"kept/{rest}")
     return next((_ROWS[name] for name in names if name in _ROWS), None)
-
-
-def was_tested(metrics: Container[str]) -> bool:
-    """Whether the run with these final metrics was evaluated on the test set."""
-    return "test/loss" in metrics
 
 
 def higher_is_better(name: str) -> bool:
@@ -79,8 +90,3 @@ def at_most(name: str) -> float | None:
     """The largest possible value, if there is one."""
     metric = find(name)
     return metric.at_most if metric else None
-
-
-def final_name(name: str) -> str:
-    """The final metric that has the value of an epoch's metric at the best epoch; any other name is that of a final metric."""
-    return BEST.get(name, name)

@@ -16,6 +16,7 @@ import PIL
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from experiments.config import UserError
+from experiments.config.wording import counted
 
 # The formats that are opened; others start programs (EPS), need a library of their own, or hold no picture (HDF5, MPEG).
 FORMATS = (
@@ -80,17 +81,13 @@ def refuse(problems: Sequence[str]) -> None:
     UserError: there are problems with pictures; the message lists them.
     """
     if problems:
-        raise UserError(list_problems(counted(len(problems), "picture", "pictures"), problems))
+        raise UserError(list_problems(counted(len(problems), "picture"), problems))
 
 
 def list_problems(what: str, problems: Sequence[str]) -> str:
     """A message that lists the first problems and counts the others."""
     more = [f"and {len(problems) - NAMED:,} more"] if len(problems) > NAMED else []
     return "\n  ".join([f"{what} cannot be read:", *problems[:NAMED], *more])
-
-
-def counted(count: int, singular: str, plural: str) -> str:
-    return f"{count:,} {singular if count == 1 else plural}"
 
 
 def read_picture(source: Path | IO[bytes], image_size: int) -> np.ndarray:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.config import UserError
-from experiments.data.decoding import HEIF_ADVICE, HEIF_ENDINGS, NAMED, counted, is_picture, list_problems
+from experiments.config.wording import counted
+from experiments.data.decoding import HEIF_ADVICE, HEIF_ENDINGS, NAMED, is_picture, list_problems
 
 # Files and folders that systems and tools make, in lower case; those whose name begins with a dot need no entry.
 IGNORED = {
@@ -143,14 +144,14 @@ class Finding:
         if self._others:
             endings = _by_count(self._others)
             advice = f"; {HEIF_ADVICE}" if HEIF_ENDINGS & self._others.keys() else ""
-            files = counted(self._others.total(), "file", "files")
+            files = counted(self._others.total(), "file")
             log.warning("%s: %s ignored: %s%s", root, files, endings, advice)
         if self._ignored:
             names = _by_count(collections.Counter(map(os.path.basename, self._ignored)))
             files = counted(len(self._ignored), "file or folder", "files and folders")
             log.warning("%s: %s of systems and tools ignored: %s", root, files, names)
         if self._loose:
-            pictures = counted(len(self._loose), "picture", "pictures")
+            pictures = counted(len(self._loose), "picture")
             log.warning("%s: %s ignored, because they are in no folder of a class", root, pictures)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.config import DataSettings, ExtraImages, UserError
 from experiments.config.targets import locate
+from experiments.config.wording import counted
 from experiments.data.decoding import read_pictures, refuse
 from experiments.data.finding import pictures_in
 from experiments.data.images import Images, Splits, joined
@@ -101,10 +102,8 @@ def drop_duplicates_across_splits(splits: Splits) -> Splits:
         raise UserError("data: without duplicates, no image is left to train on, or to validate on")
     if not dropped:
         return splits
-    log.warning(
-        "copies of validation or test images, which are not used for training: %s (%s)",
-        f"{len(dropped):,}", named(dropped),
-    )  # fmt: skip
+    found = counted(len(dropped), "copy", "copies")
+    log.warning("%s of validation or test images: not used for training (%s)", found, named(dropped))
     return Splits(splits.train[keep_train], splits.validation[keep_validation], splits.test)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.config import UserError
+from experiments.config.wording import counted
 from experiments.data.images import Images
 
 NAMED = 5  # in a message; more are counted
@@ -25,7 +26,7 @@ def split(images: Images, size: int | float, how: str, seed: int, key: str) -> t
     total = len(images)
     count = round(size * total) if isinstance(size, float) else size
     if not 1 <= count < total:
-        raise UserError(f"{key}={size}: must leave at least 1 of the {total:,} images in each part")
+        raise UserError(f"{key}={size}: must leave at least 1 of the {counted(total, 'image')} in each part")
     if how == "first":
         _check_order(images.labels)
         held_out = np.arange(count)

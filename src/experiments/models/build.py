@@ -8,7 +8,7 @@ images (batch, 3, H, W) and returns logits (batch, N). `_target_` in its YAML fi
 - a method `initialize(images)`, which initialises weights from training images. It is called once before training, without
   gradients, with some of them, normalised, float32 (N, 3, H, W): 5,000 of 32x32 pixels, and fewer of larger ones.
 - an attribute `used_size`, (rows, columns) of the upper left part of an image that the output depends on; the rest is
-  cut off before normalisation.
+  cut off before normalisation. The network takes whole images, too: the table of layers shows their shapes.
 """
 
 from __future__ import annotations

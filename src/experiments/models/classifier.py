@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from experiments.config.wording import counted
 
 Layer = tuple[str, tuple[int, ...], int]  # kind, output shape of one image, parameters
 
@@ -48,13 +51,25 @@ class Classifier(nn.Module):
         return self.network(self.normalize(pixels))
 
 
-def count_parameters(layers: Iterable[Layer]) -> int:
-    """The number of parameters of these layers."""
-    return sum(parameters for *_, parameters in layers)
+@dataclass(frozen=True)
+class Layers:
+    """The layers of a model, in the order in which they run.
+
+    Attributes:
+        rows: with the shapes of the network as it is written, for a whole image.
+        note: which pixels the output does not depend on; empty if it depends on all.
+    """
+
+    rows: Sequence[Layer]
+    note: str = ""
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameters for *_, parameters in self.rows)
 
 
-def list_layers(model: Classifier, image_shape: tuple[int, int, int]) -> list[Layer]:
-    """(kind, output shape of one image, parameters) of every layer, in the order in which they run."""
+def list_layers(model: Classifier, image_shape: tuple[int, int, int]) -> Layers:
+    """Every layer of a model, and the pixels that it cuts off."""
     rows: list[Layer] = []
 
     def note(layer: nn.Module, _: object, output: object) -> None:
@@ -67,9 +82,19 @@ def list_layers(model: Classifier, image_shape: tuple[int, int, int]) -> list[La
     try:
         device = model.normalize.scale.device
         with torch.inference_mode():
-            model.eval()(torch.zeros((1, *image_shape), dtype=torch.uint8, device=device))
+            pixels = torch.zeros((1, *image_shape), dtype=torch.uint8, device=device)
+            model.eval().network(model.normalize(pixels))  # without cutting, which would show sizes that nobody wrote
     finally:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return rows
+    return Layers(rows, _cut_off(model.used_size or image_shape[1:], image_shape[1:]))
+
+
+def _cut_off(used: Sequence[int], size: Sequence[int]) -> str:
+    """Which pixels do not reach the output, from (rows, columns) that do and those of an image; empty if there are none."""
+    rows, columns = (max(whole - part, 0) for whole, part in zip(size, used))
+    words = [f"the last {counted(n, name)}" for n, name in ((rows, "row"), (columns, "column")) if n]
+    if rows == columns > 0:
+        words = [f"the last {counted(rows, 'pixel')} of each side"]
+    return f"{' and '.join(words)} of an image do not reach the output, so they are cut off" if words else ""

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.config import Config
+from experiments.config.metrics import final_value
+from experiments.config.wording import counted
 from experiments.data import Images, Splits
-from experiments.models.classifier import Layer, count_parameters
+from experiments.models.classifier import Layers
 from experiments.training.calibration import calibration
-from experiments.training.evaluation import Evaluation
+from experiments.training.evaluation import Evaluation, wilson_interval
+
+FEW, FEW_OF_A_CLASS = 30, 5  # images; below, an accuracy is known only roughly
+NAMED = 4  # classes with few images, at most
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Content:
         class_counts: split -> images per class, (classes,); the evaluated split is the last.
         protocol: how often the test set was used, and what was selected on which images.
         history: metrics of each epoch; empty if nothing was trained.
+        kept_epoch: the epoch whose weights were evaluated.
         augmented: training images without augmentation and as in the first epochs, uint8 (1 + epochs, images, 3, H, W);
             None if there is no augmentation.
     """
@@ -37,11 +43,12 @@ class Content:
     probabilities: np.ndarray
     evaluation: Evaluation
     class_counts: Mapping[str, np.ndarray]
-    layers: Sequence[Layer]
+    layers: Layers
     protocol: str
     environment: Mapping[str, str]
     history: Sequence[Mapping[str, float]] = ()
     best_epoch: int = 0
+    kept_epoch: int = 0
     augmented: np.ndarray | None = None
 
     @property
@@ -52,13 +59,13 @@ class Content:
     @property
     def title(self) -> str:
         """The accuracy and what it is measured on, for a figure."""
-        accuracy = f"accuracy {self.evaluation.accuracy:.2%} of {len(self.images):,} images"
+        accuracy = f"accuracy {self.evaluation.accuracy:.2%} of {counted(len(self.images), 'image')}"
         return ", ".join(filter(None, [accuracy, self.note]))
 
     @property
-    def parameters(self) -> int:
-        """The number of parameters of the network."""
-        return count_parameters(self.layers)
+    def few_images(self) -> str:
+        """See `few_images`."""
+        return few_images(self.class_counts, self.images.classes, self.evaluation.accuracy)
 
     @functools.cached_property
     def confidence(self) -> np.ndarray:
@@ -91,6 +98,40 @@ class Content:
 def class_counts(splits: Splits, test: bool) -> dict[str, np.ndarray]:
     """Images per class of each split, the evaluated one last; the test set only if it may be used."""
     return {name: images.class_counts for name, images in splits.parts().items() if test or name != "test"}
+
+
+def few_images(counts: Mapping[str, np.ndarray], classes: Sequence[str], accuracy: float) -> str:
+    """One line if there are few images: which, and what that means for the accuracy; empty if there are enough.
+
+    Args:
+        counts: see `class_counts`.
+        accuracy: on the evaluated split.
+    """
+    totals = {split: int(images.sum()) for split, images in counts.items()}
+    few = [counted(total, f"{split} image") for split, total in totals.items() if total < FEW]
+    of_classes = [
+        f"{counted(int(count), f'{split} image')} of {name}"
+        for split, images in counts.items()
+        for name, count in zip(classes, images)
+        if 0 < count < FEW_OF_A_CLASS and totals[split] >= FEW  # else the whole split is named
+    ]
+    if len(of_classes) > NAMED:
+        of_classes = [*of_classes[:NAMED], f"{len(of_classes) - NAMED} more"]
+    if not few and not of_classes:
+        return ""
+    *_, split = counts
+    low, high = wilson_interval(round(accuracy * totals[split]), totals[split])
+    return (
+        f"few images ({', '.join([*few, *of_classes])}): the {split} accuracy {accuracy:.4f} is only an estimate, its 95 % "
+        f"interval is {max(low, 0):.4f} to {min(high, 1):.4f}"
+    )
+
+
+def few_images_of_run(splits: Splits, results: Mapping[str, float]) -> str:
+    """See `few_images`; of a run with these final metrics."""
+    tested = "test/accuracy" in results
+    accuracy = final_value(results, "test/accuracy" if tested else "val/accuracy")
+    return few_images(class_counts(splits, tested), splits.classes, accuracy) if accuracy is not None else ""
 
 
 def protocol(config: Config, test: bool) -> str:

@@ -15,6 +15,8 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.axes import Axes
 
+from experiments.reports import fonts
+
 BLUE, ORANGE, GREY = "#3366cc", "#e07020", "#888888"
 SERIES = (BLUE, ORANGE, "#2a9d5c", "#a040a0", "#c02040")  # of lines in one figure
 LIGHT = {"back": "#fff", "ink": "#1c2430", "soft": "#5d6878", "line": "#dde2e9", "card": "#f5f7fa"}
@@ -29,6 +31,7 @@ class Figure(matplotlib.figure.Figure):
     """A figure that a notebook displays with any backend."""
 
     def _repr_png_(self) -> bytes:
+        fonts.complete(self)
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=80)
         return buffer.getvalue()
@@ -70,7 +73,8 @@ def save_figures(
 
 
 def save(figure: matplotlib.figure.Figure, path: Path) -> None:
-    """Write the figure as PNG. Its layout is fixed then: to compute it again for `svg` would take a second per page."""
+    """Write the figure as PNG, with a font for every character. Its layout is fixed then: to compute it again for `svg` would take a second per page."""
+    fonts.complete(figure)
     with _quiet():
         figure.savefig(path, dpi=110)
     figure.set_layout_engine("none")
@@ -90,7 +94,7 @@ def svg(figure: matplotlib.figure.Figure) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warning about characters that no installed font has (a box is drawn), nor about a figure that is too full."""
+    """No warning about characters that no installed font has (`fonts` names them once), nor about a figure that is too full."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph|constrained_layout")
         yield

@@ -17,7 +17,14 @@ def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
     epochs = np.arange(1, len(history) + 1)
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy")):
         for split, name, color in (("train", "training", ORANGE), ("val", "validation", BLUE)):
-            axes.plot(epochs, [epoch[f"{split}/{metric}"] for epoch in history], "o-", ms=3, color=color, label=name)
+            axes.plot(
+                epochs,
+                [epoch.get(f"{split}/{metric}", np.nan) for epoch in history],
+                "o-",
+                ms=3,
+                color=color,
+                label=name,
+            )
         axes.axvline(best_epoch, color=GREY, ls="--", lw=1, label=f"best epoch: {best_epoch}")
         axes.set(xlabel="epoch", ylabel=metric, title=metric.capitalize())
         axes.xaxis.get_major_locator().set_params(integer=True)

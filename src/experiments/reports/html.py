@@ -11,6 +11,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from experiments.config.wording import counted
 from experiments.reports import drawing
 
 SIDE = 48  # pixels per side of an image in the page, at most
@@ -22,12 +23,18 @@ def render(template: str, **values: Any) -> str:
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"light": drawing.LIGHT, "dark": drawing.DARK, "svg": drawing.svg}
-    environment.filters |= {"percent": percent}
+    environment.filters |= {"percent": percent, "counted": counted}
     return environment.get_template(template).render(values)
 
 
 def percent(fraction: float, digits: int = 1) -> str:
     return f"{100 * fraction:.{digits}f} %"
+
+
+def count_card(count: int, one: str, many: str = "") -> tuple[str, str]:
+    """A card of a page: a count, and its word; see `counted`."""
+    number, _, word = counted(count, one, many).partition(" ")
+    return number, word
 
 
 def duration(seconds: float) -> str:

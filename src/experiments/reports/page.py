@@ -10,9 +10,10 @@ import numpy as np
 from experiments.config import Config
 from experiments.config.command_line import mask_passwords
 from experiments.config.metrics import EVALUATED
+from experiments.config.wording import counted
 from experiments.reports.content import Content
 from experiments.reports.drawing import Figure, PageFigure
-from experiments.reports.html import duration, percent, render, sprite
+from experiments.reports.html import count_card, duration, percent, render, sprite
 from experiments.training.evaluation import Evaluation
 
 IMAGES = 1200  # in the page, at most
@@ -39,6 +40,7 @@ def page(content: Content, figures: Sequence[tuple[PageFigure[Content], Figure]]
         figures=figures,
         matrix_classes=_matrix_classes(content.evaluation).tolist(),
         rows=_class_rows(content),
+        macro=_macro(content.evaluation),
         balancing=_balancing(content.config),
         augmentations=_augmentations(content.config),
         augmented={name: sprite(images) for name, images in content.augmented_rows.items()},
@@ -104,13 +106,13 @@ def _scores(evaluation: Evaluation) -> dict[str, float]:
 
 def _cards(content: Content) -> list[tuple[str, str]]:
     if not content.history:
-        return [(f"{len(content.images):,}", "images")]
-    best = content.history[content.best_epoch - 1]
+        return [count_card(len(content.images), "image")]
+    kept = content.history[content.kept_epoch - 1]
     seconds = sum(epoch["epoch_seconds"] for epoch in content.history)
     speed = np.mean([epoch["images_per_second"] for epoch in content.history])
     return [
-        (percent(best["val/accuracy"]), f"validation accuracy, epoch {content.best_epoch}"),
-        (f"{len(content.history)}", "epochs"),
+        (percent(kept.get("val/accuracy", np.nan)), f"validation accuracy, epoch {content.kept_epoch}"),
+        count_card(len(content.history), "epoch"),
         (duration(seconds), "training and validation"),
         (f"{speed:,.0f}", "images per second"),
     ]
@@ -128,6 +130,19 @@ def _class_rows(content: Content) -> list[dict[str, Any]]:
     scores = (evaluation.precision, evaluation.recall, evaluation.f1, evaluation.support)
     keys = ("name", "precision", "recall", "f1", "support", "trained", "fraction", "weighted")
     return [dict(zip(keys, row)) for row in zip(images.classes, *scores, trained, fraction, weighted)]
+
+
+def _macro(evaluation: Evaluation) -> str:
+    """What macro F1 is, and how scikit-learn's "macro avg" differs from it."""
+    absent = int((evaluation.support == 0).sum())
+    if not absent:
+        return "Macro F1 is the mean F1 of all classes."
+    average = evaluation.f1.mean()
+    return (
+        f'Macro F1 ({evaluation.macro_f1:.3f}) is the mean F1 of the classes with images. The row "macro avg" of '
+        f"classification_report.json ({average:.3f}), which is scikit-learn's, also counts {counted(absent, 'class', 'classes')} "
+        "without images, with an F1 of 0."
+    )
 
 
 def _balancing(config: Config) -> str:

@@ -28,8 +28,11 @@ def write(folder: Path, content: Content) -> None:
     matrix = ([name, *map(int, row)] for name, row in zip(classes, content.evaluation.confusion))
     _write_csv(folder / "confusion_matrix.csv", ["true class", *classes], matrix)
     if content.history:
-        epochs = ([epoch, *metrics.values()] for epoch, metrics in enumerate(content.history, start=1))
-        _write_csv(folder / "history.csv", ["epoch", *content.history[0]], epochs)
+        names = list(
+            dict.fromkeys(name for epoch in content.history for name in epoch)
+        )  # the first may lack a new metric
+        epochs = ([number, *map(epoch.get, names)] for number, epoch in enumerate(content.history, start=1))
+        _write_csv(folder / "history.csv", ["epoch", *names], epochs)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

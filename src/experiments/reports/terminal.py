@@ -16,9 +16,10 @@ from rich.text import Text
 from torch import Tensor
 
 from experiments.config import Config
+from experiments.config.wording import counted
 from experiments.data import Splits
 from experiments.data.batches import PREFETCH, Batches
-from experiments.models.classifier import Layer, count_parameters
+from experiments.models.classifier import Layers
 from experiments.training.evaluation import Evaluation
 from experiments.training.loop import EpochResult
 
@@ -48,14 +49,14 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
     """Print the resolved configuration in short."""
     counts = f"{len(splits.train):,} train, {len(splits.validation):,} validation, {len(splits.test):,} test"
     size = "x".join(str(side) for side in splits.image_shape[1:])
-    stop = config.early_stopping
+    stop, parameters = config.early_stopping, config.model.parameters.items()
     rows = {
-        "data": f"{config.data.title}: {counts} ({config.data.split} split), {len(splits.classes)} classes, {size} pixels",
-        "model": " ".join([config.model.target.rpartition(".")[2], *_pairs(config.model.parameters)]),
+        "data": f"{config.data.title}: {counts} ({config.data.split} split), {counted(len(splits.classes), 'class', 'classes')}, {size} pixels",
+        "model": " ".join([config.model.target.rpartition(".")[2], *(f"{key}={value}" for key, value in parameters)]),
         "optimizer": f"{config.optimizer.name} lr={config.optimizer.lr:g} weight_decay={config.optimizer.weight_decay:g}, "
         f"{config.schedule.name} schedule",
-        "training": f"at most {config.training.epochs} epochs, batches of {config.training.batch_size}, seed {config.seed}",
-        "stopping": f"{stop.patience} epochs without a better {stop.monitor}"
+        "training": f"at most {counted(config.training.epochs, 'epoch')}, batches of {config.training.batch_size}, seed {config.seed}",
+        "stopping": f"{counted(stop.patience, 'epoch')} without a better {stop.monitor}"
         if stop.patience is not None
         else "never early",
         "device": f"{device} ({_hardware(device)}), {config.precision}",
@@ -65,15 +66,11 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
         console.print(f"[bold]{key:<10}[/bold] {escape(value)}")
 
 
-def _pairs(values: Mapping[str, object]) -> list[str]:
-    return [f"{key}={value}" for key, value in values.items()]
-
-
 def _hardware(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else counted(torch.get_num_threads(), "thread")
 
 
-def show_progress_so_far(run: TrackedRun, history: Sequence[Mapping[str, float]], layers: Sequence[Layer]) -> None:
+def show_progress_so_far(run: TrackedRun, history: Sequence[Mapping[str, float]], layers: Layers) -> None:
     """Print after which epoch a run continues; for a new run, its network, one row per layer."""
     if history:
         console.print(f"\ncontinuing run [bold]{escape(run.name)}[/bold] after epoch {len(history)}\n")
@@ -81,11 +78,11 @@ def show_progress_so_far(run: TrackedRun, history: Sequence[Mapping[str, float]]
         return
     table = Table("layer", "output shape", "parameters", box=None, padding=(0, 3, 0, 0))
     table.columns[2].justify = "right"
-    for kind, shape, parameters in layers:
+    for kind, shape, parameters in layers.rows:
         table.add_row(kind, " x ".join(map(str, shape)), f"{parameters:,}" if parameters else "")
     console.print()
     console.print(table)
-    console.print(f"[bold]{count_parameters(layers):,} parameters[/bold]\n")
+    console.print(f"[bold]{counted(layers.parameters, 'parameter')}[/bold]{'; ' if layers.note else ''}{layers.note}\n")
 
 
 class EpochLog:
@@ -172,14 +169,20 @@ def show_end(
     note: str,
     evaluation: Evaluation | None,
     classes: Sequence[str],
+    caution: str,
 ) -> None:
-    """Print the results, and what to type next; `evaluation` is None for a run that was finished before."""
+    """Print the results, and what to type next; `evaluation` is None for a run that was finished before.
+
+    `caution` says what the numbers are worth if there are few images; else it is empty.
+    """
     if evaluation is None:
         console.print("\nthis run is finished already; these are its results (resume=false trains anew)")
         _show_threads(run)
     show_results(results, note)
     if evaluation is not None:
         show_test(evaluation, classes)
+    if caution:
+        console.print(f"\n{caution}", markup=False)
     show_next(run.name, run.run_id, run.url(), run.has_model)
 
 
@@ -187,17 +190,23 @@ def _show_threads(run: TrackedRun) -> None:
     """Print that sums of another number of threads are rounded in another way."""
     threads = torch.get_num_threads()
     if run.threads not in (0, threads):
-        console.print(f"it was started with {run.threads} CPU threads; with {threads} the last digits may differ")
+        console.print(
+            f"it was started with {counted(run.threads, 'CPU thread')}; with {threads} the last digits may differ"
+        )
 
 
 def show_results(results: Mapping[str, float], note: str, groups: str | tuple[str, ...] = ("best/", "test/")) -> None:
-    """Print one line per metric of these groups, without those per class; `note`: how predictions were made."""
+    """Print one line per metric of these groups, without those per class; `note`: how predictions were made.
+
+    The kept epoch is shown only if it is not the best one.
+    """
     console.print()
     beside = f"  {note}" if note else ""
+    groups = ("kept/", *groups) if results.get("kept/epoch") != results.get("best/epoch") else groups
     shown = {name: value for name, value in results.items() if name.startswith(groups) and "/f1/" not in name}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
-        if name == "best/epoch":
+        if name.endswith("/epoch"):
             console.print(f"{name:<{width}}  {value:.0f}")
         else:
             console.print(f"[bold]{name:<{width}}[/bold]  {value:.4f}{beside}")

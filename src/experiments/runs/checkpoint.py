@@ -7,13 +7,13 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from experiments.config import Config
-from experiments.config.metrics import BEST
+from experiments.config.metrics import of_epoch
 from experiments.data import Splits
 from experiments.files.atomic import atomic_write
 from experiments.models.classifier import Classifier
@@ -69,12 +69,18 @@ class State:
         self.pruned = any(answers[-1:]) and len(self.remaining) > 0
         return self.pruned
 
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights are kept and tested, counted from 1."""
+        return self.stopping.best_epoch if self.stopping.settings.restore_best else len(self.history)
+
     def results(self) -> dict[str, float]:
         """The final metrics of training; `seconds` is the sum over all epochs."""
-        best = self.history[self.stopping.best_epoch - 1]
+        epochs: dict[Literal["kept", "best"], int] = {"kept": self.kept_epoch, "best": self.stopping.best_epoch}
+        final = [of_epoch(prefix, epoch, self.history[epoch - 1]) for prefix, epoch in epochs.items()]
         return {
-            "best/epoch": self.stopping.best_epoch,
-            **{final: best[name] for name, final in BEST.items()},
+            **final[0],
+            **final[1],
             "parameters": sum(parameter.numel() for parameter in self.learner.model.parameters()),
             "seconds": sum(epoch["epoch_seconds"] for epoch in self.history),
         }

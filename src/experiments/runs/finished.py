@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import re
 import tempfile
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from mlflow.exceptions import MlflowException
 from experiments.config import Config, DataSettings, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.defaults import default
-from experiments.config.metrics import DEFAULT_FINAL, higher_is_better
+from experiments.config.metrics import DEFAULT_FINAL, final_value, higher_is_better
 from experiments.data import Images, Splits, load_splits
 from experiments.data import membership as members
 from experiments.data.batches import Batches
@@ -168,11 +169,13 @@ def find_run(
 
 
 def _best(runs: Sequence[Run], metric: str) -> Run:
-    valued = [run for run in runs if metric in run.data.metrics]
+    """The run with the best value of a metric; of equals, the first one."""
+    values = [(run, final_value(run.data.metrics, metric)) for run in runs]
+    valued = [(run, value) for run, value in values if value is not None and math.isfinite(value)]
     if not valued:
-        there = ", ".join(sorted(runs[0].data.metrics))
+        there = ", ".join(sorted({name for run in runs for name in run.data.metrics}))
         raise UserError(f"--metric {metric}: no finished run has it; there are {there}")
-    return (max if higher_is_better(metric) else min)(valued, key=lambda run: run.data.metrics[metric])
+    return (max if higher_is_better(metric) else min)(valued, key=lambda row: row[1])[0]
 
 
 def _with_id(client: MlflowClient, places: list[str], start: str, latest: Sequence[Run]) -> Run:

@@ -40,7 +40,7 @@ class NullTracker:
     def history(self) -> list[dict[str, float]]:
         with (self._results.parent / "artifacts/history.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return [{name: float(value) for name, value in row.items() if name != "epoch"} for row in rows]
+        return [{name: float(value) for name, value in row.items() if name != "epoch" and value} for row in rows]
 
     def restore(self, state: State) -> bool:
         return False

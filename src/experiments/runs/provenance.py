@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from experiments.config.wording import counted
+
 
 def provenance_tags() -> dict[str, str]:
     """Program, user and commit, as MLflow's own tags."""
@@ -49,7 +51,7 @@ def environment(device: torch.device, digest: str) -> dict[str, str]:
     packages = ("experiments", "torch", "mlflow", "numpy", "hydra-core", "pillow")
     return {
         "data (SHA-256)": digest,
-        "device": f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type,
+        "device": f"cpu, {counted(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else device.type,
         "machine": f"{platform.system()} {platform.machine()}, {processor()}",
         "python": platform.python_version(),
         **{name: version(name) for name in packages},

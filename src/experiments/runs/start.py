@@ -17,7 +17,7 @@ from experiments.config.keys import run_name
 from experiments.data import Splits
 from experiments.data.batches import Batches
 from experiments.data.membership import FILE, Membership
-from experiments.models.classifier import Classifier, Layer, list_layers
+from experiments.models.classifier import Classifier, Layers, list_layers
 from experiments.runs.checkpoint import ShouldPrune, State
 from experiments.runs.fingerprint import fingerprint
 from experiments.runs.lock import locked
@@ -43,7 +43,7 @@ class ActiveRun:
     config: Config
     command: Command
     splits: Splits
-    layers: list[Layer]
+    layers: Layers
     device: torch.device
     test: bool
     folder: Path

@@ -74,7 +74,7 @@ def run_point(
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         return Point("", parent.point_name, "failed", settings, {}, {}, reason, command.overrides)
-    history = {key: [epoch[key] for epoch in result.history] for key in HISTORY}
+    history = {key: [epoch[key] for epoch in result.history if key in epoch] for key in HISTORY}
     reason = f"after epoch {len(result.history)}" if result.pruned else ""
     status: Status = "pruned" if result.pruned else "finished"
     return Point(result.run_id, result.name, status, settings, history, result.metrics, reason, command.overrides)

@@ -91,7 +91,9 @@ class Parent:
         if winner:
             tags |= {store.TAG_WINNER: winner.run_id}
             tags |= {store.TAG_WINNER_COMMAND: comparison.winner_command[: store.MAX_TAG]}
-            kept = {name: value for name, value in winner.metrics.items() if name.startswith(("best/", "test/"))}
+            kept = {
+                name: value for name, value in winner.metrics.items() if name.startswith(("kept/", "best/", "test/"))
+            }
             values = [Metric(name, value, now, 0) for name, value in kept.items()]
         self.client.log_artifacts(self.run_id, str(folder))
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])

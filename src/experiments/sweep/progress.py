@@ -18,7 +18,8 @@ from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from experiments.config.metrics import final_name, higher_is_better
+from experiments.config.metrics import final_value, higher_is_better
+from experiments.config.wording import counted
 from experiments.reports.terminal import new_console
 
 if TYPE_CHECKING:
@@ -66,15 +67,14 @@ class ProgressDisplay:
 
     def __init__(self, console: Console, total: int, objective: str) -> None:
         self.console, self.total, self.objective = console, total, objective
-        self.best_metric = final_name(objective)
         self._ended: dict[str, float] = {}  # run id -> time
         self._done: set[str] = set()
         columns = (
-            TextColumn("[bold]{task.completed} of {task.total} points  {task.description}  time left"),
+            TextColumn("[bold]{task.completed} of {task.fields[points]}  {task.description}  time left"),
             TimeRemainingColumn(),
         )
         self._progress = Progress(*columns, console=console, speed_estimate_period=math.inf)
-        self._task = self._progress.add_task("", total=total)
+        self._task = self._progress.add_task("", total=total, points=counted(total, "point"))
         self._first = True
 
     def print_ended(self, children: Sequence[Child]) -> None:
@@ -89,19 +89,20 @@ class ProgressDisplay:
             self._done.add(child.run_id)
             if not self._first:
                 self._print(child)
-        if self._first and self._done:
-            self.console.print(f"{len(self._done)} of {self.total} points were run before")
+        if self._first and (done := len(self._done)):
+            self.console.print(f"{done} of {counted(self.total, 'point')} {'was' if done == 1 else 'were'} run before")
         if self._first or len(self._done) > before:  # the estimate starts with the first call
             self._progress.advance(self._task, len(self._done) - before)
         self._first = False
 
     def _print(self, child: Child) -> None:
         metrics = child.metrics
+        value, epoch = final_value(metrics, self.objective), final_value(metrics, "kept/epoch")
         parts = (
             "failed" if child.status == "failed" else f"{len(self._done)}/{self.total}",
             child.name,
-            f"{self.objective} {metrics[self.best_metric]:.4f}" if self.best_metric in metrics else "",
-            f"epoch {metrics['best/epoch']:.0f}" if "best/epoch" in metrics else "",
+            f"{self.objective} {value:.4f}" if value is not None else "",
+            f"epoch {epoch:.0f}" if epoch is not None else "",
             f"{metrics['seconds']:.0f} s" if "seconds" in metrics else "",
             f"pruned {child.reason}" if child.status == "pruned" else child.reason,
         )
@@ -115,8 +116,8 @@ class ProgressDisplay:
                 value = child.metrics.get(self.objective, math.nan)
                 shown = f"{self.objective} {value:.4f}" if math.isfinite(value) else "starting"
                 table.add_row(child.name, shown, f"{time.time() - child.started:.0f} s")
-        reached = [child.metrics[self.best_metric] for child in children if self.best_metric in child.metrics]
-        if reached:
+        values = [final_value(child.metrics, self.objective) for child in children]
+        if reached := [value for value in values if value is not None]:
             best = max(reached) if higher_is_better(self.objective) else min(reached)
             self._progress.update(self._task, description=f"best so far {best:.4f}")
         return Group(table, self._progress)

@@ -8,20 +8,26 @@ from experiments.config import EarlyStoppingSettings
 
 
 class EarlyStopping:
-    """Monitors one metric: remembers the best epoch, and decides when to stop."""
+    """Monitors one metric: remembers the best epoch, and decides when to stop.
+
+    `min_delta` matters only for stopping: an epoch that is better by less is the best one, but does not restart the patience.
+    """
 
     def __init__(self, settings: EarlyStoppingSettings) -> None:
         self.settings = settings
         self.best_epoch = 0
         self.best = float("-inf")  # the metric times its sign, so that higher is better
-        self.waited = 0  # epochs since the best one
+        self.improved = float("-inf")  # the value that the last improvement of more than min_delta reached
+        self.waited = 0  # epochs since then
         self.stopped = False
 
     def update(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Record an epoch, counted from 1; True if training should stop after it."""
         value = metrics[self.settings.monitor] * self.settings.sign
-        if value > self.best + (self.settings.min_delta if self.best_epoch else 0):
-            self.best, self.best_epoch, self.waited = value, epoch, 0
+        if value > self.best:
+            self.best, self.best_epoch = value, epoch
+        if value > self.improved + self.settings.min_delta:
+            self.improved, self.waited = value, 0
         else:
             self.waited += 1
             self.stopped = self.settings.patience is not None and self.waited >= self.settings.patience

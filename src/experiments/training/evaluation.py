@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,10 @@ class Evaluation:
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 over the classes with examples (a new class of extra images has none in an official test set)."""
+        """Mean F1 over the classes with examples (a new class of extra images has none in an official test set).
+
+        scikit-learn's "macro avg" is another number if there is a class without examples, see `report`.
+        """
         return float(self.f1[self.support > 0].mean())
 
     def metrics(self, split: str, classes: Sequence[str]) -> dict[str, float]:
@@ -85,15 +88,33 @@ class Evaluation:
         ]
 
     def report(self, classes: Sequence[str]) -> dict[str, Any]:
-        """The same as scikit-learn's `classification_report(output_dict=True)`, whose import takes seconds."""
+        """The same as scikit-learn's `classification_report(output_dict=True)`, whose import takes seconds, and `macro_f1`.
+
+        "macro avg" is the mean over all classes, also those without examples, whose F1 is 0; `macro_f1` leaves these out.
+        A class that is named like a row of the summary has "class " before its name.
+        """
         table = np.stack([self.precision, self.recall, self.f1], axis=1)
         weights = self.support / self.support.sum()
-        rows = {name: (*values, n) for name, values, n in zip(classes, table, self.support)}
         total = self.support.sum()
-        rows |= {"macro avg": (*table.mean(axis=0), total), "weighted avg": (*weights @ table, total)}
+        summary = {"macro avg": (*table.mean(axis=0), total), "weighted avg": (*weights @ table, total)}
+        numbers = {"accuracy": self.accuracy, "macro_f1": self.macro_f1}
+        names = _distinct(classes, {*summary, *numbers})
+        rows = {name: (*values, n) for name, values, n in zip(names, table, self.support)} | summary
         keys = ("precision", "recall", "f1-score", "support")
         report = {name: dict(zip(keys, map(float, values))) for name, values in rows.items()}
-        return {**report, "accuracy": self.accuracy}
+        return {**report, **numbers}
+
+
+def _distinct(names: Sequence[str], reserved: Set[str]) -> list[str]:
+    """Names of classes, with "class " before those that are reserved: so often that all names differ."""
+    taken, distinct = {*reserved, *names}, []
+    for name in names:
+        if name in reserved:
+            while name in taken:
+                name = f"class {name}"
+            taken.add(name)
+        distinct.append(name)
+    return distinct
 
 
 @torch.inference_mode()

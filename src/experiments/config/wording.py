@@ -1,0 +1,8 @@
+"""Numbers in sentences."""
+
+from __future__ import annotations
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A count with its word: "1 image", "2,000 images"; `many` is the plural if it is not made with an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
