@@ -18,6 +18,7 @@ from experiments.config.loading import check_overrides, compose_config
 from experiments.data import Images
 from experiments.data.augmentation import Augmentation, colour, examples, geometry, mixing
 from experiments.data.images import Batch
+from experiments.models.classifier import Layers
 from experiments.reports import report
 from experiments.reports.content import Content
 from experiments.training.evaluation import score
@@ -390,7 +391,7 @@ def test_the_report_shows_images_before_and_after_if_something_is_on(options, tm
         evaluation=score(logits, torch.tensor(images.labels)),
         split="test",
         class_counts={"test": images.class_counts},
-        layers=[],
+        layers=Layers((), ""),
         protocol="",
         environment={},
         augmented=shown,

@@ -11,7 +11,7 @@ from experiments.reports import terminal
 
 def test_one_of_a_thing_is_singular(capsys):
     config = compose_config([*DIGITS, "training.epochs=1", "early_stopping.patience=1"])
-    terminal.show_start(config, load_splits(config.data, 1), torch.device("cpu"))
+    terminal.show_start(config, load_splits(config.data), torch.device("cpu"))
     shown = capsys.readouterr().out
     for part in (
         "at most 1 epoch,",
