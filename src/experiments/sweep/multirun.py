@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.comparison.points import Point, ranked
 from experiments.config import Config, UserError, loading
 from experiments.config.command_line import MASK, Command
-from experiments.config.keys import multirun_id, multirun_name, role_of, standalone_overrides
+from experiments.config.keys import multirun_name, role_of, standalone_overrides
 from experiments.runs import lock
 from experiments.sweep.jobs import TERMINATED, GridJob, failed_point
 
@@ -38,13 +38,16 @@ class Multirun:
 
     Attributes:
         config: the configuration of the first point; settings that concern all points are read from it.
-        name: from sweep.name, or made from the overrides.
-        folder: holds the report and the locks of the processes that take part.
+        name: shown to users: sweep.name, or made from the overrides.
+        folder: holds the report and the locks of the processes that take part; named after the multirun's identity.
         parent: the run of the multirun in MLflow, inside `parent_run`; None without MLflow.
     """
 
-    def __init__(self, config: Config, hydra_config: DictConfig, context: HydraContext, varied: Sequence[str]) -> None:
+    def __init__(
+        self, config: Config, hydra_config: DictConfig, context: HydraContext, varied: Sequence[str], identity: str
+    ) -> None:
         self.config = config
+        self.folder = Path(config.outputs) / "sweeps" / identity
         self.varied = tuple(varied)
         self.parent: Parent | None = None
         self._hydra_config, self._context = hydra_config, context
@@ -52,10 +55,6 @@ class Multirun:
         self.command = Command.from_hydra(hydra_config.hydra, [*hydra_overrides(hydra_config), *overrides], True)
         self.name = config.sweep.name or multirun_name(self.command.overrides)
         self._launched = 0
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.config.outputs) / "sweeps" / multirun_id(self.config, self.name)
 
     @contextlib.contextmanager
     def parent_run(self, owner: bool = True) -> Iterator[None]:

@@ -14,16 +14,17 @@ from typing import Any
 
 import filelock
 from omegaconf import DictConfig
+from optuna.distributions import CategoricalDistribution
 
 from experiments.comparison.points import Point
 from experiments.config import Config, UserError
 from experiments.config.command_line import Command
-from experiments.config.keys import point_name
+from experiments.config.keys import flatten, key_of, point_name, role_of
 from experiments.config.loading import compose_config
 from experiments.sweep.jobs import TERMINATED, enter_job, failed_point, run_point
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.samplers import Spec, check_spec
-from experiments.sweep.space import Space
+from experiments.sweep.space import Space, lowest
 from experiments.sweep.study import ClaimedTrial, Study
 from experiments.sweep.workers import worker_heartbeat
 
@@ -56,7 +57,7 @@ class Worker:
     def _train(self, study: Study, claimed: ClaimedTrial, command: Command) -> Point:
         from experiments.runs.provenance import ParentRun  # imports torch
 
-        overrides, varied = _with_params(command.overrides, claimed.params), list(self.spec.space)
+        overrides, varied = _with_params(command.overrides, claimed.params), list(study.spec.space)
         try:
             config = compose_config(overrides)
         except UserError as error:
@@ -78,10 +79,9 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
         fixed: the overrides that all trials have.
 
     Raises:
-        UserError: the settings contradict each other, or another process is running the search.
+        UserError: Optuna does not accept the settings, or another process is running the search.
     """
     config = multirun.config
-    _check_settings(config, settings)
     sampler, pruner, folder = settings["sampler"], settings["pruner"], multirun.folder
     spec = Spec(
         folder.name,
@@ -112,7 +112,32 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
             multirun.finalize(failed)
 
 
-def _check_settings(config: Config, settings: Mapping[str, Any]) -> None:
+def identifying(
+    space: Space, fixed: Sequence[str], settings: Mapping[str, Any], objectives: Sequence[str]
+) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """The arguments of `identity.identify`: the choices of every key, and what else decides which trials are tried.
+
+    A range is represented by its lower end, and by itself as text.
+    """
+    choices = {key_of(text): [text] for text in fixed}
+    for key, found in space.items():
+        each = (CategoricalDistribution((value,)) for value in getattr(found, "choices", ()))
+        choices[key] = [text for one in each for text in lowest({key: one})] or lowest({key: found})
+    ranges = {key: str(found) for key, found in space.items()}
+    sweeper = {
+        key: value
+        for key, value in flatten(settings)
+        if role_of(f"hydra.sweeper.{key}").identifies_multirun and not key.startswith("params")  # are in the choices
+    }
+    return choices, {"space": ranges, "sweeper": sweeper, "objectives": list(objectives)}
+
+
+def check_settings(config: Config, settings: Mapping[str, Any]) -> None:
+    """Check the settings of the sweeper.
+
+    Raises:
+        UserError: they contradict each other or the configuration.
+    """
     if config.tracking.uri is None:
         raise UserError("tracking=none: a search stores its points in MLflow, so it needs tracking=mlflow")
     if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
