@@ -65,7 +65,9 @@ def test_what_does_not_change_a_grid():
     assert len(same) == 12 and identify({key: GRID[key][::-1] for key in reversed(GRID)}) == same
     assert grid(sweep__name=["sweep.name=mine"], threads=["threads=1"], outputs=["outputs=elsewhere"]) == same
     assert grid(resume=["resume=false"], sweep__objectives=["sweep.objectives=[val/loss]"]) == same
-    assert grid(optimizer__lr=["optimizer.lr=0.001"], optimizer=["optimizer=adam"]) == grid(optimizer=["optimizer=adam"])
+    assert grid(optimizer__lr=["optimizer.lr=0.001"], optimizer=["optimizer=adam"]) == grid(
+        optimizer=["optimizer=adam"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from experiments.config import Config, UserError, loading
 from experiments.config.command_line import MASK, Command
 from experiments.config.keys import multirun_name, role_of, standalone_overrides
 from experiments.runs import lock
-from experiments.sweep.jobs import TERMINATED, GridJob, failed_point
+from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point
 
 if TYPE_CHECKING:
     from experiments.comparison.comparison import Comparison
@@ -94,12 +94,15 @@ class Multirun:
 
         return show_progress(self.parent, total, self.config.sweep.objectives[0])
 
-    def run(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
-        """Train the points with these overrides; returns the results in the same order.
+    def train(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
+        """Train the points with these overrides; returns them in the same order."""
+        return self._run(jobs, GridJob(self.folder, self.parent.run_id if self.parent else None, self.varied))
+
+    def _run(self, jobs: Sequence[Sequence[str]], job: GridJob | TestJob) -> list[Point]:
+        """Run the job with each list of overrides; returns the points in the same order.
 
         A launcher loses all its jobs when one of their processes dies: they are launched a second time, then one by one.
         """
-        job = GridJob(self.parent.run_id if self.parent else None, self.varied)
         for _ in range(2):
             try:
                 return self.launch(jobs, job)
@@ -130,29 +133,36 @@ class Multirun:
         """Evaluate the winner on the test set, store and print the comparison; exit with code 1 if points failed."""
         from experiments.comparison.comparison import Comparison  # imports pandas
 
-        points = self._points(outcomes)
-        best = ranked(points, self.config.sweep.objectives[0])
-        if best and self.config.evaluate_test is None and "test/loss" not in best[0].metrics:
-            overrides = [self._with_password(text) for text in standalone_overrides(best[0].overrides)]
-            (tested,) = self.run([[*overrides, "evaluate_test=true", "resume=true"]])
-            tested = dataclasses.replace(tested, name=best[0].name, settings=best[0].settings)
-            points = [tested if point is best[0] else point for point in points]
-        comparison = Comparison(self.name, self.command, points, self.config.sweep.objectives)
+        points, objectives, untested = self._points(outcomes), self.config.sweep.objectives, ""
+        winner = next(iter(ranked(points, objectives[0])), None)
+        if winner and self.config.evaluate_test is None and "test/loss" not in winner.metrics:
+            tested = self._test(winner)
+            if tested.status == "finished" and tested.run_id == winner.run_id:
+                points[points.index(winner)] = dataclasses.replace(winner, metrics={**winner.metrics, **tested.metrics})
+            else:
+                untested = tested.reason or "it trained another run"
+        comparison = Comparison(self.name, self.command, points, objectives, untested)
         self._store(comparison)
-        if comparison.count("failed"):
+        if comparison.failed:
             sys.exit(1)
 
-    def _with_password(self, text: str) -> str:
-        """An override as typed, because MLflow has it without the password."""
-        typed = (other for other in self.command.overrides if other.partition("=")[0] == text.partition("=")[0])
-        return next(typed, text) if MASK in text else text
+    def _test(self, winner: Point) -> Point:
+        """Evaluate the run of the winner on the test set."""
+        from experiments.runs.provenance import ParentRun  # imports torch
+
+        overrides = standalone_overrides(winner.overrides)
+        parent = ParentRun(self.parent.run_id if self.parent else None, winner.name, winner.run_id)
+        # MLflow has no passwords: the job reads the configuration of the run and needs none
+        composed = [text for text in overrides if MASK not in text]
+        return self._run([composed], TestJob(self.folder, self.config, parent, tuple(overrides)))[0]
 
     def _points(self, outcomes: Sequence[Point]) -> list[Point]:
         """All points in MLflow, and those that failed before MLflow had a run of them."""
         if self.parent is None:
             return list(outcomes)
         failed = {point.name: point for point in outcomes if point.status == "failed"}
-        known = [point for point in self.parent.points() if point.status in ENDED or point.name not in failed]
+        used = {point.name: point.run_id for point in outcomes if point.run_id}
+        known = [point for point in self.parent.points(used) if point.status in ENDED or point.name not in failed]
         names = {point.name for point in known}
         return known + [point for point in failed.values() if point.name not in names]
 

@@ -65,7 +65,7 @@ class GridSweeper(MultirunSweeper):
         multirun = Multirun(config, self.composed, self.context, varied, identify(choices))
         with multirun.locked(), multirun.parent_run():
             with multirun.progress(len(jobs)):
-                outcomes = multirun.run(jobs)
+                outcomes = multirun.train(jobs)
             multirun.finalize(outcomes)
 
 
