@@ -228,7 +228,7 @@ EXCHANGE = 'Path("pictures/a/0.png").write_bytes(Path("pictures/b/100.png").read
 
 
 @pytest.mark.parametrize("change", [EDIT, EXCHANGE], ids=["edit", "exchange"])
-def test_the_winner_is_tested_by_its_run(change, multirun, tmp_path):
+def test_the_winner_is_tested_by_its_run(change, multirun, tmp_path, monkeypatch):
     """Files change while the last point trains. The table keeps its numbers, and no other run is trained."""
     for name, first in (("a", 0), ("b", 100)):
         paint(tmp_path / "pictures", name, 12, first, size=8)
@@ -260,6 +260,9 @@ def test_the_winner_is_tested_by_its_run(change, multirun, tmp_path):
         assert "test/accuracy" in winner.data.metrics and above.data.tags["winner_command"] == ""
         assert "no command does today" in output
     else:
+        monkeypatch.chdir(tmp_path)
+        found = loading.find_comparison([], "sqlite:///mlflow.db", [])
+        assert above.data.tags["winner_command"] == found.winner_command != "" and "--config-dir mine" in output
         reason = "The evaluation of the winner on the test set failed: its settings, its images or the code"
         assert code == 1 and reason in " ".join(output.split()), output
         assert "test/accuracy" not in winner.data.metrics and above.info.status == "FAILED"

@@ -101,7 +101,7 @@ def _called(run: Run, text: str) -> bool:
 def _of_parent(client: MlflowClient, parent: Run, objectives: Sequence[str]) -> Comparison:
     tags = parent.data.tags
     ranked_by = objectives or tags.get(store.TAG_OBJECTIVES, " ".join(default("sweep.objectives"))).split()
-    command = Command(tuple(store.read_overrides(tags)), multirun=True)
+    command = Command(tuple(store.read_overrides(tags)), tags.get(store.TAG_CONFIG_DIR), multirun=True)
     return Comparison(parent.info.run_name, command, points_of(client, parent), ranked_by)
 
 

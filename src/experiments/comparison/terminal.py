@@ -30,7 +30,9 @@ def show_comparison(comparison: Comparison, where: str) -> None:
     if comparison.winner_command:
         console.print(f"train it:     {comparison.winner_command}", markup=False)
     elif comparison.winner:
-        console.print("train it:     no command does today, because the settings in its YAML files have changed since")
+        console.print(
+            "train it:     no command does today, because conf/ or another folder of YAML files has changed since"
+        )
 
 
 def _show_ranking(comparison: Comparison) -> None:

@@ -47,6 +47,7 @@ TAG_THREADS = "threads"  # CPU threads of the process that started the run
 TAG_FAILURE = "failure"
 TAG_EVALUATED_RUN = "evaluated_run"  # of the evaluation of a finished run
 TAG_MULTIRUN = "sweep"  # only the parent runs of multiruns have this and the tags below
+TAG_CONFIG_DIR = "config_dir"  # the user's folder of YAML files
 TAG_OBJECTIVES = "objectives"
 TAG_WINNER = "winner"
 TAG_WINNER_COMMAND = "winner_command"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from experiments.comparison.comparison import Comparison
 from experiments.comparison.loading import status_of, to_point
 from experiments.comparison.points import Point, Status, with_distinct_names
 from experiments.config import Config
+from experiments.config.command_line import Command
 from experiments.runs import provenance, store
 
 
@@ -52,7 +53,7 @@ class Parent:
         run_id: in MLflow.
     """
 
-    def __init__(self, config: Config, name: str, key: str, overrides: Sequence[str]) -> None:
+    def __init__(self, config: Config, name: str, key: str, command: Command) -> None:
         assert config.tracking.uri is not None
         self.uri = config.tracking.uri.rstrip("/")
         self.client = store.connect(self.uri)
@@ -64,7 +65,8 @@ class Parent:
                 self.client.update_run(self.run_id, status=store.RUNNING)
             else:
                 tags = {store.TAG_MULTIRUN: key, store.TAG_TEST_SET_EVALUATIONS: "0"}
-                tags |= {**store.override_tags(overrides), **provenance.provenance_tags()}
+                tags |= {**store.override_tags(command.overrides), **provenance.provenance_tags()}
+                tags |= {store.TAG_CONFIG_DIR: command.config_dir} if command.config_dir else {}
                 run = self.client.create_run(self.experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
                 self.run_id = run.info.run_id
 
@@ -90,7 +92,7 @@ class Parent:
     def _runs(self) -> list[tuple[Run, str]]:
         """The runs with their names in this multirun."""
         found = store.child_runs(self.client, self.experiment_id, self.run_id)
-        return [(run, run.data.tags[self._tag]) for run in found]
+        return [(run, run.data.tags.get(self._tag, run.info.run_name)) for run in found]
 
     @property
     def _tag(self) -> str:
