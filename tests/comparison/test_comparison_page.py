@@ -1,6 +1,7 @@
 """The page, files and printed output of a comparison, whatever the points are like."""
 
 import csv
+import dataclasses
 import re
 
 import numpy as np
@@ -115,4 +116,9 @@ def test_the_terminal_shows_the_best_ten_and_why_others_failed(capsys):
         str(n) for n in range(1, 11)
     ]
     assert "and 15 more: report.html" in out and "and 2 more: report.html" in out
-    assert "filters=99: no [memory]" in out and "open [there]" in out and "python train.py" in out
+    assert "filters=99: no [memory]" in out and "open [there]" in out and "no command does today" in out
+    terminal.show_comparison(compared([point(0.5, seed=3), point(0.4, seed=4)]), "open [there]")
+    assert "no command does today" in capsys.readouterr().out  # the point has another seed than its (empty) overrides
+    terminal.show_comparison(compared([dataclasses.replace(point(0.5, seed=3), overrides=["seed=3"])]), "open [there]")
+    out = capsys.readouterr().out
+    assert "train it:     python train.py seed=3\n" in out and "The test set was not used." in out

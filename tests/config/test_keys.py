@@ -8,7 +8,6 @@ from experiments.config import Config
 from experiments.config.constraints import Role
 from experiments.config.keys import (
     decisive_settings,
-    multirun_id,
     multirun_name,
     role_of,
     roles,
@@ -75,14 +74,10 @@ def test_a_run_is_what_decides_its_numbers():
     assert not {"threads", "data.split", "tracking.uri", "outputs", "resume", "sweep.name"} & settings.keys()
 
 
-def test_a_multirun_is_what_was_typed_in_any_order():
-    config = compose_config(["data=digits"])
-    here = multirun_name(["data=digits", "seed=1,2", "model.filters=8", "outputs=elsewhere", "threads=1"])
-    there = multirun_name(["model.filters=8", "+seed=1,2", "tracking.uri=sqlite:///a.db", "data=digits"])
-    assert here == "data=digits seed=1,2 model.filters=8"
-    assert multirun_id(config, here) == multirun_id(config, there.replace("+", ""))
-    other = multirun_name(["data=digits", "seed=1,2", "model.filters=8", "data.split=first"])
-    assert multirun_id(config, here) != multirun_id(config, other)
+def test_a_multirun_is_named_after_what_was_typed():
+    typed = ["data=digits", "+seed=1,2", "model.filters=8", "outputs=elsewhere", "threads=1", "sweep.join=true"]
+    assert multirun_name(typed) == "data=digits +seed=1,2 model.filters=8"
+    assert multirun_name(["threads=1"]) == "defaults"
 
 
 def test_names_of_runs():

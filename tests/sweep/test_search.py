@@ -127,10 +127,12 @@ def test_a_point_that_kills_its_worker_again_and_again_is_given_up(tmp_path):
     assert study.died == [claimed[0].params] and not study.has_running
 
 
-def test_a_search_keeps_its_space_and_objectives(tmp_path):
-    run_search(spec(tmp_path, n_trials=2))
-    with pytest.raises(UserError, match="b: different from the stored search of this name"):
-        Study(spec(tmp_path, ranges=[SPACE[0], "b=range(1,20)", SPACE[2]]))
+def test_the_order_of_the_ranges_does_not_change_the_trials(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    whole, _ = run_search(spec(tmp_path / "one", "RandomSampler"))
+    run_search(spec(tmp_path / "two", "RandomSampler", n_trials=5))
+    assert run_search(spec(tmp_path / "two", "RandomSampler", ranges=SPACE[::-1])) == (whole, 12)
 
 
 def test_a_grid_tries_every_combination_once(tmp_path):

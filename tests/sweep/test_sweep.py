@@ -1,8 +1,10 @@
 """A multirun from the command line: every combination once, killed or not, ranked, and its winner tested once."""
 
 import csv
+import itertools
 import os
 import random
+import re
 import runpy
 import signal
 import subprocess
@@ -20,6 +22,8 @@ from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.runs import store
 from experiments.runs.tracker import Tracker
+from experiments.sweep.workers import common_threads
+from samples import paint
 
 GRID = [*DIGITS, "training.epochs=2", "model.kernel_size=3", "model.filters=4,8", "seed=1,2"]
 NAMES = {f"filters={filters} seed={seed}" for filters in (4, 8) for seed in (1, 2)}
@@ -98,8 +102,15 @@ def test_only_the_winner_touches_the_test_set_and_once(swept):
             assert ("The test set was not used" in file.read()) == (name != winner)
 
 
+def test_the_test_of_the_winner_is_no_part_of_its_duration(swept):
+    runs = sorted(family(swept[0])[2].values(), key=lambda run: run.info.start_time)
+    assert all(run.info.end_time <= later.info.start_time for run, later in itertools.pairwise(runs))
+
+
 def test_it_prints_a_line_per_point_the_ranking_and_what_to_type(swept):
     output = swept[1]
+    accuracy = family(swept[0])[1].data.metrics["test/accuracy"]
+    assert f"Only the winner was evaluated on the test set: accuracy {accuracy:.4f}" in " ".join(output.split())
     assert all(f"{count}/4  " in output for count in range(1, 5)) and output.count("val/accuracy 0.") == 4
     winner = ranking(swept[0])[0]["name"]
     filters, seed = (word.split("=")[1] for word in winner.split())
@@ -144,12 +155,18 @@ def test_compare_shows_it_again(swept, start):
         process.join()
         return process.exitcode, (swept[0] / "compared.txt").read_text()
 
-    _, above, _ = family(swept[0])
-    code, output = compared(above.info.run_id[:6], "--save", "page")
-    assert code == 0, output
+    _, above, children = family(swept[0])
+    (printed,) = [line.split()[3].rstrip(",") for line in swept[1].splitlines() if line.startswith("look at it:")]
     table = [line for line in swept[1].splitlines() if line.startswith(tuple("1234"))]
-    assert all(line in output for line in table if "/4" not in line)
-    assert (swept[0] / "page/report.html").stat().st_size > 10_000
+    for which in (above.info.run_id[:6], above.info.run_name, printed, above.data.tags["sweep"]):
+        code, output = compared(which, "--save", "page")
+        assert code == 0, output
+        assert all(line in output for line in table if "/4" not in line)
+    page = (swept[0] / "page/report.html").read_text()
+    links = re.findall(r'<a href="([^"]*)"><code>', page)
+    assert len(links) == 4 and len(page) > 10_000
+    assert all((swept[0] / "page" / link).is_file() for link in links)
+    assert all(any(run.info.run_id in link for link in links) for run in children.values())
     code, output = compared("nothing", "--save", "page2")
     assert code == 2 and "nothing: no multirun or run has this name" in output
     assert not (swept[0] / "page2").exists()
@@ -165,18 +182,90 @@ def test_single_runs_are_compared_too(swept, monkeypatch):
         loading.find_comparison([], "sqlite:///elsewhere.db", [])
 
 
-def test_points_are_added_to_a_named_multirun_and_a_failed_point_stops_no_other(multirun, tmp_path):
-    named = [*DIGITS, "sweep.name=rates", "training.epochs=1", "model.filters=4", "optimizer=sgd"]
+def test_a_failed_point_stops_no_other(multirun, tmp_path):
+    """The name is longer than what MLflow keeps of a tag."""
+    named = [*DIGITS, f"sweep.name={'rates' * 1100}", "training.epochs=1", "model.filters=4", "optimizer=sgd"]
     code, output = multirun(tmp_path, *named, "optimizer.lr=100,0.01")
     assert code == 1 and "1 failed:" in output and "lr=100: Diverged" in output and "Traceback" not in output
     _, above, children = family(tmp_path)
     assert above.info.status == "FAILED" and "Diverged" in children["lr=100"].data.tags["failure"]
     assert children["lr=0.01"].info.status == "FINISHED" and "test/loss" in children["lr=0.01"].data.metrics
+    found = loading.find_comparison(["rates" * 1100], f"sqlite:///{tmp_path}/mlflow.db", [])
+    assert {point.name: point.status for point in found.points} == {"lr=100": "failed", "lr=0.01": "finished"}
+    assert found.command.overrides[2] == named[2]
 
-    code, output = multirun(tmp_path, *named, "optimizer.lr=0.01,0.02", "evaluate_test=false")
-    _, above, children = family(tmp_path)
-    assert code == 1 and children.keys() == {"lr=100", "lr=0.01", "lr=0.02"}  # what failed before is still there
-    assert "test/loss" not in children["lr=0.02"].data.metrics
+
+def test_multiruns_that_start_together_share_a_run(start, multirun, tmp_path):
+    """One of them waits for the run, and it is in the tables of both."""
+    small = [*DIGITS, "training.epochs=30", "early_stopping.patience=null", "model.filters=4"]
+    store.connect(f"sqlite:///{tmp_path}/mlflow.db")
+    both = [start(typed, tmp_path, "-m", *small, f"seed=1,{seed}") for seed in (2, 3)]
+    for process in both:
+        process.join()
+        assert process.exitcode == 0, (tmp_path / "output.txt").read_text()
+    client = store.connect(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    above = [run.info.run_id for run in runs if "sweep" in run.data.tags]
+    tables = [loading.find_comparison([one], f"sqlite:///{tmp_path}/mlflow.db", []).points for one in above]
+    assert {frozenset(point.name for point in table) for table in tables} == {
+        frozenset({"seed=1", f"seed={seed}"}) for seed in (2, 3)
+    }
+    assert len(runs) == 5 and len({point.run_id for table in tables for point in table}) == 3
+
+
+NETWORK = """
+from pathlib import Path
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, image_shape, classes, width):
+        super().__init__(nn.Flatten(), nn.Linear(3 * 8 * 8, width), nn.ReLU(), nn.Linear(width, classes))
+        if width == 3:  # as a user may do while the last point trains
+            CHANGE
+"""
+EDIT = 'file = Path("mine/experiment/small.yaml"); file.write_text(file.read_text().replace("0.01", "0.02"))'
+EXCHANGE = 'Path("pictures/a/0.png").write_bytes(Path("pictures/b/100.png").read_bytes())'
+
+
+@pytest.mark.parametrize("change", [EDIT, EXCHANGE], ids=["edit", "exchange"])
+def test_the_winner_is_tested_by_its_run(change, multirun, tmp_path, monkeypatch):
+    """Files change while the last point trains. The table keeps its numbers, and no other run is trained."""
+    for name, first in (("a", 0), ("b", 100)):
+        paint(tmp_path / "pictures", name, 12, first, size=8)
+    for name, text in {
+        "my_network.py": NETWORK.replace("CHANGE", change),
+        "mine/model/net.yaml": "_target_: my_network.Net\nwidth: 4\n",
+        "mine/experiment/small.yaml": "# @package _global_\noptimizer: {lr: 0.01}\ntraining: {epochs: 2}\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    sizes = [f"data.{key}=4" for key in ("validation_size", "test_size")]
+    own = ["data=image_folder", "data.root=pictures", "data.image_size=8", *sizes, "model=net", "experiment=small"]
+    code, output = multirun(tmp_path, "--config-dir", "mine", *own, "threads=1", "model.width=2,3")
+    client = store.connect(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("image_folder").experiment_id])
+    (above,) = [run for run in runs if "sweep" in run.data.tags]
+    by_id = {run.info.run_id: run for run in runs}
+    rows = ranking(tmp_path)
+    assert len(runs) == 3, output
+    assert {row["run_id"] for row in rows} == by_id.keys() - {above.info.run_id}
+    assert [float(row["val/loss"]) for row in rows] == [
+        by_id[row["run_id"]].data.metrics["best/val_loss"] for row in rows
+    ]
+    winner = by_id[rows[0]["run_id"]]
+    assert above.data.tags["winner"] == winner.info.run_id and rows[0]["place"] == "1"
+    assert {run.info.status for run in by_id.values() if run is not above} == {"FINISHED"}
+    if change == EDIT:
+        assert code == 0 and "Only the winner was evaluated" in output, output
+        assert "test/accuracy" in winner.data.metrics and above.data.tags["winner_command"] == ""
+        assert "no command does today" in output
+    else:
+        monkeypatch.chdir(tmp_path)
+        found = loading.find_comparison([], "sqlite:///mlflow.db", [])
+        assert above.data.tags["winner_command"] == found.winner_command != "" and "--config-dir mine" in output
+        reason = "The evaluation of the winner on the test set failed: its settings, its images or the code"
+        assert code == 1 and reason in " ".join(output.split()), output
+        assert "test/accuracy" not in winner.data.metrics and above.info.status == "FAILED"
 
 
 def imported(done):
@@ -267,6 +356,9 @@ def test_several_at_a_time(start, tmp_path):
     assert process.exitcode == 0, (tmp_path / "output.txt").read_text()
     client, above, children = family(tmp_path)
     assert children.keys() == {"seed=1", "seed=2"} and above.info.status == "FINISHED"
+    (file,) = tmp_path.glob("outputs/sweeps/*/threads")
+    assert {run.data.params["threads"] for run in children.values()} == {file.read_text()}
+    assert common_threads(file.parent, lambda: 64) == int(file.read_text())
     for run in children.values():
         page = client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))
         with open(page) as file:  # noqa: PTH123

@@ -405,3 +405,19 @@ def test_compiled_it_learns_the_same_under_the_same_names():
         found.append(learner.model.state_dict())
     assert (learner.forward is learner.model) is False and found[0].keys() == found[1].keys()
     torch.testing.assert_close(found[1], found[0])
+
+
+@pytest.mark.slow
+def test_every_run_of_a_process_is_compiled():
+    """PyTorch compiles a function eight times in a process, by default."""
+    from torch._dynamo.utils import counters
+
+    flat = [text.replace("Normed", "Flat") for text in NORMED]
+    graphs = []
+    for _ in range(5):
+        learner, splits = learner_of(*flat, "optimizer=sgd", "training.compile=true")
+        before = counters["stats"]["unique_graphs"]
+        for size in (50, 20):
+            learner.step(next(iter(Batches(splits.train, size, CPU))), 1)
+        graphs.append(counters["stats"]["unique_graphs"] - before)
+    assert graphs == [2] * 5

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from experiments.comparison import ranking, significance
-from experiments.comparison.points import Point, ranked
-from experiments.config import VIEWS
-from experiments.config.command_line import Command
-from experiments.config.keys import standalone_overrides
+from experiments.comparison.points import Point, on_other_images, ranked
+from experiments.config import VIEWS, UserError
+from experiments.config.command_line import MASK, Command, mask_passwords
+from experiments.config.keys import flatten, role_of, standalone_overrides
+from experiments.config.loading import compose_config
 from experiments.config.wording import counted
 
 
@@ -24,24 +26,32 @@ class Comparison:
         command: the command that made the points; None if they come from several.
         points: in the order they were run.
         objectives: metrics; the first one ranks.
+        untested: why the evaluation of the winner on the test set failed; empty if it did not.
     """
 
     title: str
     command: Command | None
     points: Sequence[Point]
     objectives: Sequence[str]
+    untested: str = ""
 
     @property
     def winner(self) -> Point | None:
         """The best finished point; None if no point finished."""
         return next(iter(ranked(self.points, self.objectives[0])), None)
 
-    @property
+    @functools.cached_property
     def winner_command(self) -> str:
-        """The command that trains the winner; empty without a winner."""
-        return (
-            str((self.command or Command()).single(standalone_overrides(self.winner.overrides))) if self.winner else ""
-        )
+        """The command that trains the winner; empty without a winner, or if its configuration has changed since."""
+        if not self.winner:
+            return ""
+        command = (self.command or Command()).single(standalone_overrides(self.winner.overrides))
+        return str(command) if _trains(command, self.winner.settings) else ""
+
+    @property
+    def failed(self) -> bool:
+        """A point failed, or the evaluation of the winner."""
+        return self.count("failed") > 0 or self.untested != ""
 
     @property
     def tested(self) -> list[Point]:
@@ -60,6 +70,8 @@ class Comparison:
 
     @property
     def _test_set(self) -> str:
+        if self.untested:
+            return f"The evaluation of the winner on the test set failed: {self.untested}."
         if not self.tested:
             return "The test set was not used."
         if self.objectives[0].startswith("test/"):
@@ -69,6 +81,17 @@ class Comparison:
             accuracy = self.tested[0].metrics["test/accuracy"]
             evaluated = f"Only the winner was evaluated on the test set: accuracy {accuracy:.4f}"
         return f"{evaluated}. The ranking uses the validation set only."
+
+    @property
+    def warning(self) -> str:
+        """Why some points cannot be compared with the others; empty if all can."""
+        other = len(on_other_images(self.points))
+        return (
+            f"{other} of {len(self.points)} points had other images than points with the same settings of the data: "
+            "the files have changed, so these points cannot be compared"
+            if other
+            else ""
+        )
 
     @property
     def _note(self) -> str:
@@ -99,3 +122,17 @@ class Comparison:
 
     def count(self, *statuses: str) -> int:
         return sum(point.status in statuses for point in self.points)
+
+
+def _trains(command: Command, settings: Mapping[str, str]) -> bool:
+    """Whether a command has these settings today: conf/ may have changed since, or MLflow has cut the overrides."""
+    overrides = [text for text in command.overrides if MASK not in text]  # passwords are not known here
+    if command.config_dir:
+        overrides.append(f"hydra.searchpath=[file://{Path(command.config_dir).resolve()}]")
+    try:
+        config = compose_config(overrides)
+    except UserError:
+        return False
+    today = {key: mask_passwords(str(value)) for key, value in flatten(config.to_dict())}
+    known = {key: mask_passwords(value) for key, value in settings.items() if role_of(key).identifies_multirun}
+    return all(today.get(key, value) == value for key, value in known.items() if MASK not in value)

@@ -3,32 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from experiments.comparison.comparison import Comparison
-from experiments.comparison.points import HISTORY, Point, Status, latest
+from experiments.comparison.points import HISTORY, Point, Status, with_distinct_names
 from experiments.config import UserError
-from experiments.config.command_line import Command
+from experiments.config.command_line import Command, mask_passwords
 from experiments.config.defaults import default
 from experiments.runs import store
 
 STATUS: dict[str, Status] = {store.FINISHED: "finished", store.FAILED: "failed", store.KILLED: "killed"}
 
 
-def to_point(client: MlflowClient, run: Run) -> Point:
-    """A training run as a point; one query per metric of `HISTORY`."""
-    tags = run.data.tags
-    status = "pruned" if store.TAG_PRUNED in tags else STATUS.get(run.info.status, "running")
+def status_of(run: Run) -> tuple[Status, str]:
+    """The status of a training run, and why it failed or after which epoch it was pruned, else an empty text."""
+    tags, status = run.data.tags, STATUS.get(run.info.status, "running")
+    if status == "killed" and store.TAG_PRUNED in tags:
+        return "pruned", tags[store.TAG_PRUNED]
+    return status, tags.get(store.TAG_FAILURE, "") if status == "failed" else ""
+
+
+def to_point(client: MlflowClient, run: Run, parent_id: str = "") -> Point:
+    """A training run as a point, with its name in the multirun `parent_id`; one query per metric of `HISTORY`."""
     epochs = store.metric_history(client, run.info.run_id, HISTORY)
     history = {name: [epoch[name] for epoch in epochs if name in epoch] for name in HISTORY}
     metrics = dict(run.data.metrics)
     if epochs and "best/epoch" not in metrics:  # interrupted: what is known so far
         metrics["seconds"] = sum(history["epoch_seconds"])
-    reason = tags.get(store.TAG_PRUNED) or tags.get(store.TAG_FAILURE) or ""
-    overrides = store.read_overrides(tags)
-    return Point(run.info.run_id, run.info.run_name, status, run.data.params, history, metrics, reason, overrides)
+    status, reason = status_of(run)
+    return Point(
+        run.info.run_id,
+        run.data.tags.get(f"{store.TAG_MEMBER}{parent_id}", run.info.run_name),
+        status,
+        run.data.params,
+        history,
+        metrics,
+        reason,
+        store.read_overrides(run.data.tags),
+        images=" ".join(sorted(each.dataset.digest for each in run.inputs.dataset_inputs)) if run.inputs else "",
+        link=_link(client, run),
+    )
+
+
+def _link(client: MlflowClient, run: Run) -> str:
+    """The address of a run on an MLflow server, or the file of its report."""
+    place = run.info.artifact_uri
+    if place.startswith("file:"):
+        return str(Path(url2pathname(urlsplit(place).path)) / "report.html")
+    uri = client.tracking_uri
+    page = f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    return mask_passwords(page) if uri.startswith("http") else ""
 
 
 def find_comparison(which: Sequence[str], uri: str, objectives: Sequence[str]) -> Comparison:
@@ -53,27 +82,31 @@ def find_comparison(which: Sequence[str], uri: str, objectives: Sequence[str]) -
     trained = store.search_runs(client, places, f"tags.{store.TAG_FINGERPRINT} != ''")
     chosen: list[Point] = []
     for text in which:
-        called = [run for run in parents if _called(run, text)]
-        fitting = [
-            child for run in called for child in store.child_runs(client, run.info.experiment_id, run.info.run_id)
-        ]
-        fitting = fitting or [run for run in trained if _called(run, text)]
-        if not fitting:
+        points = [point for run in parents if _called(run, text) for point in points_of(client, run)]
+        points = points or [to_point(client, run) for run in trained if _called(run, text)]
+        if not points:
             raise UserError(f"{text}: no multirun or run has this name, or an id with this start")
-        chosen += [to_point(client, run) for run in fitting]
-    points = list({point.run_id: point for point in chosen}.values())
+        chosen += points
+    points = with_distinct_names(list({point.run_id: point for point in chosen}.values()))
     return Comparison(" ".join(which), None, points, objectives or default("sweep.objectives"))
 
 
 def _called(run: Run, text: str) -> bool:
-    starts = text != "" and run.info.run_id.startswith(text)
-    return starts or text in (run.info.run_name, run.data.tags.get(store.TAG_MULTIRUN))
+    """Whether a text names a run: its name, the start of an id, or a path in the folder of a multirun."""
+    ids = [run.info.run_id, run.data.tags.get(store.TAG_MULTIRUN, run.info.run_id)]
+    starts = text != "" and any(number.startswith(text) for number in ids)
+    return starts or text[: store.MAX_NAME] == run.info.run_name or ids[1] in Path(text).parts
 
 
 def _of_parent(client: MlflowClient, parent: Run, objectives: Sequence[str]) -> Comparison:
     tags = parent.data.tags
     ranked_by = objectives or tags.get(store.TAG_OBJECTIVES, " ".join(default("sweep.objectives"))).split()
-    children = store.child_runs(client, parent.info.experiment_id, parent.info.run_id)
-    points = latest([to_point(client, run) for run in children])
-    command = Command(tuple(store.read_overrides(tags)), multirun=True)
-    return Comparison(parent.info.run_name, command, points, ranked_by)
+    command = Command(tuple(store.read_overrides(tags)), tags.get(store.TAG_CONFIG_DIR), multirun=True)
+    return Comparison(parent.info.run_name, command, points_of(client, parent), ranked_by)
+
+
+def points_of(client: MlflowClient, parent: Run) -> list[Point]:
+    """The runs of a multirun as points, in the order in which they were started."""
+    run_id = parent.info.run_id
+    children = store.child_runs(client, parent.info.experiment_id, run_id)
+    return with_distinct_names([to_point(client, run, run_id) for run in children])

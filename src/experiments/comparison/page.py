@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -145,10 +147,16 @@ def write(folder: Path, comparison: Comparison) -> None:
         else:
             table.to_csv(path, index=False)
     drawn = save_figures(folder / "figures", FIGURES, Drawn(comparison))
-    (folder / "report.html").write_text(_page(comparison, drawn), encoding="utf-8")
+    links = {point.run_id: _address(point.link, folder) for point in comparison.points if point.link}
+    (folder / "report.html").write_text(_page(comparison, drawn, links), encoding="utf-8")
 
 
-def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figure]]) -> str:
+def _address(link: str, folder: Path) -> str:
+    """An address for a page in `folder`; files are relative to it, so that a project can be moved."""
+    return link if "://" in link else quote(os.path.relpath(link, folder))
+
+
+def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figure]], links: Mapping[str, str]) -> str:
     keys = swept_keys(comparison.points)
     shown = {word for key in keys for word in (key, key.rpartition(".")[2], key_labels(keys)[key])}
     # names that only repeat the settings in the other columns are left out
@@ -171,6 +179,7 @@ def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figur
         significance=significance,
         unfinished=[point for point in comparison.points if point.status not in ("finished", "pruned")],
         figures=drawn,
+        links=links,
     )
 
 

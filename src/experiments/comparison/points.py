@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from experiments.config.constraints import Role
 from experiments.config.keys import CHOICES, key_labels, role_of
 from experiments.config.metrics import EPOCH_METRICS, MONITORS, OBJECTIVES, final_value, higher_is_better
 
@@ -28,6 +29,8 @@ class Point:
         metrics: the final metrics, such as kept/epoch, kept/val_accuracy, seconds; test/... if the test set was used.
         reason: why it failed, or after which epoch it was pruned; else empty.
         overrides: those that it was started with.
+        images: a digest of its images in all splits; empty if it is not known.
+        link: the address of the run on an MLflow server, or the file of its report; empty if there is none.
     """
 
     run_id: str
@@ -38,6 +41,8 @@ class Point:
     metrics: Mapping[str, float]
     reason: str = ""
     overrides: Sequence[str] = ()
+    images: str = ""
+    link: str = ""
 
     def value(self, objective: str) -> float | None:
         """The value of a metric: of the weights that are kept if it is logged per epoch, else the final one.
@@ -98,19 +103,28 @@ def varying_keys(points: Sequence[Point]) -> list[str]:
     return [key for key in keys if role_of(key).distinguishes and len({each.get(key) for each in known}) > 1]
 
 
-def latest(points: Sequence[Point]) -> list[Point]:
-    """The last of all points with the same settings (run again after a change to the code).
-
-    If two of them have the same name, all get names made from the swept settings.
-    """
-    found = list({tuple(point.settings.get(key) for key in varying_keys(points)): point for point in points}.values())
-    if len({point.name for point in found}) == len(found):
-        return found
-    words = key_labels(swept_keys(found))
+def with_distinct_names(points: Sequence[Point]) -> list[Point]:
+    """The points; if two of them have the same name, all get names made from the swept settings."""
+    words = key_labels(swept_keys(points))
+    if not words or len({point.name for point in points}) == len(points):
+        return list(points)
     return [
         replace(point, name=" ".join(f"{word}={point.settings.get(key)}" for key, word in words.items()))
-        for point in found
+        for point in points
     ]
+
+
+def on_other_images(points: Sequence[Point]) -> list[Point]:
+    """The points whose images are not those of the first point with the same settings of the data: files have changed."""
+    first: dict[tuple[tuple[str, str], ...], str] = {}
+    found = []
+    for point in points:
+        if point.images:
+            chosen = (Role.CONTENT, Role.REPEATS)
+            settings = tuple(sorted(item for item in point.settings.items() if role_of(item[0]) in chosen))
+            if first.setdefault(settings, point.images) != point.images:
+                found.append(point)
+    return found
 
 
 def swept_keys(points: Sequence[Point]) -> list[str]:

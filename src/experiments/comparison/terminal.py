@@ -18,13 +18,23 @@ TOP = 10
 
 
 def show_comparison(comparison: Comparison, where: str) -> None:
-    """Print the best points, the groups over seeds, the failures, and what to type next; `where` is how to open the page."""
+    """Print the best points, how the test set was used, the groups over seeds, the failures, and what to type next.
+
+    Args:
+        where: how to open the page.
+    """
     _show_ranking(comparison)
+    for line in filter(None, (comparison.statement, comparison.warning)):
+        console.print(line, markup=False)
     _show_seeds(comparison)
     _show_failed(comparison)
     console.print(f"\nlook at it:   {where}", markup=False)
     if comparison.winner_command:
         console.print(f"train it:     {comparison.winner_command}", markup=False)
+    elif comparison.winner:
+        console.print(
+            "train it:     no command does today, because conf/ or another folder of YAML files has changed since"
+        )
 
 
 def _show_ranking(comparison: Comparison) -> None:

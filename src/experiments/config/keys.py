@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -85,14 +83,8 @@ def decisive_settings(config: Config) -> dict[str, Any]:
 
 
 def multirun_name(overrides: Sequence[str]) -> str:
-    """The typed overrides that identify a multirun, in the order typed."""
+    """The typed overrides of the keys that identify a multirun, in the order typed."""
     return " ".join(text for text in overrides if role_of(key_of(text)).identifies_multirun) or "defaults"
-
-
-def multirun_id(config: Config, name: str) -> str:
-    """12 hexadecimal digits of a multirun's MLflow experiment and name; the order of the overrides is ignored."""
-    words = [name] if config.sweep.name else sorted(name.split(" "))
-    return hashlib.sha256(json.dumps([config.experiment, words]).encode()).hexdigest()[:12]
 
 
 def standalone_overrides(overrides: Sequence[str]) -> list[str]:

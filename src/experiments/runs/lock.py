@@ -19,17 +19,21 @@ from experiments.config.command_line import Command
 
 @contextlib.contextmanager
 def locked(
-    folder: Path, command: Command, what: str = "run", advice: str = "wait for it, or change seed=..."
+    folder: Path,
+    command: Command,
+    what: str = "run",
+    advice: str = "wait for it, or change seed=...",
+    wait: bool = False,
 ) -> Iterator[Path]:
     """Lock the folder of a run for this process; the system releases the lock when the process ends or is killed.
 
     Raises:
-        UserError: another process has the lock; the message names it and gives the advice.
+        UserError: another process has the lock, and `wait` is false; the message names it and gives the advice.
     """
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder / "owner.json"
     try:
-        lock = filelock.FileLock(folder / "lock").acquire(timeout=0)
+        lock = filelock.FileLock(folder / "lock").acquire(timeout=-1 if wait else 0)
     except filelock.Timeout:
         raise UserError(f"this {what} is already running{_describe(owner)}; {advice}") from None
     with lock:

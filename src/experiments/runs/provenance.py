@@ -15,7 +15,11 @@ from pathlib import Path
 
 import torch
 
+from experiments.config import Config
 from experiments.config.wording import counted
+from experiments.training.devices import choose_device
+
+CHANGED = "its settings, its images or the code have changed since it was trained"
 
 
 def provenance_tags() -> dict[str, str]:
@@ -40,10 +44,21 @@ def _commit() -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class ParentRun:
-    """The multirun that a run belongs to: its id in MLflow, if it has one, and its name for this run."""
+    """The multirun that a run belongs to: its id in MLflow, if it has one, and its name for this run.
+
+    Attributes:
+        tests: id of the finished run to evaluate on the test set; no other run may be found or started.
+    """
 
     run_id: str | None
     point_name: str
+    tests: str | None = None
+
+
+def automatic_threads(config: Config) -> int:
+    """The number of CPU threads that a run of this process would use."""
+    choose_device(config)
+    return torch.get_num_threads()
 
 
 def environment(device: torch.device, digest: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from experiments.config import MODELS, Config
+from experiments.config import MODELS, Config, UserError
 from experiments.config.command_line import Command
 from experiments.config.keys import run_name
 from experiments.data import Splits
@@ -22,7 +22,7 @@ from experiments.runs.checkpoint import ShouldPrune, State
 from experiments.runs.fingerprint import fingerprint
 from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
-from experiments.runs.provenance import ParentRun
+from experiments.runs.provenance import CHANGED, ParentRun
 from experiments.training.evaluation import Evaluation, batch_size
 from experiments.training.learner import Learner
 
@@ -114,7 +114,8 @@ def started(
     """The run, for this process alone; if an exception leaves the block, the run is marked as KILLED or FAILED.
 
     Raises:
-        UserError: the network cannot be exported, another process works on the run, or MLflow cannot be reached.
+        UserError: the network cannot be exported, another process works on the run (a point of a multirun waits for it),
+            or MLflow cannot be reached.
     """
     if config.model.target not in MODELS and config.tracking.uri:
         from experiments.runs.export import check_export  # imports mlflow
@@ -123,7 +124,7 @@ def started(
     layers = list_layers(model, splits.image_shape)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
     identity = fingerprint(config, device.type, splits.digest)
-    with locked(_folder(config, identity), command) as folder:
+    with locked(_folder(config, identity), command, wait=parent is not None) as folder:
         tracker = _tracker(config, command, identity, splits, folder, parent)
         try:
             yield ActiveRun(config, command, splits, layers, device, test, folder, tracker)
@@ -142,7 +143,10 @@ def _tracker(
 ) -> Tracker | NullTracker:
     name = config.tracking.run_name or (parent.point_name if parent else run_name(command.overrides, identity))
     if config.tracking.uri is None:
-        return NullTracker(folder, name, config.resume)
+        tracker = NullTracker(folder, name, config.resume)
+        if parent and parent.tests and not tracker.finished:
+            raise UserError(CHANGED)
+        return tracker
     from experiments.runs.tracker import Tracker  # imports mlflow
 
     return Tracker(config, command.overrides, identity, name, splits, parent)

@@ -37,7 +37,8 @@ PAGE = 1000  # runs per request
 
 FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"  # MLflow's statuses
 
-TAG_PARENT = "mlflow.parentRunId"
+TAG_PARENT = "mlflow.parentRunId"  # one per run; a point may belong to several multiruns
+TAG_MEMBER = "point_of."  # and the id of a multirun's parent run: the name of the run in this multirun
 TAG_FINGERPRINT = "fingerprint"  # only training runs have it
 TAG_OVERRIDES = "overrides"
 TAG_TEST_SET_EVALUATIONS = "test_set_evaluations"
@@ -46,6 +47,7 @@ TAG_THREADS = "threads"  # CPU threads of the process that started the run
 TAG_FAILURE = "failure"
 TAG_EVALUATED_RUN = "evaluated_run"  # of the evaluation of a finished run
 TAG_MULTIRUN = "sweep"  # only the parent runs of multiruns have this and the tags below
+TAG_CONFIG_DIR = "config_dir"  # the user's folder of YAML files
 TAG_OBJECTIVES = "objectives"
 TAG_WINNER = "winner"
 TAG_WINNER_COMMAND = "winner_command"
@@ -176,7 +178,14 @@ def _every(fetch: Callable[[str | None], PagedList[T]]) -> list[T]:
 
 def child_runs(client: MlflowClient, experiment_id: str, run_id: str) -> list[Run]:
     """The runs of a multirun, in the order in which they were started."""
-    return search_runs(client, [experiment_id], f"tags.`{TAG_PARENT}` = '{run_id}'", "start_time ASC")
+    found = search_runs(client, [experiment_id], f"tags.`{TAG_MEMBER}{run_id}` != ''", "start_time ASC")
+    # earlier versions set no other tag than MLflow's
+    return found or search_runs(client, [experiment_id], f"tags.`{TAG_PARENT}` = '{run_id}'", "start_time ASC")
+
+
+def member_tags(parent_id: str, name: str) -> dict[str, str]:
+    """The tags of a run that make it a point of a multirun, with this name."""
+    return {TAG_PARENT: parent_id, f"{TAG_MEMBER}{parent_id}": name[:MAX_TAG]}
 
 
 def how_to_open(uri: str, experiment_id: str, run_id: str) -> str:

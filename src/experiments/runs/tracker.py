@@ -14,7 +14,7 @@ import torch
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from experiments.config import Config, command_line
+from experiments.config import Config, UserError, command_line
 from experiments.config.keys import flatten
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
@@ -53,16 +53,15 @@ class Tracker:
         self.uri = config.tracking.uri.rstrip("/")
         self.client = store.connect(self.uri, patient=parent is not None)
         experiment_id = store.experiment_id(self.client, config)
-        run = self._latest(experiment_id, fingerprint) if config.resume else None
+        run = self._find(experiment_id, fingerprint, config.resume, parent)
         if run is None:
             tags = {store.TAG_FINGERPRINT: fingerprint, store.TAG_TEST_SET_EVALUATIONS: "0"}
             tags |= {**store.override_tags(overrides), **provenance.provenance_tags()}
-            tags |= {store.TAG_PARENT: parent.run_id} if parent and parent.run_id else {}
+            tags |= store.member_tags(parent.run_id, name) if parent and parent.run_id else {}
             tags[store.TAG_THREADS] = str(torch.get_num_threads())
             run = self.client.create_run(experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
-        elif parent and parent.run_id and run.data.tags.get(store.TAG_PARENT) != parent.run_id:
-            self.client.set_tag(run.info.run_id, store.TAG_PARENT, parent.run_id)
-            self.client.update_run(run.info.run_id, name=name[: store.MAX_NAME])
+        elif parent and parent.run_id:
+            self._join(run, parent.run_id, name)
         self.run_id: str = run.info.run_id
         self.name: str = name if parent else run.info.run_name
         self.threads = int(run.data.tags.get(store.TAG_THREADS, 0))
@@ -73,6 +72,23 @@ class Tracker:
         self._precision = config.precision
         if not self.finished:
             self._describe(run, config, splits)
+
+    def _find(self, experiment_id: str, fingerprint: str, resume: bool, parent: ParentRun | None) -> Run | None:
+        """The run to continue, or to evaluate on the test set; None to start a new one."""
+        if not (parent and parent.tests):
+            return self._latest(experiment_id, fingerprint) if resume else None
+        run = self.client.get_run(parent.tests)
+        if run.data.tags.get(store.TAG_FINGERPRINT) != fingerprint:
+            raise UserError(provenance.CHANGED)
+        return run
+
+    def _join(self, run: Run, parent_id: str, name: str) -> None:
+        """Make the run a point of a multirun; it stays a point of others, but MLflow shows it below one of them only."""
+        if moved := run.data.tags.get(store.TAG_PARENT) != parent_id:
+            self.client.update_run(run.info.run_id, name=name[: store.MAX_NAME])
+        for tag, value in store.member_tags(parent_id, name).items():
+            if moved or run.data.tags.get(tag) != value:
+                self.client.set_tag(run.info.run_id, tag, value)
 
     def _latest(self, experiment_id: str, fingerprint: str) -> Run | None:
         found = self.client.search_runs(
@@ -157,7 +173,8 @@ class Tracker:
         self.client.log_artifacts(self.run_id, str(artifacts))
         self._log_model(model, splits)
         self._log_final(results)
-        self.client.set_terminated(self.run_id, store.FINISHED)
+        if not self.finished:  # when the winner of a multirun is tested, its duration stays that of its training
+            self.client.set_terminated(self.run_id, store.FINISHED)
         self.finished = True
 
     def prune(self, epoch: int, results: Mapping[str, float]) -> None:

@@ -5,6 +5,8 @@ Imports nothing slow (torch, MLflow), so that mistakes in a multirun are reporte
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +17,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from experiments.comparison.points import HISTORY, Point, Status
-from experiments.config import Config
+from experiments.config import Config, UserError
 from experiments.config.command_line import Command
 from experiments.config.composition import parse_composed
 from experiments.config.keys import flatten, point_name
+from experiments.sweep.workers import common_threads
 
 if TYPE_CHECKING:
     from experiments.runs.provenance import ParentRun
@@ -31,10 +34,12 @@ class GridJob:
     """Trains one run of a grid and returns it as a point; sent to the process that trains.
 
     Attributes:
+        folder: of the multirun.
         parent: id of the multirun's run in MLflow; None without MLflow.
         varied: the keys that the names of the runs consist of.
     """
 
+    folder: Path
     parent: str | None
     varied: tuple[str, ...]
 
@@ -43,7 +48,41 @@ class GridJob:
 
         command = enter_job()
         name = point_name(command.overrides, self.varied)
-        return run_point(parse_composed(composed), command, ParentRun(self.parent, name))
+        return run_point(parse_composed(composed), command, self.folder, ParentRun(self.parent, name))
+
+
+@dataclass(frozen=True)
+class TestJob:
+    """Evaluates a finished run of a multirun on the test set, and returns it as a point.
+
+    Attributes:
+        folder: of the multirun.
+        config: of the multirun; says where its runs are stored.
+        parent: names the run.
+        overrides: of the run, for its report.
+    """
+
+    folder: Path
+    config: Config
+    parent: ParentRun
+    overrides: tuple[str, ...]
+
+    def __call__(self, composed: DictConfig) -> Point:
+        command = enter_job().single(self.overrides)
+        try:
+            config = parse_composed(composed) if self.config.tracking.uri is None else self._saved()
+        except UserError as error:
+            return Point("", self.parent.point_name, "failed", {}, {}, {}, str(error))
+        config = dataclasses.replace(config, evaluate_test=True, resume=True)
+        return run_point(config, command, self.folder, self.parent)
+
+    def _saved(self) -> Config:
+        """The run's own configuration: files in conf/ may have changed since it was trained."""
+        from experiments.runs.finished import load_run  # imports torch, MLflow
+
+        assert self.parent.tests and self.config.tracking.uri
+        saved = load_run(self.parent.tests, uri=self.config.tracking.uri).config
+        return dataclasses.replace(saved, tracking=self.config.tracking, outputs=self.config.outputs)
 
 
 def enter_job() -> Command:
@@ -60,19 +99,24 @@ def enter_job() -> Command:
 def run_point(
     config: Config,
     command: Command,
+    folder: Path,
     parent: ParentRun,
     should_prune: Callable[[int, Mapping[str, float]], bool] = lambda epoch, metrics: False,
 ) -> Point:
-    """Train one point. An error is recorded as the reason of failure, so that the other points continue."""
+    """Train one point of the multirun in `folder`. An error is recorded as its reason of failure; other points continue."""
     from experiments.experiment import run
     from experiments.reports.terminal import silenced
+    from experiments.runs.provenance import automatic_threads
 
     settings = {key: str(value) for key, value in flatten(config.to_dict())}
     try:
+        if config.threads is None:
+            threads = common_threads(folder, functools.partial(automatic_threads, config))
+            config = dataclasses.replace(config, threads=threads)
         with silenced(parent.run_id is not None):
             result = run(config, command, parent, should_prune)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         return Point("", parent.point_name, "failed", settings, {}, {}, reason, command.overrides)
     history = {key: [epoch[key] for epoch in result.history if key in epoch] for key in HISTORY}
     reason = f"after epoch {len(result.history)}" if result.pruned else ""

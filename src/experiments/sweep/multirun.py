@@ -20,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.comparison.points import Point, ranked
 from experiments.config import Config, UserError, loading
 from experiments.config.command_line import MASK, Command
-from experiments.config.keys import multirun_id, multirun_name, role_of, standalone_overrides
+from experiments.config.keys import multirun_name, role_of, standalone_overrides
 from experiments.runs import lock
-from experiments.sweep.jobs import TERMINATED, GridJob, failed_point
+from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point
 
 if TYPE_CHECKING:
     from experiments.comparison.comparison import Comparison
@@ -38,13 +38,16 @@ class Multirun:
 
     Attributes:
         config: the configuration of the first point; settings that concern all points are read from it.
-        name: from sweep.name, or made from the overrides.
-        folder: holds the report and the locks of the processes that take part.
+        name: shown to users: sweep.name, or made from the overrides.
+        folder: holds the report and the locks of the processes that take part; named after the multirun's identity.
         parent: the run of the multirun in MLflow, inside `parent_run`; None without MLflow.
     """
 
-    def __init__(self, config: Config, hydra_config: DictConfig, context: HydraContext, varied: Sequence[str]) -> None:
+    def __init__(
+        self, config: Config, hydra_config: DictConfig, context: HydraContext, varied: Sequence[str], identity: str
+    ) -> None:
         self.config = config
+        self.folder = Path(config.outputs) / "sweeps" / identity
         self.varied = tuple(varied)
         self.parent: Parent | None = None
         self._hydra_config, self._context = hydra_config, context
@@ -52,10 +55,6 @@ class Multirun:
         self.command = Command.from_hydra(hydra_config.hydra, [*hydra_overrides(hydra_config), *overrides], True)
         self.name = config.sweep.name or multirun_name(self.command.overrides)
         self._launched = 0
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.config.outputs) / "sweeps" / multirun_id(self.config, self.name)
 
     @contextlib.contextmanager
     def parent_run(self, owner: bool = True) -> Iterator[None]:
@@ -70,7 +69,7 @@ class Multirun:
         from experiments.runs import store  # imports MLflow
         from experiments.sweep.parent_run import Parent
 
-        self.parent = Parent(self.config, self.name, self.folder.name, self.command.overrides)
+        self.parent = Parent(self.config, self.name, self.folder.name, self.command)
         try:
             yield
         except BaseException as error:
@@ -95,12 +94,15 @@ class Multirun:
 
         return show_progress(self.parent, total, self.config.sweep.objectives[0])
 
-    def run(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
-        """Train the points with these overrides; returns the results in the same order.
+    def train(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
+        """Train the points with these overrides; returns them in the same order."""
+        return self._run(jobs, GridJob(self.folder, self.parent.run_id if self.parent else None, self.varied))
+
+    def _run(self, jobs: Sequence[Sequence[str]], job: GridJob | TestJob) -> list[Point]:
+        """Run the job with each list of overrides; returns the points in the same order.
 
         A launcher loses all its jobs when one of their processes dies: they are launched a second time, then one by one.
         """
-        job = GridJob(self.parent.run_id if self.parent else None, self.varied)
         for _ in range(2):
             try:
                 return self.launch(jobs, job)
@@ -131,29 +133,36 @@ class Multirun:
         """Evaluate the winner on the test set, store and print the comparison; exit with code 1 if points failed."""
         from experiments.comparison.comparison import Comparison  # imports pandas
 
-        points = self._points(outcomes)
-        best = ranked(points, self.config.sweep.objectives[0])
-        if best and self.config.evaluate_test is None and "test/loss" not in best[0].metrics:
-            overrides = [self._with_password(text) for text in standalone_overrides(best[0].overrides)]
-            (tested,) = self.run([[*overrides, "evaluate_test=true", "resume=true"]])
-            tested = dataclasses.replace(tested, name=best[0].name, settings=best[0].settings)
-            points = [tested if point is best[0] else point for point in points]
-        comparison = Comparison(self.name, self.command, points, self.config.sweep.objectives)
+        points, objectives, untested = self._points(outcomes), self.config.sweep.objectives, ""
+        winner = next(iter(ranked(points, objectives[0])), None)
+        if winner and self.config.evaluate_test is None and "test/loss" not in winner.metrics:
+            tested = self._test(winner)
+            if tested.status == "finished" and tested.run_id == winner.run_id:
+                points[points.index(winner)] = dataclasses.replace(winner, metrics={**winner.metrics, **tested.metrics})
+            else:
+                untested = tested.reason or "it trained another run"
+        comparison = Comparison(self.name, self.command, points, objectives, untested)
         self._store(comparison)
-        if comparison.count("failed"):
+        if comparison.failed:
             sys.exit(1)
 
-    def _with_password(self, text: str) -> str:
-        """An override as typed, because MLflow has it without the password."""
-        typed = (other for other in self.command.overrides if other.partition("=")[0] == text.partition("=")[0])
-        return next(typed, text) if MASK in text else text
+    def _test(self, winner: Point) -> Point:
+        """Evaluate the run of the winner on the test set."""
+        from experiments.runs.provenance import ParentRun  # imports torch
+
+        overrides = standalone_overrides(winner.overrides)
+        parent = ParentRun(self.parent.run_id if self.parent else None, winner.name, winner.run_id)
+        # MLflow has no passwords: the job reads the configuration of the run and needs none
+        composed = [text for text in overrides if MASK not in text]
+        return self._run([composed], TestJob(self.folder, self.config, parent, tuple(overrides)))[0]
 
     def _points(self, outcomes: Sequence[Point]) -> list[Point]:
         """All points in MLflow, and those that failed before MLflow had a run of them."""
         if self.parent is None:
             return list(outcomes)
         failed = {point.name: point for point in outcomes if point.status == "failed"}
-        known = [point for point in self.parent.points() if point.status in ENDED or point.name not in failed]
+        used = {point.name: point.run_id for point in outcomes if point.run_id}
+        known = [point for point in self.parent.points(used) if point.status in ENDED or point.name not in failed]
         names = {point.name for point in known}
         return known + [point for point in failed.values() if point.name not in names]
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.entities import Metric, Run, RunTag
 
 from experiments.comparison.comparison import Comparison
-from experiments.comparison.loading import STATUS, to_point
-from experiments.comparison.points import Point, Status, latest
+from experiments.comparison.loading import status_of, to_point
+from experiments.comparison.points import Point, Status, with_distinct_names
 from experiments.config import Config
+from experiments.config.command_line import Command
 from experiments.runs import provenance, store
 
 
@@ -35,14 +36,11 @@ class Child:
     reason: str
 
     @classmethod
-    def from_mlflow(cls, run: Run) -> Child:
-        info, tags = run.info, run.data.tags
-        status = STATUS.get(info.status, "running")
-        if status == "killed" and store.TAG_PRUNED in tags:
-            status = "pruned"
-        reason = tags.get({"pruned": store.TAG_PRUNED, "failed": store.TAG_FAILURE}.get(status, ""), "")
+    def from_mlflow(cls, run: Run, name: str) -> Child:
+        info = run.info
+        status, reason = status_of(run)
         ended = info.end_time / 1000 if info.end_time and status not in ("running", "killed") else None
-        return cls(info.run_id, info.run_name, status, run.data.metrics, info.start_time / 1000, ended, reason)
+        return cls(info.run_id, name, status, run.data.metrics, info.start_time / 1000, ended, reason)
 
 
 class Parent:
@@ -55,7 +53,7 @@ class Parent:
         run_id: in MLflow.
     """
 
-    def __init__(self, config: Config, name: str, key: str, overrides: Sequence[str]) -> None:
+    def __init__(self, config: Config, name: str, key: str, command: Command) -> None:
         assert config.tracking.uri is not None
         self.uri = config.tracking.uri.rstrip("/")
         self.client = store.connect(self.uri)
@@ -67,37 +65,55 @@ class Parent:
                 self.client.update_run(self.run_id, status=store.RUNNING)
             else:
                 tags = {store.TAG_MULTIRUN: key, store.TAG_TEST_SET_EVALUATIONS: "0"}
-                tags |= {**store.override_tags(overrides), **provenance.provenance_tags()}
+                tags |= {**store.override_tags(command.overrides), **provenance.provenance_tags()}
+                tags |= {store.TAG_CONFIG_DIR: command.config_dir} if command.config_dir else {}
                 run = self.client.create_run(self.experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
                 self.run_id = run.info.run_id
 
     def children(self) -> list[Child]:
         """The runs of the multirun, in the order in which they were started."""
-        return [Child.from_mlflow(run) for run in self._runs()]
+        return [Child.from_mlflow(run, name) for run, name in self._runs()]
 
-    def points(self) -> list[Point]:
-        """The same runs with their settings and histories, ready to be compared."""
-        return latest([to_point(self.client, run) for run in self._runs()])
+    def points(self, used: Mapping[str, str]) -> list[Point]:
+        """The same runs with their settings and histories, ready to be compared.
 
-    def _runs(self) -> list[Run]:
-        return store.child_runs(self.client, self.experiment_id, self.run_id)
+        Args:
+            used: {name of a point: id of its run}. Another run of that name leaves the multirun: it was computed on
+                another device, for example.
+        """
+        found = []
+        for run, name in self._runs():
+            if used.get(name, run.info.run_id) == run.info.run_id:
+                found.append(to_point(self.client, run, self.run_id))
+            else:
+                self.client.delete_tag(run.info.run_id, self._tag)
+        return with_distinct_names(found)
+
+    def _runs(self) -> list[tuple[Run, str]]:
+        """The runs with their names in this multirun."""
+        found = store.child_runs(self.client, self.experiment_id, self.run_id)
+        return [(run, run.data.tags.get(self._tag, run.info.run_name)) for run in found]
+
+    @property
+    def _tag(self) -> str:
+        return f"{store.TAG_MEMBER}{self.run_id}"
 
     def finalize(self, comparison: Comparison, folder: Path) -> None:
-        """Store the results and the report in `folder`; the status is FAILED if a point failed, else FINISHED."""
+        """Store the results and the report in `folder`; the status is FAILED if anything failed, else FINISHED."""
         winner, now = comparison.winner, int(time.time() * 1000)
         tags = {store.TAG_TEST_SET_EVALUATIONS: str(len(comparison.tested))}
         tags |= {store.TAG_OBJECTIVES: " ".join(comparison.objectives)}
         values = []
         if winner:
             tags |= {store.TAG_WINNER: winner.run_id}
-            tags |= {store.TAG_WINNER_COMMAND: comparison.winner_command[: store.MAX_TAG]}
-            kept = {
-                name: value for name, value in winner.metrics.items() if name.startswith(("kept/", "best/", "test/"))
-            }
+            if len(comparison.winner_command) <= store.MAX_TAG:  # half a command is none
+                tags |= {store.TAG_WINNER_COMMAND: comparison.winner_command}
+            shown = ("kept/", "best/", "test/")
+            kept = {name: value for name, value in winner.metrics.items() if name.startswith(shown)}
             values = [Metric(name, value, now, 0) for name, value in kept.items()]
         self.client.log_artifacts(self.run_id, str(folder))
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
-        self.client.set_terminated(self.run_id, store.FAILED if comparison.count("failed") else store.FINISHED)
+        self.client.set_terminated(self.run_id, store.FAILED if comparison.failed else store.FINISHED)
 
     def stop(self, status: str) -> None:
         """Set the status of a multirun that ends early; its runs in other processes are marked as KILLED."""

@@ -14,16 +14,17 @@ from typing import Any
 
 import filelock
 from omegaconf import DictConfig
+from optuna.distributions import CategoricalDistribution
 
 from experiments.comparison.points import Point
 from experiments.config import Config, UserError
 from experiments.config.command_line import Command
-from experiments.config.keys import point_name
+from experiments.config.keys import flatten, key_of, point_name, role_of
 from experiments.config.loading import compose_config
 from experiments.sweep.jobs import TERMINATED, enter_job, failed_point, run_point
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.samplers import Spec, check_spec
-from experiments.sweep.space import Space
+from experiments.sweep.space import Space, lowest
 from experiments.sweep.study import ClaimedTrial, Study
 from experiments.sweep.workers import worker_heartbeat
 
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Worker:
-    """Trains one trial after another until none is left; returns those that failed.
+    """Trains one trial after another until none is left, and returns them.
 
     Attributes:
         parent: id of the multirun's run in MLflow.
@@ -44,19 +45,17 @@ class Worker:
     def __call__(self, composed: DictConfig) -> list[Point]:
         command = enter_job()
         study = Study(self.spec)
-        failed = []
+        points = []
         with worker_heartbeat(self.spec.folder) as worker:
             while (claimed := study.claim(worker)) is not None:
-                point = self._train(study, claimed, command)
-                study.finish(claimed, point)
-                if point.status == "failed":
-                    failed.append(point)
-        return failed
+                points.append(self._train(study, claimed, command))
+                study.finish(claimed, points[-1])
+        return points
 
     def _train(self, study: Study, claimed: ClaimedTrial, command: Command) -> Point:
         from experiments.runs.provenance import ParentRun  # imports torch
 
-        overrides, varied = _with_params(command.overrides, claimed.params), list(self.spec.space)
+        overrides, varied = _with_params(command.overrides, claimed.params), list(study.spec.space)
         try:
             config = compose_config(overrides)
         except UserError as error:
@@ -67,7 +66,7 @@ class Worker:
             return len(self.spec.objectives) == 1 and study.report(claimed, epoch, value)
 
         parent = ParentRun(self.parent, point_name(overrides, varied))
-        return run_point(config, command.single(overrides), parent, should_prune)
+        return run_point(config, command.single(overrides), self.spec.folder, parent, should_prune)
 
 
 def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Sequence[str], workers: int) -> None:
@@ -78,10 +77,9 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
         fixed: the overrides that all trials have.
 
     Raises:
-        UserError: the settings contradict each other, or another process is running the search.
+        UserError: Optuna does not accept the settings, or another process is running the search.
     """
     config = multirun.config
-    _check_settings(config, settings)
     sampler, pruner, folder = settings["sampler"], settings["pruner"], multirun.folder
     spec = Spec(
         folder.name,
@@ -101,18 +99,43 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
             study.fill_queue(others=config.sweep.join)
         with multirun.parent_run(owner):
             with multirun.progress(spec.n_trials):
-                failed = _work(multirun, study, fixed, workers)
+                outcomes = _work(multirun, study, fixed, workers)
             if not (owner or _become_owner(multirun, lock)):
                 from experiments.reports import terminal  # imports torch
 
                 terminal.console.print("no trials are left; the process that started the search will finish it")
                 return
-            failed += _wait_for_others(multirun, study, fixed)
-            failed += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
-            multirun.finalize(failed)
+            outcomes += _wait_for_others(multirun, study, fixed)
+            outcomes += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
+            multirun.finalize(outcomes)
 
 
-def _check_settings(config: Config, settings: Mapping[str, Any]) -> None:
+def identifying(
+    space: Space, fixed: Sequence[str], settings: Mapping[str, Any], objectives: Sequence[str]
+) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """The arguments of `identity.identify`: the choices of every key, and what else decides which trials are tried.
+
+    A range is represented by its lower end, and by itself as text.
+    """
+    choices = {key_of(text): [text] for text in fixed}
+    for key, found in space.items():
+        each = (CategoricalDistribution((value,)) for value in getattr(found, "choices", ()))
+        choices[key] = [text for one in each for text in lowest({key: one})] or lowest({key: found})
+    ranges = {key: str(found) for key, found in space.items()}
+    sweeper = {
+        key: value
+        for key, value in flatten(settings)
+        if role_of(f"hydra.sweeper.{key}").identifies_multirun and not key.startswith("params")  # are in the choices
+    }
+    return choices, {"space": ranges, "sweeper": sweeper, "objectives": list(objectives)}
+
+
+def check_settings(config: Config, settings: Mapping[str, Any]) -> None:
+    """Check the settings of the sweeper.
+
+    Raises:
+        UserError: they contradict each other or the configuration.
+    """
     if config.tracking.uri is None:
         raise UserError("tracking=none: a search stores its points in MLflow, so it needs tracking=mlflow")
     if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
@@ -138,28 +161,28 @@ def _become_owner(multirun: Multirun, lock: contextlib.ExitStack) -> bool:
 
 
 def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) -> list[Point]:
-    """Launch workers, which claim trials until none is waiting; returns the trials that failed."""
+    """Launch workers, which claim trials until none is waiting; returns these trials."""
     count = min(workers, len(study.waiting))
     if not count:
         return []
     assert multirun.parent
     try:
-        failed = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id))
+        trained = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id))
     except Exception as error:
         log.warning("worker: %s (%s)", TERMINATED, error)
         return []
-    return [point for points in failed for point in points]
+    return [point for points in trained for point in points]
 
 
 def _wait_for_others(multirun: Multirun, study: Study, fixed: Sequence[str]) -> list[Point]:
-    """Wait for the trials of helping processes, train those whose workers died, and return those that failed."""
-    failed: list[Point] = []
+    """Wait for the trials of helping processes; train those whose workers died, and return these."""
+    trained: list[Point] = []
     while study.has_running or study.waiting:
         study.fail_stale(others=multirun.config.sweep.join)
         if study.waiting:
-            failed += _work(multirun, study, fixed, 1)  # one worker: if its process dies, no other one dies with it
+            trained += _work(multirun, study, fixed, 1)  # one worker: if its process dies, no other one dies with it
         time.sleep(1)
-    return failed
+    return trained
 
 
 def _with_params(overrides: Sequence[str], params: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ number of workers on any number of machines.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import socket
 import warnings
@@ -22,7 +23,6 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from experiments.comparison.points import Point
-from experiments.config import UserError
 from experiments.config.metrics import higher_is_better
 from experiments.sweep.jobs import TERMINATED
 from experiments.sweep.samplers import GRID, Spec, make_pruner, make_sampler, open_storage
@@ -52,11 +52,10 @@ class Study:
     """The trials of a search: those in the database, or new ones (`anew`).
 
     Raises:
-        UserError: the database cannot be used, or has another search under this name.
+        UserError: the database cannot be used.
     """
 
     def __init__(self, spec: Spec, anew: bool = False) -> None:
-        self.spec = spec
         up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
         directions = [up if higher_is_better(objective) else down for objective in spec.objectives]
         self._storage = open_storage(spec.storage)
@@ -68,19 +67,14 @@ class Study:
         )
         self._study_id = self._storage.get_study_id_from_name(spec.name)
         self._deaths: Counter[int] = Counter()  # workers that died, per point, seen by this process
-        self._check_unchanged(
-            {"objectives": list(spec.objectives), **{key: str(one) for key, one in spec.space.items()}}
-        )
+        self.spec = dataclasses.replace(spec, space={key: spec.space[key] for key in self._order(list(spec.space))})
 
-    def _check_unchanged(self, searched: Mapping[str, Any]) -> None:
-        """Trials of two spaces, or with two objectives, cannot be compared."""
-        known = self._study.user_attrs.get("searched")
-        if known is None:
-            self._study.set_user_attr("searched", dict(searched))
-        elif different := [key for key in {**known, **searched} if known.get(key) != searched.get(key)]:
-            raise UserError(
-                f"{', '.join(different)}: different from the stored search of this name; set another sweep.name"
-            )
+    def _order(self, keys: list[str]) -> list[str]:
+        """The keys in the order of the first command: a sampler draws in this order, and a later command may differ."""
+        if "order" not in self._study.user_attrs:
+            self._study.set_user_attr("order", keys)
+        order: list[str] = self._study.user_attrs["order"]
+        return order
 
     def fill_queue(self, others: bool) -> None:
         """Enqueue the missing trials and retries of the failed ones. `others`: other machines may take part."""

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import UserError, loading
 from experiments.config.command_line import Command, exit_codes
+from experiments.runs.identity import identify
 from experiments.sweep.multirun import Multirun, compose_first
 
 
@@ -58,12 +59,13 @@ class GridSweeper(MultirunSweeper):
         varied = [key for key, values in choices.items() if len(values) > 1]
         config = compose_first(jobs[0], varied, self.composed)
         if name := _joint_experiment(jobs, varied):
-            jobs = [[*job, f"tracking.experiment={name}"] for job in jobs]
+            choices["tracking.experiment"] = [f"tracking.experiment={name}"]
+            jobs = [[*job, *choices["tracking.experiment"]] for job in jobs]
             config = compose_first(jobs[0], varied, self.composed)
-        multirun = Multirun(config, self.composed, self.context, varied)
+        multirun = Multirun(config, self.composed, self.context, varied, identify(choices))
         with multirun.locked(), multirun.parent_run():
             with multirun.progress(len(jobs)):
-                outcomes = multirun.run(jobs)
+                outcomes = multirun.train(jobs)
             multirun.finalize(outcomes)
 
 
@@ -79,8 +81,10 @@ class SearchSweeper(MultirunSweeper):
         distributions, fixed = space.parse_space(overrides)
         config = compose_first([*fixed, *space.lowest(distributions)], list(distributions), self.composed)
         composed = self.context.config_loader.load_sweep_config(self.composed, fixed)
-        multirun = Multirun(config, self.composed, self.context, list(distributions))
         settings: Any = OmegaConf.to_container(composed.hydra.sweeper, resolve=True)
+        search.check_settings(config, settings)
+        identity = identify(*search.identifying(distributions, fixed, settings, config.sweep.objectives))
+        multirun = Multirun(config, self.composed, self.context, list(distributions), identity)
         search.run(multirun, settings, distributions, fixed, _count_workers(settings, composed))
 
 

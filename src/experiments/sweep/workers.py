@@ -1,19 +1,32 @@
-"""The workers of a search. Each one locks a file; the system releases the lock when its process ends or is killed."""
+"""What the processes of a multirun share in its folder: their number of threads, and which of them are alive."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
 
 
+def common_threads(folder: Path, own: Callable[[], int]) -> int:
+    """The CPU threads of every point of a multirun: `own()` of the first one, because the last bits depend on them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "threads"
+    with filelock.FileLock(folder / "threads.lock"):
+        if not file.exists():
+            file.write_text(str(own()))
+        return int(file.read_text())
+
+
 @contextlib.contextmanager
 def worker_heartbeat(folder: Path) -> Iterator[str]:
-    """The name of a new worker, `host/file`; the file in `folder` is locked as long as the worker runs."""
+    """The name of a new worker of a search, `host/file`; the file in `folder` is locked as long as the worker runs.
+
+    The system releases the lock when the process ends or is killed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{uuid.uuid4().hex[:12]}.worker"
     with filelock.FileLock(file):

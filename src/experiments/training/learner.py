@@ -69,7 +69,7 @@ class Learner:
         model.to(device)
         return cls(
             model=model,
-            forward=_compiled(model, device) if training.compile else model,
+            forward=_compiled(model, device, len(set(training.image_sizes)) or 1) if training.compile else model,
             optimizer=make_optimizer(
                 model, config.optimizer, torch.bfloat16 if config.precision == "bf16" else torch.float32
             ),
@@ -113,8 +113,17 @@ class Learner:
         return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
 
 
-def _compiled(model: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """`model` by torch.compile, with CUDA graphs on a GPU; the smaller last batch is compiled separately."""
+def _compiled(model: nn.Module, device: torch.device, sizes: int) -> Callable[[Tensor], Tensor]:
+    """`model` by torch.compile, with CUDA graphs on a GPU; the last batch and each image size are compiled separately.
+
+    PyTorch counts the compilations of a process. Beyond a limit it would run the model without compiling it, which may
+    change the numbers. So each run starts at 0, the limit fits its shapes, and a run that reaches it fails.
+    """
+    from torch import _dynamo  # takes 2 s
+
+    _dynamo.reset()
+    _dynamo.config.recompile_limit = 8 * 2 * sizes  # 8 is PyTorch's default, for one shape
+    _dynamo.config.fail_on_recompile_limit_hit = True
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     return torch.compile(model, mode=mode, dynamic=False)
 

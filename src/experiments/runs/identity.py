@@ -1,0 +1,52 @@
+"""The identity of a multirun: the configurations of its points, their images, and the source code; not the words typed.
+
+identify({"model.filters": ["model.filters=16", "model.filters=32"], "data": ["data=digits"]})   # 12 hexadecimal digits
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.config import DataSettings
+from experiments.config.keys import decisive_settings
+from experiments.config.loading import compose_points
+from experiments.data import load_splits
+from experiments.runs.fingerprint import fingerprint
+
+
+def identify(choices: Mapping[str, Sequence[str]], search: Mapping[str, Any] | None = None) -> str:
+    """12 hexadecimal digits, equal for two multiruns if they compute the same points in the same MLflow experiment.
+
+    One point is composed per value, not per combination: a reference point, and those that differ from it in one key.
+
+    Args:
+        choices: {key: overrides to choose from}, in any order.
+        search: what else decides the trials of a search.
+
+    Raises:
+        UserError: the images are missing, broken, or too few.
+    """
+    reference = {key: min(values) for key, values in choices.items()}
+    changed = [{**reference, key: value} for key, values in choices.items() for value in values if len(values) > 1]
+    first, *others = compose_points(sorted(point.values()) for point in [reference, *changed])
+
+    @functools.cache
+    def digest(data: DataSettings) -> str:
+        return load_splits(data).digest
+
+    points = {
+        json.dumps([decisive_settings(config), digest(config.data)], sort_keys=True): config
+        for config in (first, *others)
+    }
+    networks = {points[text].model.target: points[text] for text in sorted(points)}
+    content = {
+        "experiment": first.experiment,
+        "points": sorted(points),
+        "sources": sorted(fingerprint(config, "", "") for config in networks.values()),
+        "search": search,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
