@@ -17,7 +17,7 @@ from experiments.config.keys import run_name
 from experiments.data import Splits
 from experiments.data.batches import Batches
 from experiments.models.classifier import Classifier, Layer, list_layers
-from experiments.runs.checkpoint import ShouldPrune, State
+from experiments.runs.checkpoint import ShouldPrune, State, previous
 from experiments.runs.fingerprint import fingerprint
 from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
@@ -97,6 +97,7 @@ class ActiveRun:
         """Close the run as finished, with its artifacts and its model, and return its final metrics."""
         results = state.results() | (evaluation.metrics("test", self.splits.classes) if self.test else {})
         self.tracker.finish(results, self.artifacts, state.final_model(), self.splits)
+        previous(self.checkpoint).unlink(missing_ok=True)
         return results
 
 
