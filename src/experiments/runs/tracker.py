@@ -70,7 +70,7 @@ class Tracker:
         self.finished = run.info.status == store.FINISHED
         self.tested = self.finished and "test/loss" in run.data.metrics
         self._logged = self._logged_epochs(run)
-        self._precision = config.precision
+        self._config = config
         if not self.finished:
             self._describe(run, config, splits)
 
@@ -192,7 +192,7 @@ class Tracker:
         logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model"
-            export.save_model(model, path, export.example(splits), splits.classes, logged, self._precision)
+            export.save_model(model, path, export.example(splits), splits.classes, logged, self._config)
             self.client.log_model_artifacts(logged.model_id, str(path))
         self.client.finalize_logged_model(logged.model_id, "READY")
         self._link(logged.model_id)
