@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from conftest import DIGITS
-from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.experiment import run
 

@@ -9,7 +9,7 @@ import yaml
 from conftest import DIGITS
 from experiments.config import UserError
 from experiments.config.loading import compose_config
-from experiments.experiment import run
+from experiments.experiment import run as train
 from experiments.runs.finished import find_run, load_run
 
 
@@ -100,7 +100,7 @@ def own_run(name):
     Path(f"{name}.py").write_text(NETWORK.format(name=name))
     Path(f"{name}_parts.py").write_text(PARTS.format(act="relu()"))
     keys = [f"~model.{key}" for key in ("filters", "kernel_size", "dense_width", "blocks", "dropout")]
-    return run(compose_config([*DIGITS, "training.epochs=1", f"model._target_={name}.Net", *keys]))
+    return train(compose_config([*DIGITS, "training.epochs=1", f"model._target_={name}.Net", *keys]))
 
 
 def ours(caplog):

@@ -75,6 +75,11 @@ class State:
         self.pruned = any(answers[-1:]) and len(self.remaining) > 0
         return self.pruned
 
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose weights are kept and tested, counted from 1."""
+        return self.stopping.best_epoch if self.stopping.settings.restore_best else len(self.history)
+
     def results(self) -> dict[str, float]:
         """The final metrics of training; `seconds` is the sum over all epochs."""
         best = self.history[self.stopping.best_epoch - 1]

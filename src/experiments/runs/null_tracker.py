@@ -70,6 +70,9 @@ class NullTracker:
             file.write(json.dumps({**results, DIGEST: self._digest(results)}).encode())
         self.finished = True
 
+    def keep(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
+        pass
+
     def prune(self, epoch: int, results: Mapping[str, float]) -> None:
         pass
 

@@ -23,7 +23,7 @@ from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
 from experiments.runs.provenance import ParentRun
 from experiments.training.evaluation import Evaluation, batch_size
-from experiments.training.learner import Learner
+from experiments.training.learner import Learner, training_batches
 
 if TYPE_CHECKING:
     from experiments.runs.tracker import Tracker
@@ -59,8 +59,7 @@ class ActiveRun:
     @functools.cached_property
     def batches(self) -> Batches:
         """The training set."""
-        training = self.config.training
-        return Batches(self.splits.train, training.batch_size, self.device, training.sampler)
+        return training_batches(self.config, self.splits.train, self.device)
 
     @functools.cached_property
     def validation(self) -> Batches:
@@ -92,6 +91,10 @@ class ActiveRun:
         results = state.results()
         self.tracker.prune(len(state.history), results)
         return results
+
+    def keep(self, state: State) -> None:
+        """Log what a run has whose training failed after the last epoch of `state`, without a test."""
+        self.tracker.keep(state.results(), self.artifacts, state.final_model(), self.splits)
 
     def finish(self, state: State, evaluation: Evaluation) -> dict[str, float]:
         """Close the run as finished, with its artifacts and its model, and return its final metrics."""

@@ -147,7 +147,13 @@ class Tracker:
         return True
 
     def finish(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
-        """Log everything that a finished run has, and close it.
+        """Log everything that a finished run has, see `keep`, and close it."""
+        self.keep(results, artifacts, model, splits)
+        self.client.set_terminated(self.run_id, store.FINISHED)
+        self.finished = True
+
+    def keep(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
+        """Log everything that a finished run has.
 
         Args:
             results: the final metrics.
@@ -157,8 +163,6 @@ class Tracker:
         self.client.log_artifacts(self.run_id, str(artifacts))
         self._log_model(model, splits)
         self._log_final(results)
-        self.client.set_terminated(self.run_id, store.FINISHED)
-        self.finished = True
 
     def prune(self, epoch: int, results: Mapping[str, float]) -> None:
         """Close the run as pruned after `epoch`; the same command without a pruner continues it."""
