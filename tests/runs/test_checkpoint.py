@@ -1,6 +1,5 @@
 """The checkpoint of a run."""
 
-import json
 import shutil
 
 import numpy as np

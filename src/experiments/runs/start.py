@@ -125,8 +125,11 @@ def started(
     layers = list_layers(model, splits.image_shape)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
     identity = fingerprint(config, device.type, splits.digest)
-    with locked(_folder(config, identity), command) as folder:
-        tracker = _tracker(config, command, identity, splits, folder, parent)
+    with locked(_folder(config, identity), command) as lock:
+        tracker = _tracker(config, command, identity, splits, lock, parent)
+        # Runs of other MLflow experiments and stores may have this identity, and unfinished checkpoints of their own.
+        folder = lock.with_name(f"{lock.name}-{tracker.run_id[:8]}") if config.tracking.uri else lock
+        folder.mkdir(exist_ok=True)
         try:
             yield ActiveRun(config, command, splits, layers, device, test, folder, tracker)
         except BaseException as error:
@@ -147,4 +150,4 @@ def _tracker(
         return NullTracker(folder, name, config.resume)
     from experiments.runs.tracker import Tracker  # imports mlflow
 
-    return Tracker(config, command.overrides, identity, name, splits, parent)
+    return Tracker(config, command.overrides, identity, name, splits, folder, parent)

@@ -61,14 +61,21 @@ def autocast(config: Config, device: str) -> torch.autocast:
     return torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16")
 
 
+@functools.cache
+def default_threads() -> int:
+    """The number of threads before any run of this process set one."""
+    return torch.get_num_threads()
+
+
 def _set_threads(threads: int | None) -> None:
-    """Use `threads`; if None, and the environment sets no number, at most the processors that this process may use.
+    """Use `threads`; if None, the default number, and unless the environment sets it, at most the processors that this process may use.
 
     PyTorch counts the processors of the machine and ignores the quota of a container; more threads than processors make
     it many times slower.
     """
+    default = default_threads()  # read before it is changed
+    chosen = threads or default
     if threads is None and not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys():
-        usable = usable_cpus()
-        threads = usable if usable < torch.get_num_threads() else None
-    if threads:
-        torch.set_num_threads(threads)
+        chosen = min(chosen, usable_cpus())
+    if chosen != torch.get_num_threads():
+        torch.set_num_threads(chosen)
