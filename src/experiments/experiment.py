@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,7 +52,7 @@ def run(
 
     Raises:
         UserError: a mistake that only shows here, such as missing data; nothing is logged then.
-        Diverged: the loss is not finite.
+        Diverged: the loss is not finite; the best epoch before that is kept.
     """
     splits = load_splits(config.data)
     from experiments.reports import terminal  # these import torch, which takes seconds: missing data is reported first
@@ -69,7 +72,7 @@ def run(
         else:
             state = active.restore(Learner.create(config, model, splits.train, device), should_prune)
             terminal.show_progress_so_far(tracker, state.history, active.layers)
-            with terminal.EpochLog(config.training.epochs, active.batches) as log:
+            with _keeping(active, state), terminal.EpochLog(config.training.epochs, active.batches) as log:
                 for epoch in train(state.learner, active.batches, active.validation, state.remaining, log):
                     tracker.log(epoch.epoch, epoch.metrics)
                     stop = state.update(epoch)
@@ -84,6 +87,22 @@ def run(
     caution = few_images_of_run(splits, results)
     terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits.classes, caution)
     return Result(tracker.run_id, tracker.name, results, history)
+
+
+@contextlib.contextmanager
+def _keeping(active: ActiveRun, state: State) -> Iterator[None]:
+    """If the training in this block diverges, log the report and the model of the epochs before; the test set is not used."""
+    from experiments.training.loop import Diverged  # imports torch
+
+    try:
+        yield
+    except Diverged as error:
+        if not state.restore(active.checkpoint, active.tracker.run_id):  # it diverged in its first epoch
+            raise
+        _evaluate_and_report(dataclasses.replace(active, test=False), state)
+        active.keep(state)
+        kept = f"epoch {state.kept_epoch} and its report are kept; look at it:  {active.tracker.url()}"
+        raise Diverged(f"{error}; {kept}") from None
 
 
 def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:

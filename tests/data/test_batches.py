@@ -105,3 +105,34 @@ def test_what_fails_in_the_thread_fails_in_the_loop(file):
             seen += len(batch.indices)
     assert seen > 100
     assert not threads()
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "expected"),
+    [
+        (1200, 32, [32] * 37 + [16]),
+        (1200, 11, [11] * 108 + [12]),
+        (40_000, 32, [32] * 1250),
+        (40_000, 128, [128] * 312 + [64]),
+        (9, 4, [4, 5]),  # one image is always merged
+        (10, 4, [4, 4, 2]),
+        (108, 100, [108]),
+        (124, 100, [124]),
+        (125, 100, [100, 25]),
+        (3, 2, [3]),
+        (3, 1, [1, 1, 1]),
+        (7, 100, [7]),
+        (1, 100, [1]),
+    ],
+)
+@pytest.mark.parametrize("order", ["shuffle", "balanced"])
+def test_a_small_last_batch_is_merged_in_training(images, size, expected, order):
+    labels = np.arange(images) % 2
+    some = Images(np.zeros((images, 3, 1, 1), dtype=np.uint8), labels, ("a", "b"))
+    batches = Batches(some, size, CPU, order)
+    assert [len(batch.labels) for batch in batches] == batches.sizes == expected and len(batches) == len(expected)
+    every = torch.cat([batch.indices for batch in batches])
+    assert order == "balanced" or sorted(every.tolist()) == list(range(images))
+    split = -(-images // size) * [size]
+    split[-1] -= sum(split) - images
+    assert [len(batch.labels) for batch in Batches(some, size, CPU)] == split  # an evaluation pads them

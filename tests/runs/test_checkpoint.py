@@ -1,5 +1,10 @@
 """The checkpoint of a run."""
 
+import hashlib
+import io
+import shutil
+
+import numpy as np
 import pytest
 import torch
 
@@ -8,7 +13,7 @@ from experiments.config import metrics
 from experiments.config.loading import compose_config
 from experiments.experiment import run
 
-SMALL = ("model.filters=2", "model.dense_width=8")
+SMALL = [*DIGITS, "model.filters=2", "model.dense_width=8", "early_stopping.patience=null"]
 
 
 def numbers(result):
@@ -18,7 +23,7 @@ def numbers(result):
 
 def test_the_metrics_of_the_kept_weights_are_logged(here):
     """Steps so small that the accuracy stays the same: the first epoch is the best one, the last is kept."""
-    still = [*DIGITS, "tracking=none", "training.epochs=2", "optimizer.lr=1e-9", "early_stopping.monitor=val/accuracy"]
+    still = ["tracking=none", "training.epochs=2", "optimizer.lr=1e-9", "early_stopping.monitor=val/accuracy"]
     for restore_best, kept in (("false", 2), ("true", 1)):
         result = run(compose_config([*still, *SMALL, f"early_stopping.restore_best={restore_best}"]))
         for prefix, epoch in (("best", 1), ("kept", kept)):
@@ -29,13 +34,15 @@ def test_the_metrics_of_the_kept_weights_are_logged(here):
 
 def test_a_run_that_was_started_before_a_metric_was_added_continues(here):
     """Its first epoch has no validation accuracy, as if that metric were new."""
-    overrides = [*DIGITS, *SMALL, "tracking=none", "training.epochs=2", "early_stopping.restore_best=true"]
+    overrides = [*SMALL, "tracking=none", "training.epochs=2", "early_stopping.restore_best=true"]
     with pytest.raises(KeyboardInterrupt):
         run(compose_config(overrides), should_prune=interrupt)
     (path,) = here.glob("outputs/runs/*/checkpoint.pt")
-    content = torch.load(path, weights_only=True)
-    del content["history"][0]["val/accuracy"]
-    torch.save(content, path)
+    state = torch.load(path, weights_only=True)
+    del state["history"][0]["val/accuracy"]
+    written = io.BytesIO()
+    torch.save(state, written)
+    path.write_bytes(written.getvalue() + hashlib.sha256(written.getvalue()).digest())
     result = run(compose_config(overrides))
     assert result.metrics["kept/epoch"] == 2 and result.metrics["kept/val_accuracy"] > 0
     again = run(compose_config(overrides))  # read from its files
@@ -47,11 +54,86 @@ def interrupt(epoch, _):
     raise KeyboardInterrupt
 
 
-def test_a_damaged_checkpoint_is_not_used(here, caplog):
-    overrides = [*DIGITS, "tracking=none", "training.epochs=1"]
-    first = run(compose_config(overrides))
-    (folder,) = here.glob("outputs/runs/*")
-    (folder / "results.json").unlink()
-    (folder / "checkpoint.pt").write_bytes((folder / "checkpoint.pt").read_bytes()[:5000])
-    assert numbers(run(compose_config(overrides))) == numbers(first)
-    assert "checkpoint.pt is damaged" in caplog.text
+def until(last, *overrides):
+    """Stop a run of five epochs after epoch `last`, with its checkpoint, as a kill would."""
+    settings = compose_config([*SMALL, "training.epochs=5", "tracking=none", *overrides])
+    assert run(settings, should_prune=lambda epoch, _: epoch == last).pruned
+
+
+def content(folder):
+    """The weights, and the loss of each epoch, in the checkpoint of the only run in a folder."""
+    (path,) = folder.glob("outputs/runs/*/checkpoint.pt")
+    saved = torch.load(path, weights_only=True)
+    weights = {f"{kind} {key}": value for kind in ("model", "best") for key, value in saved[kind].items()}
+    return {key: value.numpy().tobytes() for key, value in weights.items()}, [
+        (epoch["train/loss"], epoch["val/loss"]) for epoch in saved["history"]
+    ]
+
+
+def test_no_flipped_bit_of_a_checkpoint_is_believed(tmp_path, monkeypatch, caplog):
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    for folder, last in ((cut, 3), (whole, 4)):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        until(last)
+    expected = content(whole)
+    random = np.random.default_rng(888)
+    for number in range(20):
+        folder = shutil.copytree(cut, tmp_path / str(number))
+        monkeypatch.chdir(folder)
+        (path,) = folder.glob("outputs/runs/*/checkpoint.pt")
+        damaged = bytearray(path.read_bytes())
+        damaged[random.integers(len(damaged))] ^= 1 << random.integers(8)
+        path.write_bytes(damaged)
+        caplog.clear()
+        until(4)
+        assert content(folder) == expected, number
+        (message,) = [record.getMessage() for record in caplog.records if "checkpoint" in record.getMessage()]
+        assert "checkpoint.pt is damaged" in message and "the one before it is used" in message
+
+
+def test_without_any_usable_checkpoint_training_starts_again(here, caplog):
+    until(3)
+    expected = content(here)
+    for path in here.glob("outputs/runs/*/checkpoint*.pt"):
+        path.write_bytes(path.read_bytes()[:5000])
+    until(3)
+    assert content(here) == expected
+    assert "checkpoint.pt is damaged" in caplog.text and "training starts from its first epoch" in caplog.text
+
+
+def test_a_run_that_was_killed_between_two_checkpoints_has_the_first(here):
+    until(3)
+    expected = content(here)
+    (path,) = here.glob("outputs/runs/*/checkpoint.pt")
+    path.unlink()  # as between the two steps in which the new one takes its place
+    until(3)
+    assert content(here) == expected
+    assert expected[1] != [] and len(list(path.parent.glob("checkpoint*.pt"))) == 2
+
+
+def test_a_finished_run_keeps_one_checkpoint(here):
+    run(compose_config([*SMALL, "training.epochs=2", "tracking=none"]))
+    assert len(list(here.glob("outputs/runs/*/checkpoint*"))) == 1
+
+
+@pytest.mark.parametrize("damage", ["", "[1, 2]", '{"test/loss": 0.5', '{"test/loss": 0.5}', b"\xff\xfe\x00"])
+def test_damaged_results_of_an_untracked_run_are_not_believed(damage, here, caplog):
+    settings = compose_config([*SMALL, "training.epochs=1", "tracking=none"])
+    expected = run(settings)
+    (path,) = here.glob("outputs/runs/*/results.json")
+    path.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+    again = run(settings)
+    assert numbers(again) == numbers(expected) and again.history == expected.history
+    assert "results.json is damaged" in caplog.text
+
+
+def test_a_changed_digit_in_the_results_of_an_untracked_run_is_not_believed(here, caplog):
+    settings = compose_config([*SMALL, "training.epochs=1", "tracking=none"])
+    expected = run(settings)
+    (path,) = here.glob("outputs/runs/*/results.json")
+    text = path.read_text()
+    place = text.index("test/accuracy") + len('test/accuracy": 0.')
+    path.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
+    assert numbers(run(settings)) == numbers(expected)
+    assert "results.json is damaged" in caplog.text

@@ -1,9 +1,29 @@
 """Finished runs are found by what names them."""
 
-import pytest
+import sys
+from pathlib import Path
 
+import pytest
+import yaml
+
+from conftest import DIGITS
 from experiments.config import UserError
-from experiments.runs.finished import find_run
+from experiments.config.loading import compose_config
+from experiments.experiment import run as train
+from experiments.runs.finished import find_run, load_run
+
+
+@pytest.fixture
+def forget(monkeypatch):
+    """A function that makes the next import of a network read its files again, as another process does."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def forgotten(name):
+        for module in (name, f"{name}_parts"):
+            sys.modules.pop(module, None)
+        return name
+
+    return forgotten
 
 
 def test_runs_are_found_by_what_names_them(store, trained):
@@ -87,6 +107,7 @@ def test_two_runs_with_the_same_start_are_named(many):
         find_run(twice, uri="sqlite:///mlflow.db")
 
 
+<<<<<<< HEAD
 @pytest.fixture
 def two_data_sets(here):
     """The ids of finished runs: of digits, then of a folder under two spellings, then of another folder; oldest first."""
@@ -143,3 +164,76 @@ def test_two_folders_of_the_same_name_are_two_data_sets(two_data_sets, here):
     ):
         find_run("latest", uri="sqlite:///mlflow.db", data="pics")
     assert find_run("latest", uri="sqlite:///mlflow.db", data="other/pics").info.run_id == run
+||||||| 2a15ec9
+=======
+NETWORK = """
+from torch import nn
+from {name}_parts import scale
+
+class Net(nn.Module):
+    def __init__(self, image_shape, classes):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3, stride=4)
+        self.head = nn.Linear(4 * 8 * 8, classes)
+
+    def forward(self, images):
+        return self.head(scale(self.convolution(images)).flatten(1))
+"""
+PARTS = "def scale(features):\n    return features.{act}\n"
+
+
+def own_run(name):
+    """A finished run of a network in two files; returns its result."""
+    Path(f"{name}.py").write_text(NETWORK.format(name=name))
+    Path(f"{name}_parts.py").write_text(PARTS.format(act="relu()"))
+    keys = [f"~model.{key}" for key in ("filters", "kernel_size", "dense_width", "blocks", "dropout")]
+    return train(compose_config([*DIGITS, "training.epochs=1", f"model._target_={name}.Net", *keys]))
+
+
+def ours(caplog):
+    """The warnings of this project; torch.export logs much more."""
+    return [record.getMessage() for record in caplog.records if record.name == "experiments.runs.finished"]
+
+
+def evaluated(run_id):
+    """(test accuracy of the run, evaluated again from MLflow, the run)."""
+    found = load_run(run_id, uri="sqlite:///mlflow.db")
+    test = found.splits().test
+    return (found.logits(test.pixels).argmax(dim=1).numpy() == test.labels).mean(), found
+
+
+@pytest.mark.parametrize("change", ["a helper", "the network", "other weights", "no file"])
+def test_a_run_whose_source_has_changed_is_opened_by_its_logged_model(change, here, caplog, forget):
+    name = forget(f"net_{change.replace(' ', '_')}")
+    result = own_run(name)
+    assert evaluated(result.run_id)[0] == result.metrics["test/accuracy"] and not ours(caplog)
+    forget(name)
+    if change == "a helper":
+        Path(f"{name}_parts.py").write_text(PARTS.format(act="clamp(-9e9, 0.01)"))
+    elif change == "the network":
+        Path(f"{name}.py").write_text(NETWORK.format(name=name).replace("scale(", "(lambda x: x)("))
+    elif change == "other weights":
+        Path(f"{name}.py").write_text(NETWORK.format(name=name).replace("convolution", "first"))
+    else:
+        Path(f"{name}.py").unlink()
+    accuracy, found = evaluated(result.run_id)
+    assert accuracy == result.metrics["test/accuracy"]
+    files = {"a helper": f"{name}_parts.py has", "no file": f"{name}.py, {name}_parts.py have"}
+    expected = f"run {result.run_id[:8]}: {files.get(change, f'{name}.py has')} changed since: its logged model is used"
+    assert ours(caplog) == [expected]
+    assert found.model.eval() is found.model and found.model.train(False) is found.model
+
+
+def test_a_run_from_before_sources_were_recorded_is_compared_with_its_logged_model(here, caplog, forget):
+    name = forget("net_unrecorded")
+    result = own_run(name)
+    for described in here.glob("mlruns/**/MLmodel"):
+        content = yaml.safe_load(described.read_text())
+        del content["metadata"]["sources"]
+        described.write_text(yaml.safe_dump(content))
+    assert evaluated(result.run_id)[0] == result.metrics["test/accuracy"] and not ours(caplog)
+    forget(name)
+    Path(f"{name}_parts.py").write_text(PARTS.format(act="abs()"))
+    assert evaluated(result.run_id)[0] == result.metrics["test/accuracy"]
+    assert f"run {result.run_id[:8]}: its network computes other values now: its logged model is used" in ours(caplog)
+>>>>>>> training

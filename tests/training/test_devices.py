@@ -18,9 +18,11 @@ def one_processor():
     allowed, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, {min(allowed)})
     torch.set_num_threads(3)
+    devices.default_threads.cache_clear()
     yield
     os.sched_setaffinity(0, allowed)
     torch.set_num_threads(threads)
+    devices.default_threads.cache_clear()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to processors")
@@ -68,3 +70,12 @@ def test_one_thread_where_other_programs_use_every_processor():
             other.wait()
     assert done.stdout.split() == ["1", "1"], done.stderr
     assert "threads=1, because other programs use" in done.stderr and done.stderr.count("other programs") == 1
+def test_the_default_returns_after_a_run_that_set_a_number():
+    before, seen = torch.get_num_threads(), []
+    try:
+        for threads in ("null", "1", "2", "null"):
+            devices.choose_device(compose_config(["device=cpu", f"threads={threads}"]))
+            seen.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert seen[1:3] == [1, 2] and seen[0] == seen[3]

@@ -18,7 +18,7 @@ from experiments.data.images import Images
 from experiments.models.build import build
 from experiments.training import early_stopping, loop
 from experiments.training.evaluation import Evaluation, evaluate, predict, views
-from experiments.training.learner import Learner, cross_entropy, initial_model
+from experiments.training.learner import Learner, cross_entropy, initial_model, training_batches
 
 CPU = torch.device("cpu")
 FP32 = torch.autocast("cpu", torch.bfloat16, enabled=False)
@@ -102,7 +102,7 @@ def test_an_epoch_has_every_image_once_also_those_of_the_last_batch():
     batches = Batches(splits.train[np.arange(101)], 32, CPU, "shuffle")
     torch.manual_seed(0)
     seen = torch.cat([pixels for pixels, _, _ in batches]).numpy()
-    assert len(batches) == 4
+    assert len(batches) == 3
     assert np.array_equal(
         np.sort(Images(seen, np.zeros(101, int), ()).pixel_hashes()), np.sort(batches.images.pixel_hashes())
     )
@@ -388,6 +388,33 @@ def test_logits_are_means_over_views(tta, count):
     torch.testing.assert_close(found, expected)
     alone = predict(learner.model, Batches(images[np.array([7])], 25, CPU), FP32, tta)
     assert torch.equal(alone[0], found[7])
+
+
+@pytest.mark.parametrize("others", [(), ("augment.mixup=0.2", "augment.cutmix=0.5"), ("training.sampler=balanced",)])
+def test_a_network_with_batch_norm_trains_on_any_number_of_images(others):
+    """1,200 in batches of 11 leave one, which has no variance; the schedule and the average count the merged batch once."""
+    learner, splits = learner_of(
+        "model=fastnet", "model.widths=[4,4,4,4]", "training.batch_size=11", "training.ema=0.9", *others
+    )
+    train, validation = splits.train[np.arange(34)], splits.validation[np.arange(20)]
+    steps = []
+
+    class Watching:
+        def step(self, _, step, images, *others):
+            steps.append((step, images))
+
+    batches = training_batches(learner.config, train, CPU), Batches(validation, 32, CPU)
+    list(loop.train(learner, *batches, range(1, 3), Watching()))
+    assert steps == 2 * [(1, 11), (2, 22), (3, 34)]
+    assert learner.eval_model.state_dict()["network.blocks.1.first.2.num_batches_tracked"] == 6
+
+
+def test_batches_of_one_image_are_refused_where_there_is_batch_norm():
+    with pytest.raises(
+        UserError, match=r"training\.batch_size=1: must be at least 2 for this network, because Norm needs"
+    ):
+        learner_of("model=fastnet", "model.widths=[4]", "training.batch_size=1")
+    learner_of("training.batch_size=1")
 
 
 class Flat(torch.nn.Sequential):

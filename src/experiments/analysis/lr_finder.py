@@ -10,9 +10,8 @@ import numpy as np
 
 from experiments.config import Config, UserError
 from experiments.data import load_splits
-from experiments.data.batches import Batches
 from experiments.training.devices import choose_device
-from experiments.training.learner import Learner, initial_model
+from experiments.training.learner import Learner, initial_model, training_batches
 
 SMOOTHING = 0.9  # weight of the earlier losses in the smoothed loss
 EXPLODED = 4  # the test ends when the smoothed loss is this many times its minimum
@@ -50,7 +49,7 @@ def range_test(config: Config, first: float, last: float, steps: int) -> RangeTe
     splits = load_splits(config.data)
     device = choose_device(config)
     learner = Learner.create(config, initial_model(config, splits), splits.train, device)
-    batches = Batches(splits.train, config.training.batch_size, device, config.training.sampler)
+    batches = training_batches(config, splits.train, device)
     epochs = ((epoch, batch) for epoch in itertools.count(1) for batch in batches)
     losses: list[float] = []
     smoothed: list[float] = []

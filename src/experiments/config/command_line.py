@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments.config.defaults import default
-from experiments.config.errors import UserError
+from experiments.config.errors import RunFailed, UserError
 from experiments.config.keys import key_of
 from experiments.config.metrics import DEFAULT_FINAL
 
@@ -34,7 +34,7 @@ def mask_passwords(text: str) -> str:
 
 @contextlib.contextmanager
 def exit_codes(command: Command | None = None) -> Iterator[None]:
-    """End with a message and exit code 2 after a mistake of the user, 130 after Ctrl-C; other errors keep their traceback.
+    """End with a message and exit code 2 after a mistake of the user, 130 after Ctrl-C, 1 after `RunFailed`; other errors keep their traceback.
 
     SIGTERM, which a cluster sends before it stops a job, is handled as Ctrl-C.
 
@@ -51,6 +51,9 @@ def exit_codes(command: Command | None = None) -> Iterator[None]:
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except RunFailed as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         how_to_continue = f"; this continues it:  {command.resumed()}" if command else ""
         print(f"\nstopped{how_to_continue}", file=sys.stderr)

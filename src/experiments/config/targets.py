@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import sys
+import sysconfig
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from experiments.config.errors import UserError
@@ -27,14 +31,65 @@ def locate(group: str, target: str, base: type, base_name: str) -> type:
     return located
 
 
-def source_file(target: str) -> Path | None:
-    """The file that contains the class `target`, found without importing it; None if there is none."""
+def source_files(target: str) -> dict[str, Path]:
+    """The file of the custom class `target`, and those of all modules that it imports, and so on, by dotted name.
+
+    They are found without importing them. This package, Python's own modules and installed packages are left out; only the
+    file of `target` itself counts wherever it is.
+    """
     _search_working_directory()
+    importlib.invalidate_caches()
+    found: dict[str, Path] = {}
+    seen, waiting = {"experiments"}, [target.rpartition(".")[0]]
+    while waiting:
+        name = waiting.pop()
+        if not name or name in seen or name.startswith("experiments."):
+            continue
+        seen.add(name)
+        waiting.append(name.rpartition(".")[0])  # the packages around a module are imported before it
+        spec = _spec(name)
+        if spec is None or not spec.has_location or not spec.origin or (found and _installed(Path(spec.origin))):
+            continue
+        found[name] = Path(spec.origin)
+        waiting += _imports(found[name], name if spec.submodule_search_locations else name.rpartition(".")[0])
+    return found
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Where the module is; unlike `importlib.util.find_spec`, this does not import the packages around it."""
+    first, *others = name.split(".")
     try:
-        found = importlib.util.find_spec(target.rpartition(".")[0])
-    except ModuleNotFoundError:
+        spec = importlib.util.find_spec(first)
+    except ValueError:  # of `__main__`
         return None
-    return Path(found.origin) if found and found.origin else None
+    for other in others:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(f"{spec.name}.{other}", spec.submodule_search_locations)
+    return spec
+
+
+def _installed(path: Path) -> bool:
+    pythons = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
+    return bool({"site-packages", "dist-packages"} & set(path.parts)) or any(map(path.is_relative_to, pythons))
+
+
+def _imports(path: Path, package: str) -> Iterator[str]:
+    """The dotted names that a file imports, also inside functions; `package` is where its relative imports start."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # compiled, or being edited
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            try:
+                module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            except ImportError:  # above the outermost package
+                continue
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def _search_working_directory() -> None:

@@ -20,11 +20,15 @@ PREFETCH = 3  # chunks of one or more batches: enough to hide an occasional slow
 class Batches:
     """Iterates over every `Batch` of the images on `device`; the last batch may be smaller.
 
+    In training, a last batch of one image, or below a quarter of the others, is merged with the one before: one image has no
+    variance for BatchNorm, and the statistics of a few spoil the running ones.
+
     The order is that of `images` (`as_is`), a new permutation in every pass (`shuffle`), or a new draw with replacement in
     every pass, in which all classes are equally frequent (`balanced`). Random numbers come from torch's global generator
     of the CPU, so that they are the same on every device.
 
     Attributes:
+        sizes: images per batch, in the order of a pass.
         streamed: whether a thread reads the batches in advance; by default, if the images do not fit in memory. The
             batches and their order are the same.
     """
@@ -41,17 +45,19 @@ class Batches:
         self.batch_size = batch_size
         self.device = device
         self.order = order
+        self.sizes = _sizes(len(images), batch_size, merge=order != "as_is")
         self.streamed = _too_large(images, device) if streamed is None else streamed
         self.labels = torch.tensor(images.labels, device=device)
         self._pixels = None if device.type == "cpu" or self.streamed else _copied(images, device)
 
     def __len__(self) -> int:
         """Batches per pass."""
-        return -(-len(self.images) // self.batch_size)
+        return len(self.sizes)
 
     def __iter__(self) -> Iterator[Batch]:
         batches = max(1, self.images.source.chunk_size // self.batch_size)  # several small ones are copied at once
-        together = batches * self.batch_size
+        groups = [self.sizes[start : start + batches] for start in range(0, len(self.sizes), batches)]
+        together = [sum(group) for group in groups]
         order = self._order()
         on_device = order.to(self.device).split(together)  # once per pass, because it waits for a GPU
         chunks: Iterator[Tensor]
@@ -61,9 +67,9 @@ class Batches:
             chunks = prefetch(self._read, order.split(together), 1, PREFETCH)
         else:
             chunks = map(self._read, order.split(together))
-        for indices, pixels in zip(on_device, chunks):
+        for group, indices, pixels in zip(groups, on_device, chunks):
             parts = (pixels.to(self.device, non_blocking=True), self.labels[indices], indices)
-            yield from map(Batch, *(part.split(self.batch_size) for part in parts))
+            yield from map(Batch, *(part.split(group) for part in parts))
 
     def _read(self, indices: Tensor) -> Tensor:
         """Pixels directly from the source, which may be a mapped file: there is never a copy of a whole split."""
@@ -79,6 +85,14 @@ class Batches:
             return torch.randperm(len(self.images))
         weights = torch.from_numpy(self.images.balancing_weights[self.images.labels])
         return torch.multinomial(weights, len(self.images), replacement=True)
+
+
+def _sizes(images: int, batch_size: int, merge: bool) -> list[int]:
+    full, rest = divmod(images, batch_size)
+    sizes = [batch_size] * full + [rest] * (rest > 0)
+    if merge and full and 0 < rest < batch_size and (rest == 1 or 4 * rest < batch_size):
+        sizes[-2:] = [batch_size + rest]
+    return sizes
 
 
 def _too_large(images: Images, device: torch.device) -> bool:

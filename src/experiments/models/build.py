@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from experiments.config import Config, ModelSettings, UserError
 from experiments.config.targets import locate
@@ -83,6 +84,21 @@ def check_image_sizes(model: Classifier, target: str, sizes: Sequence[int]) -> N
                 f"training.image_sizes: {target} does not take images of {size}x{size} pixels ({error})"
             ) from None
     model.train(training)
+
+
+def check_batch_norm(model: Classifier, batch_size: int, images: int) -> None:
+    """Check that no batch of training has only one image, if the network has a BatchNorm layer.
+
+    Raises:
+        UserError: one has, so that its values have no variance.
+    """
+    normed = next((layer for layer in model.modules() if isinstance(layer, _BatchNorm)), None)
+    if normed is None or min(batch_size, images) > 1:
+        return
+    why = f"{type(normed).__name__} needs the variance over several images"
+    if batch_size == 1:
+        raise UserError(f"training.batch_size=1: must be at least 2 for this network, because {why}")
+    raise UserError(f"data: there is only 1 training image, and this network needs at least 2, because {why}")
 
 
 def needs_data_init(model: Classifier) -> bool:

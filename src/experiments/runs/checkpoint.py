@@ -1,9 +1,14 @@
-"""The state of training, and its checkpoint: one file of plain containers and tensors, from which a run continues."""
+"""The state of training, and its checkpoint: one file of plain containers and tensors, from which a run continues.
+
+The file ends with the SHA-256 of its content, and the checkpoint before it is kept: if the newest one is damaged, the run
+continues from the one before.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +28,7 @@ from experiments.training.loop import EpochResult
 
 ShouldPrune = Callable[[int, Mapping[str, float]], bool]  # number and metrics of an epoch -> stop after it
 FORMAT = 2
+DIGEST = hashlib.sha256().digest_size  # bytes at the end of the file
 log = logging.getLogger(__name__)
 
 
@@ -93,7 +99,7 @@ class State:
         return model.eval()
 
     def save(self, path: Path, run_id: str, config: Config, splits: Splits) -> None:
-        """Write the state; if the process or the machine stops, `path` has either this state or the previous one."""
+        """Write the state; if the process or the machine stops, there is either this state or the previous one."""
         learner = self.learner
         content = {
             "format": FORMAT,
@@ -112,11 +118,16 @@ class State:
                 "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             },
         }
+        written = io.BytesIO()
+        torch.save(content, written)
         with atomic_write(path) as file:
-            torch.save(content, file)
+            file.write(written.getbuffer())
+            file.write(hashlib.sha256(written.getbuffer()).digest())
+            if path.exists():
+                path.replace(previous(path))
 
     def restore(self, path: Path, run_id: str) -> bool:
-        """Load the state that `path` has of the run `run_id`; False, and nothing changes, if it has none."""
+        """Load the state that `path`, or the one before it, has of the run `run_id`; False, and nothing changes, without one."""
         content = _load(path)
         if content is None or content["run_id"] != run_id:
             return False
@@ -132,13 +143,26 @@ class State:
         return True
 
 
+def previous(path: Path) -> Path:
+    """Where the checkpoint before `path` is kept."""
+    return path.with_stem(f"{path.stem}-previous")
+
+
 def _load(path: Path) -> dict[str, Any] | None:
-    """What `save` wrote, on the CPU; None if there is no usable file. Only tensors and containers: no code can run."""
-    if not path.exists():
-        return None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        log.warning("%s is damaged and not used: training starts from its first epoch (%s)", path, error)
-        return None
-    return content if content["format"] == FORMAT else None
+    """What `save` wrote last and is not damaged, on the CPU; None if there is nothing usable."""
+    damaged = None
+    for file in (path, previous(path)):
+        if not file.exists():
+            continue
+        written = file.read_bytes()
+        if hashlib.sha256(written[:-DIGEST]).digest() != written[-DIGEST:]:
+            damaged = damaged or file
+            file.unlink()  # else the next checkpoint would replace the one before it by this one
+            continue
+        if damaged:
+            log.warning("%s is damaged and not used: the one before it is used", damaged)
+        content = torch.load(io.BytesIO(written[:-DIGEST]), map_location="cpu", weights_only=True)  # no code can run
+        return content if content["format"] == FORMAT else None
+    if damaged:
+        log.warning("%s is damaged and not used: training starts from its first epoch", damaged)
+    return None

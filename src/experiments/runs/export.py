@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from mlflow.entities import LoggedModel
 
-from experiments.config import UserError
+from experiments.config import Config, UserError
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
 from experiments.runs import serving
+from experiments.runs.fingerprint import network_sources
 from experiments.training.evaluation import batch_size
 
 
@@ -49,7 +50,7 @@ def check_export(model: Classifier, target: str, image_shape: tuple[int, int, in
 
 
 def save_model(
-    model: Classifier, path: Path, example: np.ndarray, classes: Sequence[str], logged: LoggedModel, precision: str
+    model: Classifier, path: Path, example: np.ndarray, classes: Sequence[str], logged: LoggedModel, config: Config
 ) -> None:
     """Write an MLflow model that loads without pickle and takes any number of raw uint8 images.
 
@@ -76,9 +77,13 @@ def save_model(
             serialization_format="pt2",
             code_paths=[serving.__file__],
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in packages],
-            metadata={"classes": list(classes), "preprocessing": "raw uint8 RGB images, normalised inside the model"},
+            metadata={
+                "classes": list(classes),
+                "preprocessing": "raw uint8 RGB images, normalised inside the model",
+                "sources": network_sources(config.model.target),
+            },
         )
-    settings = {"classes": list(classes), "precision": precision, "batch_size": batch_size(example.shape)}
+    settings = {"classes": list(classes), "precision": config.precision, "batch_size": batch_size(example.shape)}
     (path / "data" / "serving.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
     described = Model.load(str(path))
     described.flavors["python_function"]["loader_module"] = Path(serving.__file__).stem

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from experiments.runs.checkpoint import State
 
 
+DIGEST = "sha256"  # the key in results.json that has the digest of the results and of the history
+log = logging.getLogger(__name__)
+
+
 class NullTracker:
     """Writes the results of a run to `folder` only; with `resume`, a finished run is found there."""
 
@@ -25,8 +31,9 @@ class NullTracker:
 
     def __init__(self, folder: Path, name: str, resume: bool) -> None:
         self._results = folder / "results.json"
+        self._history = folder / "artifacts/history.csv"
         self.name = name
-        self.finished = resume and self._results.exists()
+        self.finished = resume and self._results.exists() and self._is_whole()
         if not self.finished:
             self._results.unlink(missing_ok=True)
         self.tested = self.finished and "test/loss" in self.results()
@@ -35,20 +42,36 @@ class NullTracker:
         pass
 
     def results(self) -> dict[str, float]:
-        return json.loads(self._results.read_text())
+        return {name: value for name, value in json.loads(self._results.read_text()).items() if name != DIGEST}
 
     def history(self) -> list[dict[str, float]]:
-        with (self._results.parent / "artifacts/history.csv").open(newline="", encoding="utf-8") as file:
+        with self._history.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         return [{name: float(value) for name, value in row.items() if name != "epoch" and value} for row in rows]
+
+    def _is_whole(self) -> bool:
+        """Whether the results and the history are those that were written."""
+        try:
+            whole = json.loads(self._results.read_text())[DIGEST] == self._digest(self.results())
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # any content is possible
+            whole = False
+        if not whole:
+            log.warning("%s is damaged and not used: the run is evaluated again", self._results)
+        return whole
+
+    def _digest(self, results: Mapping[str, float]) -> str:
+        return hashlib.sha256(json.dumps(dict(results)).encode() + self._history.read_bytes()).hexdigest()
 
     def restore(self, state: State) -> bool:
         return False
 
     def finish(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
         with atomic_write(self._results) as file:
-            file.write(json.dumps(dict(results)).encode())
+            file.write(json.dumps({**results, DIGEST: self._digest(results)}).encode())
         self.finished = True
+
+    def keep(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
+        pass
 
     def prune(self, epoch: int, results: Mapping[str, float]) -> None:
         pass

@@ -18,13 +18,13 @@ from experiments.data import Splits
 from experiments.data.batches import Batches
 from experiments.data.membership import FILE, Membership
 from experiments.models.classifier import Classifier, Layers, list_layers
-from experiments.runs.checkpoint import ShouldPrune, State
+from experiments.runs.checkpoint import ShouldPrune, State, previous
 from experiments.runs.fingerprint import fingerprint
 from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
 from experiments.runs.provenance import CHANGED, ParentRun
 from experiments.training.evaluation import Evaluation, batch_size
-from experiments.training.learner import Learner
+from experiments.training.learner import Learner, training_batches
 
 if TYPE_CHECKING:
     from experiments.runs.tracker import Tracker
@@ -60,8 +60,7 @@ class ActiveRun:
     @functools.cached_property
     def batches(self) -> Batches:
         """The training set."""
-        training = self.config.training
-        return Batches(self.splits.train, training.batch_size, self.device, training.sampler)
+        return training_batches(self.config, self.splits.train, self.device)
 
     @functools.cached_property
     def validation(self) -> Batches:
@@ -94,11 +93,16 @@ class ActiveRun:
         self.tracker.prune(len(state.history), results)
         return results
 
+    def keep(self, state: State) -> None:
+        """Log what a run has whose training failed after the last epoch of `state`, without a test."""
+        self.tracker.keep(state.results(), self.artifacts, state.final_model(), self.splits)
+
     def finish(self, state: State, evaluation: Evaluation) -> dict[str, float]:
         """Close the run as finished, with its artifacts and its model, and return its final metrics."""
         results = state.results() | (evaluation.metrics("test", self.splits.classes) if self.test else {})
         Membership.of(self.splits).write(self.artifacts / FILE)
         self.tracker.finish(results, self.artifacts, state.final_model(), self.splits)
+        previous(self.checkpoint).unlink(missing_ok=True)
         return results
 
 
@@ -124,8 +128,11 @@ def started(
     layers = list_layers(model, splits.image_shape)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
     identity = fingerprint(config, device.type, splits.digest)
-    with locked(_folder(config, identity), command, wait=parent is not None) as folder:
-        tracker = _tracker(config, command, identity, splits, folder, parent)
+    with locked(_folder(config, identity), command, wait=parent is not None) as lock:
+        tracker = _tracker(config, command, identity, splits, lock, parent)
+        # Runs of other MLflow experiments and stores may have this identity, and unfinished checkpoints of their own.
+        folder = lock.with_name(f"{lock.name}-{tracker.run_id[:8]}") if config.tracking.uri else lock
+        folder.mkdir(exist_ok=True)
         try:
             yield ActiveRun(config, command, splits, layers, device, test, folder, tracker)
         except BaseException as error:
@@ -149,4 +156,4 @@ def _tracker(
         return tracker
     from experiments.runs.tracker import Tracker  # imports mlflow
 
-    return Tracker(config, command.overrides, identity, name, splits, parent)
+    return Tracker(config, command.overrides, identity, name, splits, folder, parent)

@@ -44,6 +44,7 @@ TAG_OVERRIDES = "overrides"
 TAG_TEST_SET_EVALUATIONS = "test_set_evaluations"
 TAG_PRUNED = "pruned"
 TAG_THREADS = "threads"  # CPU threads of the process that started the run
+TAG_HELD_BY = "held_by"  # machine and folder of the process that works on the run, or did last
 TAG_FAILURE = "failure"
 TAG_EVALUATED_RUN = "evaluated_run"  # of the evaluation of a finished run
 TAG_MULTIRUN = "sweep"  # only the parent runs of multiruns have this and the tags below

@@ -19,9 +19,11 @@ from experiments.config.keys import flatten
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
 from experiments.runs import export, finished, provenance, store
+from experiments.runs.abandoned import close_abandoned, holder
 from experiments.runs.evaluations import next_test_evaluation
 from experiments.runs.provenance import ParentRun
 from experiments.runs.store import safe_name
+from experiments.runs.written import check_written, is_written, logged_models
 
 if TYPE_CHECKING:
     from experiments.runs.checkpoint import State
@@ -47,12 +49,14 @@ class Tracker:
         fingerprint: str,
         name: str,
         splits: Splits,
+        folder: Path,
         parent: ParentRun | None = None,
     ) -> None:
         assert config.tracking.uri is not None
         self.uri = config.tracking.uri.rstrip("/")
         self.client = store.connect(self.uri, patient=parent is not None)
         experiment_id = store.experiment_id(self.client, config)
+        close_abandoned(self.client, experiment_id, parent.run_id if parent else None)
         run = self._find(experiment_id, fingerprint, config.resume, parent)
         if run is None:
             tags = {store.TAG_FINGERPRINT: fingerprint, store.TAG_TEST_SET_EVALUATIONS: "0"}
@@ -69,8 +73,9 @@ class Tracker:
         self.finished = run.info.status == store.FINISHED
         self.tested = self.finished and "test/loss" in run.data.metrics
         self._logged = self._logged_epochs(run)
-        self._precision = config.precision
+        self._config = config
         if not self.finished:
+            self.client.set_tag(self.run_id, store.TAG_HELD_BY, holder(folder))
             self._describe(run, config, splits)
 
     def _find(self, experiment_id: str, fingerprint: str, resume: bool, parent: ParentRun | None) -> Run | None:
@@ -163,7 +168,14 @@ class Tracker:
         return True
 
     def finish(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
-        """Log everything that a finished run has, and close it.
+        """Log everything that a finished run has, see `keep`, and close it."""
+        self.keep(results, artifacts, model, splits)
+        if not self.finished:  # when the winner of a multirun is tested, its duration stays that of its training
+            self.client.set_terminated(self.run_id, store.FINISHED)
+        self.finished = True
+
+    def keep(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
+        """Log everything that a finished run has.
 
         Args:
             results: the final metrics.
@@ -173,23 +185,29 @@ class Tracker:
         self.client.log_artifacts(self.run_id, str(artifacts))
         self._log_model(model, splits)
         self._log_final(results)
-        if not self.finished:  # when the winner of a multirun is tested, its duration stays that of its training
-            self.client.set_terminated(self.run_id, store.FINISHED)
-        self.finished = True
+        check_written(self.client, self.experiment_id, self.run_id, artifacts)
 
     def prune(self, epoch: int, results: Mapping[str, float]) -> None:
         """Close the run as pruned after `epoch`; the same command without a pruner continues it."""
+        if self._finished_elsewhere():
+            return
         self._log_final(results)
         self.client.set_tag(self.run_id, store.TAG_PRUNED, f"after epoch {epoch}")
         self.client.set_terminated(self.run_id, store.KILLED)
 
     def fail(self, error: BaseException) -> None:
         """Close the run as KILLED after Ctrl-C, else as FAILED with the reason."""
+        if self._finished_elsewhere():
+            return
         killed = isinstance(error, KeyboardInterrupt)
         if not killed:
             reason = f"{type(error).__name__}: {error}"[: store.MAX_TAG]
             self.client.set_tag(self.run_id, store.TAG_FAILURE, reason)
         self.client.set_terminated(self.run_id, store.KILLED if killed else store.FAILED)
+
+    def _finished_elsewhere(self) -> bool:
+        """Whether a process with other `outputs` has finished the run meanwhile."""
+        return self.client.get_run(self.run_id).info.status == store.FINISHED
 
     def _log_final(self, results: Mapping[str, float]) -> None:
         """Log the final metrics that are new or have changed; count the first evaluation on the test set."""
@@ -199,17 +217,16 @@ class Tracker:
         self._log_metrics(new, int(results["best/epoch"]), [next_test_evaluation(run)] if first_test else [])
 
     def _log_model(self, model: Classifier, splits: Splits) -> None:
-        """Log the model as `model`, exported without pickle; an incomplete one of an earlier attempt is deleted."""
-        found = self.client.search_logged_models([self.experiment_id], filter_string=f"source_run_id = '{self.run_id}'")
-        for logged in found:
-            if str(logged.status) == "READY":
+        """Log the model as `model`, exported without pickle; one of an earlier attempt that is not complete is deleted."""
+        for logged in logged_models(self.client, self.experiment_id, self.run_id):
+            if is_written(self.client, logged):
                 self._link(logged.model_id)
                 return
             self.client.delete_logged_model(logged.model_id)
         logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model"
-            export.save_model(model, path, export.example(splits), splits.classes, logged, self._precision)
+            export.save_model(model, path, export.example(splits), splits.classes, logged, self._config)
             self.client.log_model_artifacts(logged.model_id, str(path))
         self.client.finalize_logged_model(logged.model_id, "READY")
         self._link(logged.model_id)

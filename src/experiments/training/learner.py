@@ -17,8 +17,9 @@ from torch.nn import functional
 from experiments.config import Config
 from experiments.data import Images, Splits
 from experiments.data.augmentation import Augmentation
+from experiments.data.batches import Batches
 from experiments.data.images import Batch
-from experiments.models.build import build, check_image_sizes, data_init, needs_data_init
+from experiments.models.build import build, check_batch_norm, check_image_sizes, data_init, needs_data_init
 from experiments.models.classifier import Classifier
 from experiments.training import devices
 from experiments.training.averaging import ExponentialMovingAverage
@@ -35,11 +36,17 @@ def initial_model(config: Config, splits: Splits) -> Classifier:
     torch.manual_seed(config.seed)
     model = build(config, len(splits.classes))
     check_image_sizes(model, config.model.target, config.training.image_sizes)
+    check_batch_norm(model, config.training.batch_size, len(splits.train))
     if needs_data_init(model):
         _, height, width = splits.image_shape
         order = np.random.default_rng(config.seed).permutation(len(splits.train))
         data_init(model, splits.train[order[: max(1, INITIAL_PIXELS // (height * width))]].pixels)
     return model
+
+
+def training_batches(config: Config, images: Images, device: torch.device) -> Batches:
+    """The batches of an epoch, drawn anew for each."""
+    return Batches(images, config.training.batch_size, device, config.training.sampler)
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class Learner:
 
 
 def _compiled(model: nn.Module, device: torch.device, sizes: int) -> Callable[[Tensor], Tensor]:
-    """`model` by torch.compile, with CUDA graphs on a GPU; the last batch and each image size are compiled separately.
+    """`model` by torch.compile, with CUDA graphs on a GPU; each size of a batch and of an image is compiled separately.
 
     PyTorch counts the compilations of a process. Beyond a limit it would run the model without compiling it, which may
     change the numbers. So each run starts at 0, the limit fits its shapes, and a run that reaches it fails.

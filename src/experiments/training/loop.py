@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from experiments.config.errors import RunFailed
 from experiments.config.metrics import EPOCH_METRICS
 from experiments.data.batches import Batches
 from experiments.training import schedules
@@ -24,7 +25,7 @@ from experiments.training.evaluation import Evaluation, evaluate
 from experiments.training.learner import Learner
 
 
-class Diverged(RuntimeError):
+class Diverged(RunFailed):
     """The loss is not finite."""
 
 

@@ -1,0 +1,37 @@
+"""Runs that are RUNNING in MLflow although nobody works on them: their process was killed, and no command continued them."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+
+from experiments.runs import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def holder(folder: Path) -> str:
+    """The value of the tag `TAG_HELD_BY` of a run that a process of this machine works on, with its lock in `folder`."""
+    return f"{socket.gethostname()}:{folder.resolve()}"
+
+
+def close_abandoned(client: MlflowClient, experiment_id: str, parent: str | None) -> None:
+    """Mark as KILLED the runs of this machine whose lock no process holds. Where a lock is gone, nothing is known.
+
+    Those of the multirun `parent` are left alone: its workers, which may start at this moment, continue them.
+    """
+    here = f"{socket.gethostname()}:"
+    running = f"attributes.status = '{store.RUNNING}' and tags.{store.TAG_HELD_BY} LIKE '{here}%'"
+    for run in store.search_runs(client, [experiment_id], running):
+        lock = Path(run.data.tags[store.TAG_HELD_BY].removeprefix(here)) / "lock"
+        if not lock.exists() or (parent and run.data.tags.get(store.TAG_PARENT) == parent):
+            continue
+        try:
+            with filelock.FileLock(lock).acquire(timeout=0):  # nobody starts it meanwhile
+                client.set_terminated(run.info.run_id, store.KILLED)
+        except (filelock.Timeout, OSError):  # held, or of another user
+            continue

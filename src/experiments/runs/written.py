@@ -1,0 +1,41 @@
+"""Whether the files of a run are where MLflow says they are; a folder or a disk may disappear while a run is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.config.errors import RunFailed
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+
+def logged_models(client: MlflowClient, experiment_id: str, run_id: str) -> list[LoggedModel]:
+    """The models of a run, also incomplete ones."""
+    return list(client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'"))
+
+
+def is_written(client: MlflowClient, logged: LoggedModel) -> bool:
+    """Whether the model is complete, and its files are there."""
+    files = [file.path for file in client.list_logged_model_artifacts(logged.model_id, "data")]
+    return str(logged.status) == "READY" and "data/model.pt2" in files
+
+
+def check_written(client: MlflowClient, experiment_id: str, run_id: str, artifacts: Path) -> None:
+    """Check that MLflow has the files of `artifacts`, and the model of the run.
+
+    Raises:
+        RunFailed: they are not there.
+    """
+    there = {Path(file.path).name for file in client.list_artifacts(run_id)}
+    missing = sorted({path.name for path in artifacts.iterdir()} - there)
+    if not any(is_written(client, logged) for logged in logged_models(client, experiment_id, run_id)):
+        missing.append("model")
+    if missing:
+        place = client.get_run(run_id).info.artifact_uri
+        raise RunFailed(
+            f"the files of this run were logged to {place}, but these are not there: {', '.join(missing)}; "
+            "the same command writes them again"
+        )

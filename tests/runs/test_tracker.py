@@ -1,0 +1,110 @@
+"""A run in MLflow: whose it is, whether its files are there, and what becomes of runs that nobody works on."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from conftest import DIGITS
+from experiments.config.errors import RunFailed
+from experiments.config.loading import compose_config
+from experiments.experiment import run
+from experiments.runs.finished import load_run
+from experiments.runs.tracker import Tracker
+
+SMALL = [*DIGITS, "model.filters=2", "model.dense_width=8", "early_stopping.patience=null"]
+
+
+def settings(*overrides, epochs=4):
+    return compose_config([*SMALL, f"training.epochs={epochs}", *overrides])
+
+
+def runs(experiment="digits"):
+    """(client, the runs in an MLflow experiment of this folder, the first one first)."""
+    client = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
+    place = client.get_experiment_by_name(experiment).experiment_id
+    return client, client.search_runs([place], order_by=["attributes.start_time ASC"])
+
+
+def test_another_experiment_leaves_the_checkpoint_of_an_unfinished_run(here):
+    run(settings(), should_prune=lambda epoch, _: epoch == 3)
+    run(settings("tracking.experiment=other"), should_prune=lambda epoch, _: epoch == 1)
+    assert len(list(here.glob("outputs/runs/*/checkpoint.pt"))) == 2
+    expected = run(settings("tracking=none")).history
+    for experiment in ("digits", "other"):
+        result = run(settings(f"tracking.experiment={experiment}"))
+        assert [epoch["val/loss"] for epoch in result.history] == [epoch["val/loss"] for epoch in expected]
+        (only,) = runs(experiment)[1]
+        history = [value.value for value in runs()[0].get_metric_history(only.info.run_id, "epoch_seconds")]
+        assert history == [epoch["epoch_seconds"] for epoch in result.history]  # no epoch was trained twice
+
+
+def test_a_run_that_another_process_has_finished_stays_finished(here):
+    """With outputs of its own, a second process trains the same run of MLflow."""
+
+    def stopped_after_the_other_has_finished(epoch, _):
+        if epoch == 2:
+            run(settings())
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        run(settings("outputs=elsewhere"), should_prune=stopped_after_the_other_has_finished)
+    (only,) = runs()[1]
+    assert only.info.status == "FINISHED"
+
+
+def abandoned(folder):
+    """The body of a process that is killed in its second epoch."""
+    os.chdir(folder)
+    run(settings(), should_prune=lambda epoch, _: os.kill(os.getpid(), signal.SIGKILL))
+
+
+@pytest.mark.slow
+def test_what_no_process_holds_is_closed_by_a_later_command(here, start):
+    process = start(abandoned, here)
+    process.join()
+    assert [each.info.status for each in runs()[1]] == ["RUNNING"]
+    seen = []
+
+    def look(*_):
+        if not seen:
+            seen.append([each.info.status for each in runs()[1]])
+            run(settings("seed=2", epochs=1))  # the outer run is held by this process
+            seen.append([each.info.status for each in runs()[1]])
+        return False
+
+    run(settings("seed=1", epochs=2), should_prune=look)
+    assert seen == [["KILLED", "RUNNING"], ["KILLED", "RUNNING", "FINISHED"]]
+    assert [each.info.status for each in runs()[1]] == ["KILLED", "FINISHED", "FINISHED"]
+
+
+def test_a_model_whose_files_have_disappeared_is_logged_again(here):
+    result = run(settings("evaluate_test=false", epochs=1))
+    shutil.rmtree("mlruns")
+    again = run(settings("evaluate_test=true", epochs=1))
+    assert again.run_id == result.run_id and "test/accuracy" in again.metrics
+    found = load_run(again.run_id, uri="sqlite:///mlflow.db")
+    assert found.metrics["test/accuracy"] == again.metrics["test/accuracy"]
+
+
+def test_no_run_is_finished_whose_files_are_not_there(here, monkeypatch):
+    log_final = Tracker._log_final
+
+    def disappearing(tracker, results):
+        shutil.rmtree("mlruns")
+        log_final(tracker, results)
+
+    with monkeypatch.context() as during:
+        during.setattr(Tracker, "_log_final", disappearing)
+        with pytest.raises(RunFailed, match=r"were logged to .*mlruns.*digits.* are not there: .*report\.html.*model"):
+            run(settings(epochs=1))
+    assert runs()[1][0].info.status == "FAILED"
+    result = run(settings(epochs=1))
+    assert [each.info.status for each in runs()[1]] == ["FINISHED"]
+    assert (
+        load_run(result.run_id, uri="sqlite:///mlflow.db").metrics["test/accuracy"] == result.metrics["test/accuracy"]
+    )
