@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import filelock
 import requests
@@ -29,7 +30,7 @@ def fetch(urls: Sequence[str], sha256: str, root: Path, folder: str, files: Sequ
         UserError: if no mirror has an archive with the right SHA-256, or the archive does not contain `files`.
     """
     root.mkdir(parents=True, exist_ok=True)
-    archive = root / urls[0].rsplit("/", 1)[-1]
+    archive = root / urlsplit(urls[0]).path.rsplit("/", 1)[-1]
     with filelock.FileLock(root / f".{folder}.lock"):
         if all((root / folder / file).exists() for file in files):
             return

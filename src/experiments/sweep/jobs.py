@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from experiments.comparison.points import HISTORY, Point, Status
 from experiments.config import Config
-from experiments.config.command_line import Command
+from experiments.config.command_line import Command, mask_passwords
 from experiments.config.composition import parse_composed
 from experiments.config.keys import flatten, point_name
 
@@ -67,12 +67,12 @@ def run_point(
     from experiments.experiment import run
     from experiments.reports.terminal import silenced
 
-    settings = {key: str(value) for key, value in flatten(config.to_dict())}
+    settings = {key: str(mask_passwords(value)) for key, value in flatten(config.to_dict())}
     try:
         with silenced(parent.run_id is not None):
             result = run(config, command, parent, should_prune)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = mask_passwords(f"{type(error).__name__}: {error}")
         return Point("", parent.point_name, "failed", settings, {}, {}, reason, command.overrides)
     history = {key: [epoch[key] for epoch in result.history] for key in HISTORY}
     reason = f"after epoch {len(result.history)}" if result.pruned else ""
