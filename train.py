@@ -1,29 +1,38 @@
 """Train a network as conf/ and the command line describe it: python train.py [-m] [key=value ...]"""
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+import signal
 
-from experiments.config.command_line import Command, exit_codes, exit_now
-from experiments.config.composition import parse_composed
-from experiments.config.help import show_help
-from experiments.config.loading import check_command_line
-from experiments.sweep.sweepers import register_sweepers
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's handler shows a traceback of what is being imported
+
+from experiments.config.command_line import Command, exit_codes, exit_now  # handles all signals
 
 
-@hydra.main(config_path="conf", config_name="config", execution_whitelist=())
-def main(composed: DictConfig) -> None:
-    from experiments.experiment import run
+def start() -> None:
+    import hydra  # these imports are the first that take time
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
 
-    command = Command.from_hydra(HydraConfig.get(), HydraConfig.get().overrides.task)
-    with exit_codes(command):
-        run(parse_composed(composed), command)
+    from experiments.config.composition import parse_composed
+    from experiments.config.help import show_help
+    from experiments.config.loading import check_command_line
+    from experiments.sweep.sweepers import register_sweepers
+
+    @hydra.main(config_path="conf", config_name="config", execution_whitelist=())
+    def main(composed: DictConfig) -> None:
+        from experiments.experiment import run
+
+        command = Command.from_hydra(HydraConfig.get(), HydraConfig.get().overrides.task)
+        with exit_codes(command):
+            run(parse_composed(composed), command)
+
+    show_help()
+    check_command_line()
+    register_sweepers()
+    main()
 
 
 if __name__ == "__main__":
     with exit_codes(Command.typed()):
-        show_help()
-        check_command_line()
-        register_sweepers()
-        main()
+        start()
     exit_now()

@@ -112,7 +112,7 @@ def test_killed_again_and_again_it_ends_in_the_same_bits(start, uncut, tmp_path)
             runs += 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_run_prints_how_to_continue(number, start, tmp_path):
     process = start(typed, tmp_path, *DIGITS, "training.epochs=1000", "early_stopping.patience=null")
     printed = tmp_path / "output.txt"

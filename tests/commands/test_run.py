@@ -60,6 +60,10 @@ def test_what_the_terminal_shows(finished, logged):
     for part in ("1,200 train", "225,610 parameters", "epoch   3/3", "test/accuracy", "most confused", "mlflow ui"):
         assert part in output
     assert logged[1].info.run_id in output
+    assert (
+        f"mlflow ui, then http://127.0.0.1:5000/#/experiments/{logged[1].info.experiment_id}/runs?workflowType=machine_learning"
+        in output
+    )
     assert output.count("\nepoch ") == 3
     assert "Traceback" not in output and "Warning" not in output
 
@@ -71,8 +75,10 @@ def test_one_metric_per_step(logged):
     assert only.data.metrics.keys() == {*EPOCH_METRICS} | FINAL_METRICS | classes
     for name in EPOCH_METRICS:
         assert [metric.step for metric in client.get_metric_history(only.info.run_id, name)] == [1, 2, 3]
-    for name in FINAL_METRICS:
-        assert len(client.get_metric_history(only.info.run_id, name)) == 1
+    for name in FINAL_METRICS | classes:  # MLflow draws bars of metrics whose only step is 0
+        assert [metric.step for metric in client.get_metric_history(only.info.run_id, name)] == [0]
+    experiment = client.get_experiment(only.info.experiment_id)
+    assert "multirun" in experiment.tags["mlflow.note.content"]
 
 
 def test_params_tags_and_data(logged):

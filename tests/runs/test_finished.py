@@ -107,7 +107,6 @@ def test_two_runs_with_the_same_start_are_named(many):
         find_run(twice, uri="sqlite:///mlflow.db")
 
 
-<<<<<<< HEAD
 @pytest.fixture
 def two_data_sets(here):
     """The ids of finished runs: of digits, then of a folder under two spellings, then of another folder; oldest first."""
@@ -164,8 +163,6 @@ def test_two_folders_of_the_same_name_are_two_data_sets(two_data_sets, here):
     ):
         find_run("latest", uri="sqlite:///mlflow.db", data="pics")
     assert find_run("latest", uri="sqlite:///mlflow.db", data="other/pics").info.run_id == run
-||||||| 2a15ec9
-=======
 NETWORK = """
 from torch import nn
 from {name}_parts import scale
@@ -236,4 +233,3 @@ def test_a_run_from_before_sources_were_recorded_is_compared_with_its_logged_mod
     Path(f"{name}_parts.py").write_text(PARTS.format(act="abs()"))
     assert evaluated(result.run_id)[0] == result.metrics["test/accuracy"]
     assert f"run {result.run_id[:8]}: its network computes other values now: its logged model is used" in ours(caplog)
->>>>>>> training

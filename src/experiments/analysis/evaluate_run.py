@@ -95,7 +95,7 @@ def _report(run: FinishedRun, content: Content, split: str, warning: str) -> Run
         report.write(Path(folder), content)
         described = {**content.config.to_dict()["data"], "evaluated_split": split}
         run_id = evaluations.log_evaluation(run, content.name, described, metrics, Path(folder))
-    url = store.how_to_open(run.uri, run.experiment_id, run_id)
+    url = store.how_to_open(run.uri, run.experiment_id)
     return RunEvaluation(run_id, content.name, content.evaluation, metrics, run.classes, url, warning)
 
 

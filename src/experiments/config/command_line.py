@@ -6,66 +6,156 @@ import argparse
 import atexit
 import contextlib
 import dataclasses
+import errno
 import gc
 import io
+import logging
 import os
 import re
 import shlex
 import signal
+import stat
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from experiments.config.defaults import default
 from experiments.config.errors import RunFailed, UserError
 from experiments.config.keys import key_of
 from experiments.config.metrics import DEFAULT_FINAL
 
-MASK = ":***@"
+MASK = "***"
+# In addresses: a password, a user of a web server without one (usually a token), and secrets of the query.
+PASSWORD = re.compile(r"""(://[^\s:/@"]*:)(?:(?!://)[^\s"<>])*@""")
+TOKEN = re.compile(r"""(https?://)[^\s:/@"]+@""")
+QUERY = re.compile(
+    r"""([?&][^\s=&?"]*(?:auth|cred|key|pass|pwd|secret|sig|token)[^\s=&?"]*=)(?:(?!,\w+://)[^\s&"'#\]])+""",
+    re.IGNORECASE,
+)
+# What a machine refuses: a closed output, a full or failing disk, a file system or a folder that may not be written.
+REFUSED = {getattr(errno, name) for name in ("EPIPE", "ENOSPC", "EDQUOT", "EIO", "EBADF", "EROFS", "EACCES", "EMFILE")}
+
+T = TypeVar("T")
 
 
-def mask_passwords(text: str) -> str:
-    """The text with the passwords in its addresses masked, for everything that others may read."""
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", rf"\1{MASK}", text)
+def mask_passwords(value: T) -> T:
+    """A text with the passwords in its addresses masked, for everything that others may read; also inside containers."""
+    masked: Any = value
+    if isinstance(value, str):
+        masked = PASSWORD.sub(rf"\1{MASK}@", value)
+        masked = QUERY.sub(rf"\1{MASK}", TOKEN.sub(rf"\1{MASK}@", masked))
+    elif isinstance(value, Mapping):
+        masked = {key: mask_passwords(item) for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        masked = type(value)(mask_passwords(item) for item in value)
+    return masked
 
 
 @contextlib.contextmanager
 def exit_codes(command: Command | None = None) -> Iterator[None]:
-    """End with a message and exit code 2 after a mistake of the user, 130 after Ctrl-C, 1 after `RunFailed`; other errors keep their traceback.
+    """End with a message and exit code 2 after a mistake of the user, 130 after a signal, 1 after `RunFailed`; other errors show their traceback.
 
-    SIGTERM, which a cluster sends before it stops a job, is handled as Ctrl-C.
+    SIGTERM, which a cluster sends before it stops a job, and SIGHUP of a closed terminal are handled as Ctrl-C. What the
+    machine refuses, such as a full disk, ends with a message and exit code 1.
 
     Args:
         command: continues what was interrupted; printed after Ctrl-C.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _prepare_streams()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` sets it
+            signal.signal(number, _interrupt)
     gc.set_threshold(50_000, 20, 100)  # torch and MLflow create half a million objects
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # file names may not be UTF-8
+    how_to_continue = f"; this continues it:  {command.resumed()}" if command else ""
     try:
         yield
+        _flush()
     except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        _end(2, str(error))
     except RunFailed as error:
-        print(error, file=sys.stderr)
+        _end(1, str(error))
+    except BaseException as error:
+        closed = isinstance(error.__context__, BrokenPipeError)  # Rich exits then
+        if isinstance(error, SystemExit) and not closed:
+            _flush()
+            raise
+        if was_interrupted(error):
+            _end(130, f"\nstopped{how_to_continue}")
+        refused = error.__context__ if closed else error
+        if isinstance(refused, OSError) and refused.errno in REFUSED:
+            _end(1, f"{_refusal(refused)}{how_to_continue}")
+        _end(1, traceback.format_exc())
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether a signal led to this error: the terminal, or a program that reads the output, may have ended with it."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or was_interrupted(error.__context__))
+
+
+def _refusal(error: OSError) -> str:
+    file = f": {error.filename}" if error.filename else ""
+    return "the output was closed" if isinstance(error, BrokenPipeError) else f"{error.strerror}{file}"
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    """Handle a signal as Ctrl-C. SIGTERM and SIGHUP, which may follow, do not disturb what is being saved."""
+    for other in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    if number == signal.SIGHUP:
+        _discard_output(terminals=True)
+    raise KeyboardInterrupt
+
+
+def _prepare_streams() -> None:
+    """File names may not be UTF-8; and without an output, files that are opened would get its number."""
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
+    if sys.stdout is None:
+        print("the standard output is closed; write it to a file, or to /dev/null", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        how_to_continue = f"; this continues it:  {command.resumed()}" if command else ""
-        print(f"\nstopped{how_to_continue}", file=sys.stderr)
-        sys.exit(130)
+    logging.raiseExceptions = False  # no traceback of a message that cannot be written
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _flush() -> None:
+    """Write what is buffered; exit with a message if it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _end(1, f"standard output: {_refusal(error)}")
+
+
+def _discard_output(terminals: bool = False) -> None:
+    """Write all further output to nowhere; `terminals`: only what goes to a terminal, which was closed."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):  # it was closed
+            if not terminals or stat.S_ISCHR(os.fstat(number).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
+def _end(code: int, message: str) -> NoReturn:
+    """Exit with a message, after what was printed before it; without one if nothing can be written."""
+    try:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        print(mask_passwords(message), file=sys.stderr, flush=True)
+    except OSError:
+        pass
+    finally:
+        _discard_output()  # Python writes what is still buffered at exit, and shows a traceback if it cannot
+    sys.exit(code)
 
 
 def exit_now() -> NoReturn:
     """End the process with exit code 0, without the second that Python takes to delete its objects."""
     threading._shutdown()  # type: ignore[attr-defined]  # waits for the other threads
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()  # raises if the output cannot be written
     os._exit(0)
 
 
@@ -111,7 +201,7 @@ class Command:
     def __str__(self) -> str:
         """The command line, with masked passwords."""
         options = [*(["-m"] if self.multirun else []), *(["--config-dir", self.config_dir] if self.config_dir else [])]
-        return mask_passwords(shlex.join(["python", "train.py", *options, *self.overrides]))
+        return shlex.join(["python", "train.py", *options, *map(mask_passwords, self.overrides)])
 
 
 DATA = "data set that the run was trained on, if there are runs of several: its name, or the folder of the pictures"

@@ -18,6 +18,7 @@ import yaml
 from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
 
+from experiments.config.command_line import mask_passwords
 from experiments.config.composition import CONF
 from experiments.config.errors import UserError
 from experiments.config.keys import CHOICES, words
@@ -51,7 +52,7 @@ def show_help() -> None:
     first_run = [values[0] for values in alternatives(typed_overrides(arguments), arguments.multirun)]
     composed = compose_overrides(first_run)
     folders = [*([Path(arguments.config_dir)] if arguments.config_dir else []), CONF]
-    configuration = OmegaConf.to_yaml(composed, resolve=arguments.resolve)
+    configuration = mask_passwords(OmegaConf.to_yaml(composed, resolve=arguments.resolve))
     lines = (INTRODUCTION, *help_lines(folders), "\n== Configuration of this command line ==", configuration)
     try:
         print(*lines, sep="\n", flush=True)

@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import filelock
 import requests
@@ -28,7 +29,7 @@ def fetch(urls: Sequence[str], sha256: str, root: Path, folder: str, files: Sequ
     Raises:
         UserError: if `root` cannot be written to, no mirror has an archive with the right SHA-256, or the archive does not contain `files`.
     """
-    archive = root / urls[0].rsplit("/", 1)[-1]
+    archive = root / urlsplit(urls[0]).path.rsplit("/", 1)[-1]
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(root / f".{folder}.lock").acquire()

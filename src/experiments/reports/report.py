@@ -18,7 +18,7 @@ from experiments.reports.page import page
 
 def write(folder: Path, content: Content) -> None:
     """Write all files of the report into `folder`."""
-    configuration = mask_passwords(yaml.safe_dump(content.config.to_dict(), sort_keys=False, allow_unicode=True))
+    configuration = yaml.safe_dump(mask_passwords(content.config.to_dict()), sort_keys=False, allow_unicode=True)
     figures = save_figures(folder / "figures", FIGURES, content)
     (folder / "report.html").write_text(page(content, figures, configuration), encoding="utf-8")
     classes = content.images.classes

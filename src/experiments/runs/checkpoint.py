@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from experiments.config import Config
+from experiments.config.command_line import mask_passwords
 from experiments.config.metrics import of_epoch
 from experiments.data import Splits
 from experiments.files.atomic import atomic_write
@@ -104,7 +105,7 @@ class State:
         content = {
             "format": FORMAT,
             "run_id": run_id,
-            "config": config.to_dict(),
+            "config": mask_passwords(config.to_dict()),
             "classes": list(splits.classes),
             "image_shape": list(splits.image_shape),
             "model": learner.model.state_dict(),

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
+from experiments.config.command_line import mask_passwords
 from experiments.runs import store
 from experiments.runs.finished import FinishedRun
 from experiments.runs.store import safe_name
@@ -25,11 +25,11 @@ def log_evaluation(
         results: the metrics.
         artifacts: a folder whose files are all logged.
     """
-    client = MlflowClient(run.uri)
+    client = store.connect(run.uri)
     tags = {store.TAG_PARENT: run.run_id, store.TAG_EVALUATED_RUN: run.run_id}
     child = client.create_run(run.experiment_id, run_name=name[: store.MAX_NAME], tags=tags).info.run_id
     now = int(time.time() * 1000)
-    params = [Param(f"data.{key}", str(value)[: store.MAX_PARAM]) for key, value in data.items()]
+    params = [Param(f"data.{key}", str(mask_passwords(value))[: store.MAX_PARAM]) for key, value in data.items()]
     client.log_batch(child, [Metric(safe_name(key), value, now, 0) for key, value in results.items()], params)
     client.log_artifacts(child, str(artifacts))
     client.set_terminated(child, store.FINISHED)
@@ -38,7 +38,7 @@ def log_evaluation(
 
 def count_test_evaluation(run: FinishedRun) -> int:
     """Record one more evaluation on the run's own test set, and return the new number of them."""
-    client = MlflowClient(run.uri)
+    client = store.connect(run.uri)
     tag = next_test_evaluation(client.get_run(run.run_id))
     client.set_tag(run.run_id, tag.key, tag.value)
     return int(tag.value)

@@ -5,29 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import shutil
-import sqlite3
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import quote
+from typing import TypeVar, cast
 
 import filelock
 import requests
+import sqlalchemy
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Run, ViewType
+from mlflow.entities import LifecycleStage, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from requests.adapters import HTTPAdapter
-from sqlalchemy import Engine, event
 from urllib3 import Retry
 
 from experiments.config import Config, UserError
 from experiments.config.command_line import mask_passwords
 from experiments.config.metrics import EPOCH_METRICS
-from experiments.files.atomic import replace_synced
-
-SQLITE = "sqlite:///"
+from experiments.files.databases import database_address, database_file
+from experiments.runs import local_store
 
 MAX_NAME = 250  # characters of the name of a run, a metric, a parameter, or a tag
 MAX_TAG = 5000  # characters of a tag's value
@@ -39,6 +35,7 @@ FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"  #
 
 TAG_PARENT = "mlflow.parentRunId"  # one per run; a point may belong to several multiruns
 TAG_MEMBER = "point_of."  # and the id of a multirun's parent run: the name of the run in this multirun
+TAG_DESCRIPTION = "mlflow.note.content"  # shown by MLflow, in Markdown
 TAG_FINGERPRINT = "fingerprint"  # only training runs have it
 TAG_OVERRIDES = "overrides"
 TAG_TEST_SET_EVALUATIONS = "test_set_evaluations"
@@ -53,44 +50,58 @@ TAG_OBJECTIVES = "objectives"
 TAG_WINNER = "winner"
 TAG_WINNER_COMMAND = "winner_command"
 
+# Descriptions, which MLflow shows above an MLflow experiment and in the run of a multirun:
+EXPERIMENT = "Image classifiers. `best/*`, `kept/*`, `test/*`: final metrics. A run with a **+** is a multirun."
+MULTIRUN = (
+    "A multirun. `report.html` among its artifacts ranks and compares its runs; its metrics are those of the winner."
+)
+
 T = TypeVar("T")
 
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a run prints its own URL
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial MLflow database tables..."
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks of what is handled here
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def resolve(uri: str) -> str:
     """The address with an absolute path: MLflow caches stores by address, even if the working directory changes."""
-    if not uri.startswith(SQLITE):
-        return uri.rstrip("/")
-    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).expanduser().resolve()}"
+    database = database_file(uri)
+    return database_address(database) if database else uri.rstrip("/")
 
 
 def connect(uri: str, patient: bool = False) -> MlflowClient:
     """A client of the store; a SQLite store that does not exist is created, with its schema.
 
+    A call of the client waits while another process has locked a SQLite store, or while a server is being restarted.
+
     Args:
-        patient: wait up to two minutes for a server that is being restarted.
+        patient: wait up to two minutes for a server that is being restarted before the first call.
 
     Raises:
         UserError: the server does not answer (MLflow itself would try for minutes), or the store cannot be used.
     """
-    if uri.startswith("http"):
-        tries = Retry(7, backoff_factor=1, backoff_max=60, status_forcelist=(502, 503, 504)) if patient else 0
-        try:
+    uri = resolve(uri)
+    database = database_file(uri)
+    try:
+        if database:
+            local_store.create(database, lambda address: MlflowClient(address).search_experiments(max_results=1))
+            local_store.waiting(local_store.relocate, database)
+        elif uri.startswith("http"):
+            tries = Retry(7, backoff_factor=1, backoff_max=60, status_forcelist=(502, 503, 504)) if patient else 0
             with requests.Session() as session:
                 session.mount("http", HTTPAdapter(max_retries=tries))
                 session.get(f"{uri}/health", timeout=5).raise_for_status()
-        except requests.RequestException as error:
-            raise UserError(f"tracking.uri={uri}: no MLflow server answers there ({type(error).__name__})") from None
-    elif uri.startswith(SQLITE):
-        _create_store(Path(uri.removeprefix(SQLITE)))
-    try:
-        client = MlflowClient(resolve(uri))
+        elif "://" in uri and not uri.startswith("file"):
+            sqlalchemy.create_engine(uri).connect().close()  # MLflow would try ten times
+        client = MlflowClient(uri)
+        client = cast(MlflowClient, local_store.WaitingClient(client)) if database else client
         client.search_experiments(max_results=1)
-    except Exception as error:  # of SQLAlchemy, of MLflow, or of a database driver that is not installed
-        raise UserError(f"tracking.uri={uri}: cannot be used ({str(error).splitlines()[0]})") from None
+    except requests.RequestException as error:
+        problem = f"no MLflow server answers there ({type(error).__name__})"
+        raise UserError(mask_passwords(f"tracking.uri={uri}: {problem}")) from None
+    except Exception as error:  # of SQLite, of SQLAlchemy, of MLflow, or of a database driver that is not installed
+        problem = f"cannot be used ({str(error).splitlines()[0]})"
+        raise UserError(mask_passwords(f"tracking.uri={uri}: {problem}")) from None
     return client
 
 
@@ -100,32 +111,10 @@ def connect_existing(uri: str, advice: str) -> MlflowClient:
     Raises:
         UserError: as `connect`; or there is no store, and the message gives the advice.
     """
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
-        raise UserError(f"{uri.removeprefix(SQLITE)}: there are no runs here; {advice}")
+    database = database_file(uri)
+    if database and not database.exists():
+        raise UserError(f"{uri.partition(':///')[2]}: there are no runs here; {advice}")
     return connect(uri)
-
-
-def _create_store(database: Path) -> None:
-    """Create a SQLite store completely or not at all: its schema takes seconds, and other runs may start meanwhile."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(database.with_name(f".{database.name}.lock")):
-        if database.exists():
-            return
-        for left in database.parent.glob(".mlflow-*"):  # by a process that was killed here
-            shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow-") as folder:
-            partial = Path(folder) / "new.db"
-            event.listen(Engine, "connect", _without_waiting)
-            try:
-                MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
-            finally:
-                event.remove(Engine, "connect", _without_waiting)
-            replace_synced(partial, database)
-
-
-def _without_waiting(connection: sqlite3.Connection, _: object) -> None:
-    """Do not wait for the disk after each of a hundred migrations: the file is deleted if one fails."""
-    connection.execute("PRAGMA synchronous=OFF")
 
 
 def creation_lock(config: Config) -> filelock.FileLock:
@@ -141,15 +130,24 @@ def experiment_id(client: MlflowClient, config: Config) -> str:
     Raises:
         UserError: it was deleted.
     """
-    name = config.experiment
-    place = Path(config.tracking.artifacts).resolve() / quote(name, safe="")
-    artifacts = place.as_uri() if (config.tracking.uri or "").startswith("sqlite") else None
+    name, database = config.experiment, database_file(config.tracking.uri or "")
+    tags = {"mlflow.experimentKind": "custom_model_development", TAG_DESCRIPTION: EXPERIMENT}
+    artifacts = None
+    if database:
+        artifacts = (Path(config.tracking.artifacts).resolve() / local_store.artifact_folder(name)).as_uri()
+        tags[local_store.TAG_ARTIFACTS] = local_store.relative_place(artifacts, database)
     with creation_lock(config):
         known = client.get_experiment_by_name(name)
         if known is None:
-            return client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+            try:
+                return client.create_experiment(name, artifacts, tags)
+            except MlflowException as error:
+                raise UserError(f"tracking.experiment={name}: {error.message}") from None
     if known.lifecycle_stage != LifecycleStage.ACTIVE:
         raise UserError(f"tracking.experiment={name}: was deleted in MLflow; restore it there, or choose another name")
+    if database and local_store.TAG_ARTIFACTS not in known.tags:  # of an earlier version
+        place = local_store.relative_place(known.artifact_location, database)
+        client.set_experiment_tag(known.experiment_id, local_store.TAG_ARTIFACTS, place)
     return known.experiment_id
 
 
@@ -189,11 +187,24 @@ def member_tags(parent_id: str, name: str) -> dict[str, str]:
     return {TAG_PARENT: parent_id, f"{TAG_MEMBER}{parent_id}": name[:MAX_TAG]}
 
 
-def how_to_open(uri: str, experiment_id: str, run_id: str) -> str:
-    """The command, or the address, that shows a run in MLflow."""
+def how_to_open(uri: str, experiment_id: str) -> str:
+    """The address that shows the runs of an MLflow experiment, after the command that starts MLflow on this machine.
+
+    Without `workflowType` MLflow opens an experiment on its page for language models.
+    """
+    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     if uri.startswith("http"):
-        return f"{uri}/#/experiments/{experiment_id}/runs/{run_id}"
-    return "mlflow ui" if resolve(uri) == resolve("sqlite:///mlflow.db") else f"mlflow ui --backend-store-uri {uri}"
+        return mask_passwords(f"{uri}/{page}")
+    own = resolve(uri) == resolve("sqlite:///mlflow.db")
+    command = "mlflow ui" if own else mask_passwords(shlex.join(["mlflow", "ui", "--backend-store-uri", uri]))
+    return f"{command}, then http://127.0.0.1:5000/{page}"
+
+
+def close(client: MlflowClient, run_id: str, status: str, tags: Mapping[str, str] | None = None) -> None:
+    """Set the status of a run that ends unfinished, and tags; if another process has finished it, it stays as it is."""
+    if client.get_run(run_id).info.status != FINISHED:
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in (tags or {}).items()])
+        client.set_terminated(run_id, status)
 
 
 def metric_history(client: MlflowClient, run_id: str, names: Sequence[str] = EPOCH_METRICS) -> list[dict[str, float]]:
@@ -213,7 +224,7 @@ def safe_name(name: str) -> str:
 
 def override_tags(overrides: Sequence[str]) -> dict[str, str]:
     """The overrides as tags, without passwords: `overrides`, and if they are too long, `overrides.2` and so on."""
-    text = mask_passwords(shlex.join(overrides))
+    text = shlex.join(map(mask_passwords, overrides))
     size = MAX_TAG - 1  # earlier versions cut the text at MAX_TAG, so a tag of that length is known to be incomplete
     chunks = [text[start : start + size] for start in range(0, max(len(text), 1), size)]
     return {_overrides_tag(number): chunk for number, chunk in enumerate(chunks, start=1)}

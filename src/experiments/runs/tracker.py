@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,9 @@ from experiments.runs.written import check_written, is_written, logged_models
 
 if TYPE_CHECKING:
     from experiments.runs.checkpoint import State
+
+
+log = logging.getLogger(__name__)
 
 
 class Tracker:
@@ -53,7 +57,7 @@ class Tracker:
         parent: ParentRun | None = None,
     ) -> None:
         assert config.tracking.uri is not None
-        self.uri = config.tracking.uri.rstrip("/")
+        self.uri, name = config.tracking.uri.rstrip("/"), command_line.mask_passwords(name)
         self.client = store.connect(self.uri, patient=parent is not None)
         experiment_id = store.experiment_id(self.client, config)
         close_abandoned(self.client, experiment_id, parent.run_id if parent else None)
@@ -116,7 +120,7 @@ class Tracker:
         for tag in {store.TAG_PRUNED, store.TAG_FAILURE} & run.data.tags.keys():
             self.client.delete_tag(self.run_id, tag)
         params = [
-            Param(key, command_line.mask_passwords(str(value))[: store.MAX_PARAM])
+            Param(key, str(command_line.mask_passwords(value))[: store.MAX_PARAM])
             for key, value in flatten(config.to_dict())
             if key not in run.data.params
         ]
@@ -189,32 +193,27 @@ class Tracker:
 
     def prune(self, epoch: int, results: Mapping[str, float]) -> None:
         """Close the run as pruned after `epoch`; the same command without a pruner continues it."""
-        if self._finished_elsewhere():
-            return
         self._log_final(results)
-        self.client.set_tag(self.run_id, store.TAG_PRUNED, f"after epoch {epoch}")
-        self.client.set_terminated(self.run_id, store.KILLED)
+        store.close(self.client, self.run_id, store.KILLED, {store.TAG_PRUNED: f"after epoch {epoch}"})
 
     def fail(self, error: BaseException) -> None:
         """Close the run as KILLED after Ctrl-C, else as FAILED with the reason."""
-        if self._finished_elsewhere():
-            return
-        killed = isinstance(error, KeyboardInterrupt)
-        if not killed:
-            reason = f"{type(error).__name__}: {error}"[: store.MAX_TAG]
-            self.client.set_tag(self.run_id, store.TAG_FAILURE, reason)
-        self.client.set_terminated(self.run_id, store.KILLED if killed else store.FAILED)
-
-    def _finished_elsewhere(self) -> bool:
-        """Whether a process with other `outputs` has finished the run meanwhile."""
-        return self.client.get_run(self.run_id).info.status == store.FINISHED
+        reason = command_line.mask_passwords(f"{type(error).__name__}: {error}")[: store.MAX_TAG]
+        status, tags = store.FAILED, {store.TAG_FAILURE: reason}
+        if command_line.was_interrupted(error):
+            status, tags = store.KILLED, {}
+        try:
+            store.close(self.client, self.run_id, status, tags)
+        except MlflowException as problem:  # the error that ended the run is shown, not this one
+            log.warning("run %s stays %s in MLflow (%s)", self.run_id, store.RUNNING, str(problem).splitlines()[0])
 
     def _log_final(self, results: Mapping[str, float]) -> None:
         """Log the final metrics that are new or have changed; count the first evaluation on the test set."""
         run = self.client.get_run(self.run_id)
         new = {name: value for name, value in results.items() if run.data.metrics.get(safe_name(name)) != value}
         first_test = "test/loss" in results and "test/loss" not in run.data.metrics
-        self._log_metrics(new, int(results["best/epoch"]), [next_test_evaluation(run)] if first_test else [])
+        # At step 0, whatever the best epoch: MLflow draws metrics with a single step 0 as bars, others as curves.
+        self._log_metrics(new, 0, [next_test_evaluation(run)] if first_test else [])
 
     def _log_model(self, model: Classifier, splits: Splits) -> None:
         """Log the model as `model`, exported without pickle; one of an earlier attempt that is not complete is deleted."""
@@ -238,7 +237,7 @@ class Tracker:
             self.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=0)])
 
     def url(self) -> str:
-        return store.how_to_open(self.uri, self.experiment_id, self.run_id)
+        return store.how_to_open(self.uri, self.experiment_id)
 
 
 def _datasets(config: Config, splits: Splits) -> Iterator[DatasetInput]:
@@ -248,7 +247,7 @@ def _datasets(config: Config, splits: Splits) -> Iterator[DatasetInput]:
             name=config.data.title,
             digest=images.digest[:32],
             source_type="local",
-            source=json.dumps({"name": config.data.name, "root": config.data.origin}),
+            source=json.dumps({"name": config.data.name, "root": command_line.mask_passwords(config.data.origin)}),
             profile=json.dumps({"images": len(images), "sha256": images.digest, "classes": len(images.classes)}),
         )
         yield DatasetInput(dataset, [InputTag("mlflow.data.context", context)])

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from experiments.comparison.points import HISTORY, Point, Status
 from experiments.config import Config, UserError
-from experiments.config.command_line import Command
+from experiments.config.command_line import Command, mask_passwords
 from experiments.config.composition import parse_composed
 from experiments.config.keys import flatten, point_name
 from experiments.sweep.workers import common_threads
@@ -108,7 +108,7 @@ def run_point(
     from experiments.reports.terminal import silenced
     from experiments.runs.provenance import automatic_threads
 
-    settings = {key: str(value) for key, value in flatten(config.to_dict())}
+    settings = {key: str(mask_passwords(value)) for key, value in flatten(config.to_dict())}
     try:
         if config.threads is None:
             threads = common_threads(folder, functools.partial(automatic_threads, config))
@@ -116,7 +116,7 @@ def run_point(
         with silenced(parent.run_id is not None):
             result = run(config, command, parent, should_prune)
     except Exception as error:
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        reason = mask_passwords(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
         return Point("", parent.point_name, "failed", settings, {}, {}, reason, command.overrides)
     history = {key: [epoch[key] for epoch in result.history if key in epoch] for key in HISTORY}
     reason = f"after epoch {len(result.history)}" if result.pruned else ""

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.comparison.points import Point, ranked
 from experiments.config import Config, UserError, loading
-from experiments.config.command_line import MASK, Command
+from experiments.config.command_line import MASK, Command, mask_passwords
 from experiments.config.keys import multirun_name, role_of, standalone_overrides
 from experiments.runs import lock
 from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point
@@ -53,7 +53,7 @@ class Multirun:
         self._hydra_config, self._context = hydra_config, context
         overrides = list(hydra_config.hydra.overrides.task)
         self.command = Command.from_hydra(hydra_config.hydra, [*hydra_overrides(hydra_config), *overrides], True)
-        self.name = config.sweep.name or multirun_name(self.command.overrides)
+        self.name = mask_passwords(config.sweep.name or multirun_name(self.command.overrides))
         self._launched = 0
 
     @contextlib.contextmanager

@@ -65,6 +65,7 @@ class Parent:
                 self.client.update_run(self.run_id, status=store.RUNNING)
             else:
                 tags = {store.TAG_MULTIRUN: key, store.TAG_TEST_SET_EVALUATIONS: "0"}
+                tags[store.TAG_DESCRIPTION] = store.MULTIRUN
                 tags |= {**store.override_tags(command.overrides), **provenance.provenance_tags()}
                 tags |= {store.TAG_CONFIG_DIR: command.config_dir} if command.config_dir else {}
                 run = self.client.create_run(self.experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
@@ -119,9 +120,9 @@ class Parent:
         """Set the status of a multirun that ends early; its runs in other processes are marked as KILLED."""
         for child in self.children():
             if child.status == "running":
-                self.client.set_terminated(child.run_id, store.KILLED)
+                store.close(self.client, child.run_id, store.KILLED)
         self.client.set_terminated(self.run_id, status)
 
     def url(self) -> str:
         """How to open the run in MLflow: an address or a command."""
-        return store.how_to_open(self.uri, self.experiment_id, self.run_id)
+        return store.how_to_open(self.uri, self.experiment_id)

@@ -13,6 +13,7 @@ from optuna.storages import RDBStorage
 
 from experiments.config import UserError
 from experiments.config.command_line import mask_passwords
+from experiments.files.databases import database_address, database_file
 from experiments.sweep.space import Space, combinations
 
 GRID = "optuna.samplers.GridSampler"
@@ -77,14 +78,12 @@ def open_storage(address: str) -> RDBStorage:
     Raises:
         UserError: the database cannot be used.
     """
-    local = address.startswith("sqlite:///")
-    if local:
-        file = Path(address.removeprefix("sqlite:///")).expanduser().resolve()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        address = f"sqlite:///{file}"
-    options: dict[str, Any] = {"connect_args": {"timeout": 120}} if local else {"pool_pre_ping": True}
+    file = database_file(address)
+    options: dict[str, Any] = {"connect_args": {"timeout": 120}} if file else {"pool_pre_ping": True}
     try:
-        return RDBStorage(address, engine_kwargs=options)
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        return RDBStorage(database_address(file) if file else address, engine_kwargs=options)
     except Exception as error:  # SQLAlchemy's, or that of a driver that is not installed
         reason = str(error).splitlines()[0]
         raise UserError(
