@@ -4,10 +4,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from experiments.config.arguments import check_command_line, own_tracebacks, run_hydra
 from experiments.config.command_line import Command, exit_codes, exit_now
 from experiments.config.composition import parse_composed
 from experiments.config.help import show_help
-from experiments.config.loading import check_command_line
 from experiments.sweep.sweepers import register_sweepers
 
 
@@ -16,7 +16,7 @@ def main(composed: DictConfig) -> None:
     from experiments.experiment import run
 
     command = Command.from_hydra(HydraConfig.get(), HydraConfig.get().overrides.task)
-    with exit_codes(command):
+    with own_tracebacks(), exit_codes(command):
         run(parse_composed(composed), command)
 
 
@@ -25,5 +25,5 @@ if __name__ == "__main__":
         show_help()
         check_command_line()
         register_sweepers()
-        main()
+        run_hydra(main)
     exit_now()

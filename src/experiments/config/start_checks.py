@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from experiments.config.composition import compose_groups
 from experiments.config.data import SOURCES, DataSettings
 from experiments.config.networks import MODELS
 
+SQLITE = "sqlite:///"
 CHOOSING = ("data", "model", "experiment", "hydra.searchpath")  # overrides that choose the YAML file of a custom class
 
 
@@ -24,7 +26,7 @@ def start_checks(
         composed: the configuration composed from `overrides`.
         composing: composes other overrides.
     """
-    return [*_wrong_types(overrides, composed, composing), *_missing_paths(composed)]
+    return [*_wrong_types(overrides, composed, composing), *_missing_paths(composed), *_unusable_paths(composed)]
 
 
 def _wrong_types(
@@ -45,6 +47,39 @@ def _wrong_types(
             kinds = (int, float) if type(old) is float else (type(old),)
             if old is not None and type(value) not in kinds:
                 yield f"{group}.{name}={value}: must have the type {type(old).__name__}, like {old} in its YAML file"
+
+
+def _unusable_paths(composed: DictConfig) -> Iterator[str]:
+    """Folders that cannot be written to; a folder is made if it does not exist."""
+    uri = OmegaConf.select(composed, "tracking.uri", throw_on_missing=False)
+    local = isinstance(uri, str) and uri.startswith(SQLITE)
+    for key in ("outputs", "data.cache", *(["tracking.artifacts"] if local else [])):
+        folder = OmegaConf.select(composed, key, throw_on_missing=False)
+        if isinstance(folder, str) and (reason := unwritable(Path(folder).expanduser())):
+            yield f"{key}={folder}: must be a folder; {reason}"
+    if local and (reason := unusable_database(Path(uri.removeprefix(SQLITE)).expanduser())):
+        yield f"tracking.uri={uri}: {reason}"
+
+
+def unwritable(folder: Path) -> str:
+    """Why files cannot be written to a folder, which may not exist yet; empty if they can."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        return f"{existing} is a file"
+    return "" if os.access(existing, os.W_OK | os.X_OK) else f"{existing} may not be written to"
+
+
+def unusable_database(file: Path) -> str:
+    """Why a file cannot be a SQLite database, which may not exist yet; empty if it can."""
+    if file.is_dir():
+        return f"{file} is a folder"
+    if not file.exists():
+        return unwritable(file.parent)
+    if not os.access(file, os.R_OK | os.W_OK):
+        return f"{file} may not be read or written to"
+    with file.open("rb") as opened:
+        start = opened.read(16)
+    return "" if start in (b"", b"SQLite format 3\0") else f"{file} is not a database of SQLite"
 
 
 def _missing_paths(composed: DictConfig) -> Iterator[str]:
