@@ -12,11 +12,12 @@ from pathlib import Path
 
 from hydra import compose
 from hydra._internal.utils import get_args_parser
+from omegaconf import OmegaConf
 
 from experiments.config.composition import hydra_api
 from experiments.config.errors import UserError
 from experiments.config.keys import key_of
-from experiments.config.loading import check_overrides, exists, sets_key
+from experiments.config.loading import check_overrides, compose_overrides, exists, sets_key
 from experiments.config.overrides import as_meant, in_quotes, parse
 
 
@@ -36,6 +37,8 @@ def check_command_line() -> None:
     if arguments.multirun and (mode := [text for text in overrides if key_of(text) == "hydra.mode"]):
         raise UserError(f"--multirun {mode[0]}: only one of these can be given")
     check_overrides(overrides, arguments.multirun)
+    if arguments.cfg == "job" and arguments.package not in (None, "_global_"):
+        _check_package(arguments.package, overrides)
     written = dict(zip(overrides, _for_hydra(overrides) if arguments.multirun else map(as_meant, overrides)))
     sys.argv = [written.get(text, text) for text in sys.argv]
 
@@ -57,6 +60,12 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise UserError(f"--config-dir {arguments.config_dir}: there is no such folder")
 
 
+def _check_package(package: str, overrides: Sequence[str]) -> None:
+    composed = compose_overrides(overrides)
+    if OmegaConf.select(composed, package, throw_on_missing=False) is None:
+        raise UserError(f"--package {package}: must be one of {', '.join(map(str, composed))}")
+
+
 def typed_overrides(arguments: argparse.Namespace) -> list[str]:
     """The overrides of Hydra's command line, with the folder of --config-dir as one of them."""
     folder = arguments.config_dir and Path(arguments.config_dir).resolve()
@@ -72,13 +81,10 @@ def _for_hydra(overrides: Sequence[str]) -> list[str]:
     parsed = {text: parse(as_meant(text)) for text in overrides}
     plain = [text for text, override in parsed.items() if override and not override.is_sweep_override()]
     with hydra_api():
-        base = compose("config", overrides=[as_meant(text) for text in plain if not sets_key(parsed[text])])
-    return [
-        f"++{as_meant(text)}"
-        if text in plain and sets_key(parsed[text]) and not exists(base, key_of(text))
-        else as_meant(text)
-        for text in overrides
-    ]
+        keys = {text for text in plain if sets_key(parsed[text])}
+        base = compose("config", overrides=[as_meant(text) for text in plain if text not in keys])
+    by_force = {text for text in keys if not exists(base, key_of(text))}
+    return [f"++{as_meant(text)}" if text in by_force else as_meant(text) for text in overrides]
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from experiments.config.cross_checks import show_value
 from experiments.config.keys import key_of
 from experiments.config.overrides import as_meant, parse
+from experiments.config.start_checks import unwritable
 
 KINDS = {dict: "a group of keys", list: "a list"}
 
@@ -27,10 +28,14 @@ def hydra_mistakes(overrides: Sequence[str]) -> Iterator[str]:
         default, composed = _hydra([*others, *search]), _hydra(overrides)
         for text in typed:
             key = key_of(text)
-            if key == "hydra.searchpath":
-                yield from _missing_folders(text)
-            else:
-                yield from _of_another_kind(key, _select(default, key), _select(composed, key))
+            value = _select(composed, key)
+            yield from _of_another_kind(key, _select(default, key), value)
+            if (
+                key in ("hydra.run.dir", "hydra.sweep.dir")
+                and isinstance(value, str)
+                and (reason := unwritable(Path(value)))
+            ):
+                yield f"{key}={value}: must be a folder; {reason}"
 
 
 def _hydra(overrides: Sequence[str]) -> dict[str, Any]:
@@ -56,7 +61,10 @@ def _of_another_kind(key: str, default: Any, value: Any) -> Iterator[str]:
             yield from _of_another_kind(f"{key}.{name}", inner, value.get(name))
 
 
-def _missing_folders(text: str) -> Iterator[str]:
+def missing_folders(text: str) -> Iterator[str]:
+    """Yield the mistakes in an override of hydra.searchpath; other overrides have none."""
+    if key_of(text) != "hydra.searchpath":
+        return
     override = parse(text)
     folders = override.value() if override else None
     if not isinstance(folders, list):

@@ -14,6 +14,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
+import yaml
 from hydra import compose
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
@@ -23,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.config.composition import compose_groups, group_names, group_options, hydra_api, parse_composed
 from experiments.config.defaults import optional_groups
 from experiments.config.errors import UserError
-from experiments.config.hydra_settings import hydra_mistakes
+from experiments.config.hydra_settings import hydra_mistakes, missing_folders
 from experiments.config.keys import flatten, key_of
 from experiments.config.overrides import (
     as_meant,
@@ -37,7 +38,12 @@ from experiments.config.schema import Config
 from experiments.config.start_checks import start_checks
 from experiments.config.validation import unknown_key
 
-HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra raises for overrides it cannot apply
+HYDRA_ERRORS = (
+    HydraException,
+    OmegaConfBaseException,
+    ValueError,
+    yaml.YAMLError,
+)  # what Hydra raises for overrides it cannot apply
 MOST_CHECKED = 1000  # combinations of values that are checked before a multirun; each value is checked in any case
 
 
@@ -59,6 +65,10 @@ def compose_overrides(overrides: Sequence[str]) -> DictConfig:
     Raises:
         UserError: listing every mistake, if they cannot be applied.
     """
+    wrong = [reason for text in overrides for reason in missing_folders(text)]
+    wrong += [several(text) for text in overrides if (found := parse(as_meant(text))) and found.is_sweep_override()]
+    if wrong:
+        raise UserError("\n".join(wrong))
     with hydra_api():
         try:
             if not any(misread(text) or _wrong_choice(text, overrides) for text in overrides):

@@ -35,7 +35,9 @@ MOST_RUNS = 10_000  # of a multirun: each is composed, checked and stored
 FEW = 100  # values of a range that are all checked; of a longer one the first and the last are
 
 _QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
-_BEFORE = r"[{,]\s*\w+\s*:\s*|[\[,]\s*|^\s*(?:choice\(\s*)?"  # of a value: the key of a dictionary, or a bracket
+_BEFORE = (
+    r"[{,]\s*\w+\s*:(?!\s*//)\s*|[\[,]\s*|^\s*(?:choice\(\s*)?"  # of a value: the key of a dictionary, or a bracket
+)
 _WORD = re.compile(
     rf"{_QUOTED}|(?P<before>{_BEFORE})(?P<word>(?:\$\{{[^}}]*\}}|[^,\[\](){{}}'\"=])+?)(?=\s*(?:[,\])}}]|$))"
 )

@@ -37,7 +37,7 @@ def _wrong_types(
     for group, classes in (("model", MODELS), ("data", SOURCES)):
         section = composed.get(group)
         changed = any(text.lstrip("+").startswith(f"{group}.") for text in overrides)
-        if not changed or not isinstance(section, DictConfig) or section.get("_target_") in classes:
+        if not changed or not isinstance(section, DictConfig) or str(section.get("_target_")) in classes:
             continue
         base = composing(tuple(text for text in overrides if text.partition("=")[0] in CHOOSING))[group]
         for name in map(str, section):
@@ -53,12 +53,24 @@ def _unusable_paths(composed: DictConfig) -> Iterator[str]:
     """Folders that cannot be written to; a folder is made if it does not exist."""
     uri = OmegaConf.select(composed, "tracking.uri", throw_on_missing=False)
     local = isinstance(uri, str) and uri.startswith(SQLITE)
-    for key in ("outputs", "data.cache", *(["tracking.artifacts"] if local else [])):
+    reading = SOURCES.get(
+        str(OmegaConf.select(composed, "data._target_", throw_on_missing=False)), DataSettings
+    ).folders
+    downloading = [] if "root" in reading else ["data.root"]
+    for key in ("outputs", "data.cache", *downloading, *(["tracking.artifacts"] if local else [])):
         folder = OmegaConf.select(composed, key, throw_on_missing=False)
-        if isinstance(folder, str) and (reason := unwritable(Path(folder).expanduser())):
+        if isinstance(folder, str) and (reason := unwritable(expanded(folder))):
             yield f"{key}={folder}: must be a folder; {reason}"
-    if local and (reason := unusable_database(Path(uri.removeprefix(SQLITE)).expanduser())):
+    if local and (reason := unusable_database(expanded(uri.removeprefix(SQLITE)))):
         yield f"tracking.uri={uri}: {reason}"
+
+
+def expanded(path: str) -> Path:
+    """The path with ~ replaced; one in the folder of a user that does not exist is no file of this system."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path("/dev/null") / path
 
 
 def unwritable(folder: Path) -> str:
@@ -86,9 +98,9 @@ def _missing_paths(composed: DictConfig) -> Iterator[str]:
     data = composed.get("data") or {}
     for key, content in SOURCES.get(str(data.get("_target_")), DataSettings).folders.items():
         folder = OmegaConf.select(composed, f"data.{key}", throw_on_missing=False)
-        if isinstance(folder, str) and not Path(folder).expanduser().is_dir():
+        if isinstance(folder, str) and not expanded(folder).is_dir():
             yield f"data.{key}={folder}: there is no such folder; it must contain {content}"
     for entry in data.get("extra") or []:
         path = entry.get("path") if isinstance(entry, DictConfig) else None
-        if isinstance(path, str) and not Path(path).expanduser().exists():
+        if isinstance(path, str) and not expanded(path).exists():
             yield f"data.extra: there is no file or folder {path}"

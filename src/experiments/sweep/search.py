@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import filelock
@@ -23,7 +22,7 @@ from experiments.config.cross_checks import show_value
 from experiments.config.keys import point_name
 from experiments.config.loading import compose_config
 from experiments.config.overrides import MOST_RUNS, as_meant
-from experiments.config.start_checks import SQLITE, unusable_database
+from experiments.config.start_checks import SQLITE, expanded, unusable_database
 from experiments.sweep.jobs import TERMINATED, enter_job, failed_point, run_point
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.samplers import Spec, check_spec
@@ -137,7 +136,7 @@ def _check_settings(config: Config, settings: Mapping[str, Any]) -> None:
         raise UserError(
             f"hydra.sweeper.storage={show_value(address)}: must be sqlite:///FILE.db, or the address of a database"
         )
-    if address.startswith(SQLITE) and (reason := unusable_database(Path(address.removeprefix(SQLITE)).expanduser())):
+    if address.startswith(SQLITE) and (reason := unusable_database(expanded(address.removeprefix(SQLITE)))):
         raise UserError(f"hydra.sweeper.storage={address}: {reason}")
 
 

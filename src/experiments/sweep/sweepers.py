@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.config import UserError, loading
 from experiments.config.arguments import own_tracebacks
 from experiments.config.command_line import Command, exit_codes
-from experiments.config.overrides import as_meant, check_count, choices
+from experiments.config.overrides import as_meant, check_count, choices, misread
 from experiments.sweep.multirun import Multirun, compose_first
 
 
@@ -109,8 +109,10 @@ def _expand_globs(overrides: Sequence[str], loader: ConfigLoader) -> list[str]:
     """Replace `group=glob(pattern)` by the files of the group that match.
 
     Raises:
-        UserError: no file matches.
+        UserError: no file matches, or an override of a preset cannot be read.
     """
+    if wrong := [reason for text in overrides if (reason := misread(text))]:
+        raise UserError("\n".join(wrong))
     expanded = []
     for override in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
         text = str(override.input_line)
