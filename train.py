@@ -13,9 +13,9 @@ def start() -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
+    from experiments.config.arguments import check_command_line, run_hydra
     from experiments.config.composition import parse_composed
     from experiments.config.help import show_help
-    from experiments.config.loading import check_command_line
     from experiments.sweep.sweepers import register_sweepers
 
     @hydra.main(config_path="conf", config_name="config", execution_whitelist=())
@@ -29,7 +29,7 @@ def start() -> None:
     show_help()
     check_command_line()
     register_sweepers()
-    main()
+    run_hydra(main)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     from experiments.analysis import evaluate_run
-    from experiments.config.loading import search_path
+    from experiments.config.arguments import search_path
     from experiments.reports import terminal  # imports torch, which --help must not wait for
     from experiments.runs import finished
 

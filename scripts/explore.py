@@ -8,8 +8,9 @@ import argparse
 from pathlib import Path
 
 from experiments.analysis.duplicates import SIMILARITY
+from experiments.config.arguments import typed_overrides
 from experiments.config.command_line import add_config_dir, exit_codes
-from experiments.config.loading import compose_config, typed_overrides
+from experiments.config.loading import compose_config
 from experiments.config.wording import counted
 
 

@@ -6,9 +6,10 @@ python scripts/find_lr.py data=digits optimizer=sgd
 import argparse
 from pathlib import Path
 
+from experiments.config.arguments import typed_overrides
 from experiments.config.command_line import Command, add_config_dir, exit_codes
 from experiments.config.keys import key_of
-from experiments.config.loading import compose_config, typed_overrides
+from experiments.config.loading import compose_config
 
 
 def main() -> None:

@@ -117,7 +117,7 @@ def test_every_preset_composes(preset):
         ("training=3", "training=3: must be one of default"),
         ("=3", "=3: cannot be read"),
         ("tracking.uri=foo://x", "must be sqlite:///FILE.db"),
-        ("tracking.experiment=", "tracking.experiment=: must be a name"),
+        ("tracking.experiment=", "tracking.experiment=: must be text of 1 to 250 characters"),
         ("data.extra=[{path: nowhere.png, label: a}]", "data.extra: there is no file or folder nowhere.png"),
     ],
 )

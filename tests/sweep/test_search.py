@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution as Categorical
 from optuna.distributions import FloatDistribution as Float
 from optuna.distributions import IntDistribution as Integer
@@ -18,7 +19,7 @@ from experiments.comparison.points import Point
 from experiments.config import UserError
 from experiments.config.composition import CONF
 from experiments.sweep.samplers import Spec
-from experiments.sweep.space import combinations, parse_space
+from experiments.sweep.space import combinations, lowest, parse_space
 from experiments.sweep.study import Study
 from experiments.sweep.workers import worker_heartbeat
 
@@ -269,7 +270,7 @@ def test_several_objectives_have_a_front(multirun, tmp_path):
         ),
         (["search=cnn", "sweep.objectives=[val/loss,seconds]", "hydra/sweeper/pruner=median"], "use pruner=none"),
         (["search=cnn", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be a whole number of at least 1"),
-        (["search=cnn", "model.filters=range(16,4)"], "model.filters=range(16,4): is not a search range"),
+        (["search=cnn", "model.filters=range(16,4)"], "model.filters=range(16,4): has no values"),
         (["search=cnn", "+hydra.sweeper.sampler.foo=3"], "unexpected keyword argument 'foo'"),
         (["seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be"),
         (["seed=1,2", "sweep.name=a,b"], "sweep.name: concerns the multirun as a whole"),
@@ -291,6 +292,25 @@ def test_a_mistake_is_reported_before_anything_trains(arguments, message, multir
     code, output = multirun(tmp_path, "data=digits", *arguments)
     assert code == 2 and message in output and "Traceback" not in output
     assert not list(tmp_path.glob("outputs/runs"))
+
+
+@pytest.mark.parametrize("sweeper", ["basic", "optuna"])
+def test_a_key_that_every_swept_choice_has_can_be_fixed(sweeper, multirun, tmp_path):
+    tiny = [*DIGITS, "training.epochs=1", "model.filters=2", "model.dense_width=8"]
+    grid = ["hydra/sweeper/sampler=grid"] if sweeper == "optuna" else []
+    arguments = [f"hydra/sweeper={sweeper}", *grid, "optimizer=sgd,muon", "optimizer.momentum=0.8"]
+    code, output = multirun(tmp_path, *tiny, *arguments)
+    assert code == 0, output
+    runs = family(tmp_path)[2].values()
+    assert {run.data.params["optimizer.name"] for run in runs} == {"sgd", "muon"}
+    assert {run.data.params["optimizer.momentum"] for run in runs} == {"0.8"}
+
+
+def test_a_choice_keeps_its_quotes():
+    for name in ("d/\u00fcml\u00e4ut", "a, b", "2024_01", "a=b"):
+        space, _ = parse_space([f'data.root=choice("{name}","d/plain")'])
+        (override,) = OverridesParser.create().parse_overrides(lowest(space))
+        assert override.value() == name
 
 
 @pytest.mark.parametrize("preset", [file.stem for file in (CONF / "search").glob("*.yaml")])

@@ -76,6 +76,11 @@ def group_options(group: str, search: Sequence[str] = ()) -> list[str]:
     return [option for option in options if not option.startswith("_")]
 
 
+def group_names() -> list[str]:
+    """The names of the groups."""
+    return GlobalHydra.instance().config_loader().get_group_options("", results_filter=None)
+
+
 def compose_groups(overrides: Sequence[str]) -> DictConfig:
     return compose("config", overrides=list(overrides))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, get_args, get_origin
@@ -48,9 +49,11 @@ class Between:
     above: bool = False
 
     def __contains__(self, value: float) -> bool:
-        return (value > self.low if self.above else value >= self.low) and value <= self.high
+        return math.isfinite(value) and (value > self.low if self.above else value >= self.low) and value <= self.high
 
     def __str__(self) -> str:
+        if self.low == float("-inf"):
+            return "that is finite"
         if self.high == float("inf"):
             return f"{'above' if self.above else 'of at least'} {self.low:,}"
         return f"above {self.low:,} and at most {self.high:,}" if self.above else f"from {self.low:,} to {self.high:,}"
@@ -69,6 +72,21 @@ class OneOf:
         return "one of " + ", ".join(self.words)
 
 
+@dataclass(frozen=True)
+class Length:
+    """Text that is not blank, and not too long."""
+
+    longest: int = 4000  # characters; a system refuses longer paths
+
+    def __contains__(self, value: str) -> bool:
+        return bool(value.strip()) and len(value) <= self.longest
+
+    def __str__(self) -> str:
+        return f"of 1 to {self.longest:,} characters"
+
+
+Finite = Annotated[float, Between(float("-inf"))]
+Text = Annotated[str, Length()]
 Positive = Annotated[float, Between(0, above=True)]
 ImageSize = Annotated[int, Between(4, 1024)]  # pixels per side
 CountOrFraction = Annotated[int, Between(1)] | Annotated[float, Between(0, 0.9, above=True)]

@@ -14,6 +14,10 @@ from experiments.config.wording import counted
 
 def show_value(value: Any) -> str:
     """The value as it is typed on the command line."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(show_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {show_value(item)}' for key, item in value.items())}}}"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -31,6 +35,8 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
     if values := get("model.widths", "model.patch", "model.stride", "data.image_size"):
         widths, patch, stride, image_size = values
         yield from _check_halvings(widths, patch, stride, min((image_size, *valid.get("training.image_sizes", ()))))
+    if (values := get("data.urls")) and not values[0]:
+        yield "data.urls=[]: must be one or more addresses"
     if values := get("data._target_", "data.name"):
         yield from _check_source(valid, *values)
     if (values := get("augment.translate", "data.image_size")) and values[0] >= values[1]:
@@ -49,9 +55,7 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield f"sweep.objectives={list(valid['sweep.objectives'])}: must be one or more different metrics"
     if (values := get("sweep.objectives[0]")) and values[0] not in SELECTING:
         yield f"sweep.objectives[0]={values[0]}: the first must be one of {', '.join(SELECTING)}; it selects the winner"
-    if (values := get("tracking.experiment")) and values[0] is not None and not values[0].strip():
-        yield "tracking.experiment=: must be a name"
-    if (values := get("tracking.uri")) and values[0] and not _STORE.match(values[0]):
+    if (values := get("tracking.uri")) and values[0] is not None and not _STORE.match(values[0]):
         yield f"tracking.uri={values[0]}: must be sqlite:///FILE.db, http://HOST:PORT, or the address of a database"
 
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from experiments.config.constraints import Between, CountOrFraction, ImageSize, Positive, Role
+from experiments.config.constraints import Between, CountOrFraction, Finite, ImageSize, Positive, Role, Text
 
 
 @dataclass(frozen=True)
 class ExtraImages:
     """A picture, or a folder of pictures, that is added to the training set with a label."""
 
-    path: str
-    label: str
+    path: Text
+    label: Text
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class DataSettings:
     """
 
     _target_: str
-    name: str
+    name: Text
     seed: Annotated[int, Between(0, 2**32 - 1)]
     image_size: ImageSize
     validation_size: CountOrFraction
     split: Literal["random", "stratified", "first"]
-    mean: Annotated[tuple[float, float, float], Role.DECIDES]  # red, green, blue, of pixels scaled to 0..1
+    mean: Annotated[tuple[Finite, Finite, Finite], Role.DECIDES]  # red, green, blue, of pixels scaled to 0..1
     std: Annotated[tuple[Positive, Positive, Positive], Role.DECIDES]
     extra: tuple[ExtraImages, ...]
 
@@ -61,10 +61,10 @@ class DataSettings:
 @dataclass(frozen=True)
 class CifarSettings(DataSettings):
     name: Literal["cifar10", "cifar100"]
-    root: str
+    root: Text
     urls: tuple[str, ...]
     sha256: str
-    cache: Annotated[str, Role.PLACE]
+    cache: Annotated[Text, Role.PLACE]
 
     training_images = 50_000
     fixed_image_size = 32
@@ -85,10 +85,10 @@ class DigitsSettings(DataSettings):
 
 @dataclass(frozen=True)
 class ImageFolderSettings(DataSettings):
-    root: str
+    root: Text
     layout: Literal["auto", "classes", "splits"]
     test_size: CountOrFraction  # used if there is no test/ folder
-    cache: Annotated[str, Role.PLACE]
+    cache: Annotated[Text, Role.PLACE]
 
     folders = {"root": "one folder of pictures per class"}  # noqa: RUF012 - a ClassVar of the base class
 

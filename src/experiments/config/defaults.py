@@ -23,6 +23,13 @@ def default(key: str) -> Any:
     return value
 
 
+@functools.cache
+def optional_groups() -> frozenset[str]:
+    """The groups of which no file is chosen by default."""
+    entries = [entry for entry in _read(CONF / "config.yaml")["defaults"] if isinstance(entry, dict)]
+    return frozenset(group for entry in entries for group, choice in entry.items() if choice is None)
+
+
 def _read_choice(path: Path) -> dict[str, Any]:
     """The keys of a choice, with those of the choices that its `defaults:` list."""
     content = _read(path)

@@ -18,11 +18,12 @@ import yaml
 from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
 
+from experiments.config.arguments import typed_overrides
 from experiments.config.command_line import mask_passwords
 from experiments.config.composition import CONF
 from experiments.config.errors import UserError
 from experiments.config.keys import CHOICES, words
-from experiments.config.loading import alternatives, compose_overrides, typed_overrides
+from experiments.config.loading import alternatives, compose_overrides
 
 WIDTH, VALUE_WIDTH = 100, 24  # characters per line, and per default, which is cut
 INTRODUCTION = """\

@@ -41,6 +41,24 @@ def words() -> Mapping[str, tuple[str, ...]]:
     }
 
 
+@functools.cache
+def text_keys() -> frozenset[str]:
+    """The keys whose values are texts, or lists of texts: `1.10` is no number there."""
+    return frozenset(key for key, hint, _ in _fields(Config, "", Role.DECIDES) if _holds_text(hint))
+
+
+@functools.cache
+def text_lists() -> frozenset[str]:
+    """Those of the text keys whose values are lists."""
+    return frozenset(key for key, hint, _ in _fields(Config, "", Role.DECIDES) if get_origin(hint) is tuple)
+
+
+def _holds_text(hint: Any) -> bool:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return all(map(_holds_text, get_type_hints(hint).values()))
+    return hint is str or any(map(_holds_text, get_args(hint)))
+
+
 def _fields(cls: type, prefix: str, of_section: Role) -> Iterator[tuple[str, Any, Role]]:
     """(key, hint, role) of every field, of every class that a section can have."""
     hints = get_type_hints(cls, include_extras=True)

@@ -8,32 +8,43 @@ those that cannot be applied are described, and the others are composed and chec
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import copy
 import difflib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
+import yaml
 from hydra import compose
-from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, IntervalSweep, Override, OverrideType
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config.composition import compose_groups, group_options, hydra_api, parse_composed
+from experiments.config.composition import compose_groups, group_names, group_options, hydra_api, parse_composed
+from experiments.config.defaults import optional_groups
 from experiments.config.errors import UserError
-from experiments.config.keys import flatten
+from experiments.config.hydra_settings import hydra_mistakes, missing_folders
+from experiments.config.keys import flatten, key_of
+from experiments.config.overrides import (
+    as_meant,
+    is_plain,
+    misread,
+    parse,
+    several,
+    values_to_check,
+)
 from experiments.config.schema import Config
 from experiments.config.start_checks import start_checks
 from experiments.config.validation import unknown_key
 
-HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra raises for overrides it cannot apply
+HYDRA_ERRORS = (
+    HydraException,
+    OmegaConfBaseException,
+    ValueError,
+    yaml.YAMLError,
+)  # what Hydra raises for overrides it cannot apply
+MOST_CHECKED = 1000  # combinations of values that are checked before a multirun; each value is checked in any case
 
 
 def compose_config(overrides: Sequence[str]) -> Config:
@@ -44,7 +55,7 @@ def compose_config(overrides: Sequence[str]) -> Config:
     """
     with hydra_api():
         composed = compose_overrides(overrides)
-        problems = start_checks(overrides, composed)
+        problems = start_checks([as_meant(text) for text in overrides], composed)
     return parse_composed(composed, problems)
 
 
@@ -52,13 +63,23 @@ def compose_overrides(overrides: Sequence[str]) -> DictConfig:
     """Compose `overrides`; the values are not checked.
 
     Raises:
-        UserError: listing every mistake, if Hydra cannot apply them.
+        UserError: listing every mistake, if they cannot be applied.
     """
+    wrong = [reason for text in overrides for reason in missing_folders(text)]
+    wrong += [several(text) for text in overrides if (found := parse(as_meant(text))) and found.is_sweep_override()]
+    if wrong:
+        raise UserError("\n".join(wrong))
     with hydra_api():
         try:
-            return compose("config", overrides=list(overrides))
-        except HYDRA_ERRORS:
-            raise UserError("\n".join(_diagnose(overrides))) from None
+            if not any(misread(text) or _wrong_choice(text, overrides) for text in overrides):
+                composed = compose("config", overrides=[as_meant(text) for text in overrides])
+                if not (problems := list(hydra_mistakes(overrides))):
+                    return composed
+                raise UserError("\n".join(problems))
+        except HYDRA_ERRORS as error:
+            if isinstance(error, UserError):
+                raise
+        raise UserError("\n".join(_diagnose(overrides))) from None
 
 
 def compose_points(points: Iterable[Sequence[str]]) -> list[Config]:
@@ -69,55 +90,53 @@ def compose_points(points: Iterable[Sequence[str]]) -> list[Config]:
 
 
 def check_overrides(overrides: Sequence[str], multirun: bool = True) -> None:
-    """Check a command line, including every point of a multirun; a continuous range is checked at its two ends.
+    """Check a command line, including the points of a multirun; of a long range the two ends.
 
     Raises:
         UserError: listing every mistake of every point.
     """
-    choices = alternatives(overrides, multirun)
-    first = [values[0] for values in choices]
-    changed = ((index, value) for index, values in enumerate(choices) for value in values[1:])
+    options = alternatives(overrides, multirun)
+    first = [values[0] for values in options]
+    changed = ((index, value) for index, values in enumerate(options) for value in values[1:])
     one_by_one = ([*first[:index], value, *first[index + 1 :]] for index, value in changed)
     _check_points([first, *one_by_one])  # finds the mistakes at once, even among thousands of points
-    if sum(len(values) > 1 for values in choices) > 1:
-        _check_points(itertools.islice(itertools.product(*choices), 100_000))
+    if sum(len(values) > 1 for values in options) > 1:
+        _check_points(itertools.islice(itertools.product(*options), MOST_CHECKED))
 
 
 def alternatives(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
     """For each override, one override per value; several only in a multirun.
 
     Raises:
-        UserError: if an override has several values, but `multirun` is false.
+        UserError: if an override has several values, but `multirun` is false; or none.
     """
-    parsed = [_parse(override) for override in overrides]
-    if not multirun and (sweeps := [o.input_line for o in parsed if isinstance(o, Override) and o.is_sweep_override()]):
-        raise UserError("\n".join(f"{text}: several values need a multirun: python train.py -m ..." for text in sweeps))
-    choices = [
-        _points(override) if isinstance(override, Override) and override.is_sweep_override() else [text]
-        for text, override in zip(overrides, parsed)
-    ]
-    return [values for values in choices if values]
+    if not multirun and (
+        search := [text for text in overrides if key_of(text) == "search" and not text.endswith("=null")]
+    ):
+        raise UserError(f"{search[0]}: a search needs a multirun: python train.py -m {search[0]}")
+    sweeps = {text: found for text in overrides if (found := parse(as_meant(text))) and found.is_sweep_override()}
+    if sweeps and not multirun:
+        raise UserError("\n".join(map(several, sweeps)))
+    return [_values(sweeps[text]) if text in sweeps else [text] for text in overrides]
 
 
-def check_command_line() -> None:
-    """Check the arguments of `python train.py`, unless Hydra only prints information.
-
-    Raises:
-        UserError: listing every mistake.
-    """
-    arguments = get_args_parser().parse_intermixed_args()
-    if not (arguments.help or arguments.hydra_help or arguments.config_name or arguments.config_path):
-        check_overrides(typed_overrides(arguments), arguments.multirun)
-
-
-def typed_overrides(arguments: argparse.Namespace) -> list[str]:
-    """The overrides of Hydra's command line, with the folder of --config-dir as one of them."""
-    return [*arguments.overrides, *search_path(arguments.config_dir)]
+def _values(sweep: Override) -> list[str]:
+    """The values to check; a pattern stands for the files of its group."""
+    pattern = sweep.value()
+    if not isinstance(pattern, Glob):
+        return values_to_check(sweep)
+    with hydra_api():
+        names = pattern.filter(group_options(sweep.key_or_group))
+    if not names:
+        raise UserError(f"{sweep.input_line}: matches no file of conf/{sweep.key_or_group}/")
+    return [f"{sweep.key_or_group}={name}" for name in names]
 
 
-def search_path(config_dir: str | None) -> list[str]:
-    """The folder of --config-dir as an override."""
-    return [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+def exists(base: DictConfig, key: str) -> bool:
+    """Whether the key exists; its value may be missing."""
+    group, _, name = key.rpartition(".")
+    section = OmegaConf.select(base, group) if group else base
+    return isinstance(section, DictConfig) and name in list(section)
 
 
 def _check_points(points: Iterable[Sequence[str]]) -> None:
@@ -139,89 +158,78 @@ def _check_points(points: Iterable[Sequence[str]]) -> None:
 def _parse_quickly(point: Sequence[str], compose_groups: Callable[[tuple[str, ...]], DictConfig]) -> Config:
     """Parse a point without composing it again: that takes Hydra 50 ms, and many points choose the same groups."""
     values, others = [], []
-    for text in point:
-        override = _parse(text)
-        if isinstance(override, Override) and override.type == OverrideType.CHANGE and _is_value(override):
+    for text in map(as_meant, point):
+        override = parse(text)
+        if override and sets_key(override):
             values.append(override)
         else:
             others.append(text)
+    if wrong := [text for text in others if misread(text) or text.startswith("hydra") or _wrong_choice(text, others)]:
+        raise UserError(" ".join(wrong))  # described by `compose_overrides`
     composed = copy.deepcopy(compose_groups(tuple(others)))
     for override in values:
         OmegaConf.update(composed, override.key_or_group, override.value())
-    return parse_composed(composed, start_checks(point, composed, compose_groups))
-
-
-def _points(override: Override) -> list[str]:
-    """The values of a sweep as overrides; for a continuous range, its two ends."""
-    sweep, key = override.value(), override.get_key_element()
-    if isinstance(sweep, IntervalSweep):
-        return [f"{key}={sweep.start:g}", f"{key}={sweep.end:g}"]
-    if isinstance(sweep, Glob):  # its choices exist by definition
-        return []
-    return [f"{key}={value}" for value in itertools.islice(override.sweep_string_iterator(), 1000)]
-
-
-@functools.cache
-def _parse(text: str) -> Override | str:
-    with contextlib.suppress(HydraException, ValueError):
-        override = OverridesParser.create().parse_override(text)
-        if override.key_or_group:
-            return override
-    return f"{text}: cannot be read; write key=value, and put quotes around special characters: 'key=\"a, b\"'"
+    return parse_composed(composed, start_checks([*map(as_meant, point)], composed, compose_groups))
 
 
 def _diagnose(overrides: Sequence[str]) -> list[str]:
-    """The reasons why Hydra rejected `overrides`, one line per mistake, and the mistakes in the composed configuration."""
-    problems = []
-    search = [text for text in overrides if text.startswith("hydra.searchpath=")]  # determines the available choices
-    groups, values = [*search], []
-    for text in (text for text in overrides if text not in search):
-        override = _parse(text)
-        if isinstance(override, str):
-            problems.append(override)
-        elif options := _choices(override, search):
-            choice = override.value()
-            if choice in options or choice is None or override.is_delete():
-                groups.append(text)
-            else:
-                problems.append(_unknown_choice(override.key_or_group, str(choice), options))
-        else:
-            values.append((text, override))
+    """The reasons why `overrides` cannot be applied, one line per mistake, and the mistakes in the composed configuration."""
+    problems = [reason for text in overrides if key_of(text).isascii() and (reason := misread(text))]
+    problems += [reason for text in overrides if (reason := _wrong_choice(text, overrides))]
+    wrong = {text for text in overrides if misread(text) or _wrong_choice(text, overrides)}
+    parsed = {as_meant(text): parse(as_meant(text)) for text in overrides if text not in wrong}
+    accepted = [text for text, override in parsed.items() if not (override and sets_key(override))]
     try:
-        base = compose("config", overrides=groups)
+        base = compose("config", overrides=accepted)
     except HYDRA_ERRORS as error:  # two groups that contradict each other, a broken YAML file
-        return [*problems, str(error)]
+        return [*problems, f"{' '.join(accepted)}: {' '.join(str(error).split())}"]
     known = [key for key, _ in flatten(OmegaConf.to_container(base))]  # type: ignore[arg-type]
-    known += GlobalHydra.instance().config_loader().get_group_options("", results_filter=None)
-    accepted = list(groups)
-    for text, override in values:
-        try:
-            compose("config", overrides=[*accepted, text])
-            accepted.append(text)
-        except HYDRA_ERRORS as error:
-            missing = OmegaConf.select(base, override.key_or_group, throw_on_missing=False) is None
-            missing = missing and not override.key_or_group.startswith("hydra")  # Hydra explains its own keys
-            message = unknown_key(override.key_or_group, known) if missing else f"{text}: {str(error).splitlines()[0]}"
-            problems.append(message)
+    known += group_names()
+    problems += [unknown_key(key_of(text), known) for text in overrides if not key_of(text).isascii()]
+    for text, override in parsed.items():
+        if override and sets_key(override):
+            try:
+                compose("config", overrides=[*accepted, text])
+                accepted.append(text)
+            except HYDRA_ERRORS as error:
+                problems.append(_cannot_be_set(override, base, known, accepted, error))
+    typed = tuple(f"{key_of(text)} is missing" for text in wrong)
     composed = compose("config", overrides=accepted)
     try:
         parse_composed(composed, start_checks(accepted, composed))
     except UserError as error:
-        problems.append(str(error))
+        problems += [line for line in str(error).split("\n") if not line.startswith(typed)]
     return problems
 
 
-def _is_value(override: Override) -> bool:
-    """Whether an override sets a key of this project: no group, and no key of Hydra."""
-    return not override.key_or_group.startswith("hydra") and not _choices(override)
+def _cannot_be_set(
+    override: Override, base: DictConfig, known: list[str], accepted: Sequence[str], error: Exception
+) -> str:
+    """The message for a key that does not exist, with the choice that lacks it; or Hydra's own message."""
+    key = override.key_or_group
+    if exists(base, key):
+        return f"{override.input_line}: {str(error).splitlines()[0]}"
+    choice = [text for text in accepted if key_of(text) == key.partition(".")[0]]
+    return unknown_key(key, known) + (f" ({choice[0]} lacks it)" if choice else "")
 
 
-def _choices(override: Override, search: Sequence[str] = ()) -> list[str]:
-    """The choices of a group; empty for a key."""
-    return group_options(override.key_or_group, search)
+def sets_key(override: Override | None) -> bool:
+    """Whether an override sets one value of a key of this project, not a group and not a key of Hydra."""
+    return override is not None and is_plain(override) and not group_options(override.key_or_group)
 
 
-def _unknown_choice(group: str, choice: str, options: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(choice, options, n=1)
+def _wrong_choice(text: str, overrides: Sequence[str]) -> str:
+    """The message for a file that a group does not have; empty if there is none."""
+    override = parse(as_meant(text))
+    if override is None or override.is_sweep_override() or override.is_delete():
+        return ""
+    group, choice = override.key_or_group, override.value()
+    search = [other for other in overrides if other.startswith("hydra.searchpath=")]  # determines the choices
+    options = group_options(group, search)
+    optional = group in optional_groups()
+    chosen = choice if optional and isinstance(choice, list) else [choice]
+    if not options or all(one in options or (one is None and (optional or "/" in group)) for one in chosen):
+        return ""
+    nearest = difflib.get_close_matches(str(choice), options, n=1)
     hint = f"; did you mean {group}={nearest[0]}?" if nearest else ""
-    return f"{group}={choice}: must be one of {', '.join(options)}{hint}"
+    return f"{text}: must be one of {', '.join(options)}{hint}"

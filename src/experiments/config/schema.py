@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from experiments.config.constraints import Between, ImageSize, OneOf, Positive, Role
+from experiments.config.constraints import Between, ImageSize, Length, OneOf, Positive, Role, Text
 from experiments.config.data import SOURCES, AugmentSettings, DataSettings
 from experiments.config.metrics import MONITORS, OBJECTIVES, higher_is_better
 from experiments.config.networks import MODELS, ModelSettings
@@ -57,8 +57,8 @@ class EvaluationSettings:
 @dataclass(frozen=True)
 class TrackingSettings:
     uri: Annotated[str | None, Role.PLACE]
-    artifacts: Annotated[str, Role.PLACE]
-    experiment: Annotated[str | None, Role.LABEL]
+    artifacts: Annotated[Text, Role.PLACE]
+    experiment: Annotated[Annotated[str, Length(250)] | None, Role.LABEL]
     run_name: Annotated[str | None, Role.LABEL]
 
 
@@ -86,7 +86,7 @@ class Config:
     threads: Annotated[Annotated[int, Between(1, 1024)] | None, Role.HARDWARE]
     precision: Literal["fp32", "tf32", "bf16"]
     resume: Annotated[bool, Role.AFTER]
-    outputs: Annotated[str, Role.PLACE]
+    outputs: Annotated[Text, Role.PLACE]
     evaluate_test: Annotated[bool | None, Role.AFTER]
     data: Annotated[DataSettings, Role.CONTENT]
     augment: AugmentSettings

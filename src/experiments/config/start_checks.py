@@ -12,6 +12,7 @@ from experiments.config.composition import compose_groups
 from experiments.config.data import SOURCES, DataSettings
 from experiments.config.networks import MODELS
 
+SQLITE = "sqlite:///"
 CHOOSING = ("data", "model", "experiment", "hydra.searchpath")  # overrides that choose the YAML file of a custom class
 
 
@@ -24,7 +25,7 @@ def start_checks(
         composed: the configuration composed from `overrides`.
         composing: composes other overrides.
     """
-    return [*_wrong_types(overrides, composed, composing), *_missing_paths(composed)]
+    return [*_wrong_types(overrides, composed, composing), *_missing_paths(composed), *_unusable_paths(composed)]
 
 
 def _wrong_types(
@@ -35,7 +36,7 @@ def _wrong_types(
     for group, classes in (("model", MODELS), ("data", SOURCES)):
         section = composed.get(group)
         changed = any(text.lstrip("+").startswith(f"{group}.") for text in overrides)
-        if not changed or not isinstance(section, DictConfig) or section.get("_target_") in classes:
+        if not changed or not isinstance(section, DictConfig) or str(section.get("_target_")) in classes:
             continue
         base = composing(tuple(text for text in overrides if text.partition("=")[0] in CHOOSING))[group]
         for name in map(str, section):
@@ -47,15 +48,60 @@ def _wrong_types(
                 yield f"{group}.{name}={value}: must have the type {type(old).__name__}, like {old} in its YAML file"
 
 
+def _unusable_paths(composed: DictConfig) -> Iterator[str]:
+    """Folders that cannot be written to; a folder is made if it does not exist."""
+    uri = OmegaConf.select(composed, "tracking.uri", throw_on_missing=False)
+    local = isinstance(uri, str) and uri.startswith(SQLITE)
+    reading = SOURCES.get(
+        str(OmegaConf.select(composed, "data._target_", throw_on_missing=False)), DataSettings
+    ).folders
+    downloading = [] if "root" in reading else ["data.root"]
+    for key in ("outputs", "data.cache", *downloading, *(["tracking.artifacts"] if local else [])):
+        folder = OmegaConf.select(composed, key, throw_on_missing=False)
+        if isinstance(folder, str) and (reason := unwritable(expanded(folder))):
+            yield f"{key}={folder}: must be a folder; {reason}"
+    if local and (reason := unusable_database(expanded(uri.removeprefix(SQLITE)))):
+        yield f"tracking.uri={uri}: {reason}"
+
+
+def expanded(path: str) -> Path:
+    """The path with ~ replaced; one in the folder of a user that does not exist is no file of this system."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path("/dev/null") / path
+
+
+def unwritable(folder: Path) -> str:
+    """Why files cannot be written to a folder, which may not exist yet; empty if they can."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        return f"{existing} is a file"
+    return "" if os.access(existing, os.W_OK | os.X_OK) else f"{existing} may not be written to"
+
+
+def unusable_database(file: Path) -> str:
+    """Why a file cannot be a SQLite database, which may not exist yet; empty if it can."""
+    if file.is_dir():
+        return f"{file} is a folder"
+    if not file.exists():
+        return unwritable(file.parent)
+    if not os.access(file, os.R_OK | os.W_OK):
+        return f"{file} may not be read or written to"
+    with file.open("rb") as opened:
+        start = opened.read(16)
+    return "" if start in (b"", b"SQLite format 3\0") else f"{file} is not a database of SQLite"
+
+
 def _missing_paths(composed: DictConfig) -> Iterator[str]:
     """Paths as typed; the functions of `os.path` take any text, those of `Path` raise errors for some."""
     data = composed.get("data") or {}
     for key, content in SOURCES.get(str(data.get("_target_")), DataSettings).folders.items():
         folder = OmegaConf.select(composed, f"data.{key}", throw_on_missing=False)
-        if isinstance(folder, str) and not os.path.isdir(os.path.expanduser(folder)):  # noqa: PTH111, PTH112
-            wrong = "is not a folder" if os.path.exists(folder) else "there is no such folder"  # noqa: PTH110
+        if isinstance(folder, str) and not (path := expanded(folder)).is_dir():
+            wrong = "is not a folder" if path.exists() else "there is no such folder"
             yield f"data.{key}={folder}: {wrong}; it must contain {content}"
     for entry in data.get("extra") or []:
         path = entry.get("path") if isinstance(entry, DictConfig) else None
-        if isinstance(path, str) and not os.path.exists(os.path.expanduser(path)):  # noqa: PTH110, PTH111
+        if isinstance(path, str) and not expanded(path).exists():
             yield f"data.extra: there is no file or folder {path}"

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import types
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from experiments.config.constraints import OneOf, without_role
 from experiments.config.cross_checks import cross_checks, show_value
@@ -89,7 +89,7 @@ class _Parser:
         if hint is ModelSettings:
             target = value.get("_target_")
             parameters = {name: item for name, item in value.items() if name != "_target_"}
-            if not isinstance(target, str) or "." not in target:
+            if not _is_dotted(target):
                 return self.refuse(f"{key}._target_", target, "the dotted path of a network's class")
             if target in MODELS and self.read(MODELS[target], parameters, f"{key}.") is _INVALID:
                 return _INVALID
@@ -97,15 +97,16 @@ class _Parser:
         if hint is DataSettings:
             return self.source(value, key)
         if choices := FAMILIES.get(hint):
-            if value.get("name") not in choices:
-                return self.refuse(f"{key}.name", value.get("name"), f"one of {', '.join(choices)}")
-            hint = choices[value["name"]]
+            name = value.get("name")
+            if not isinstance(name, str) or name not in choices:
+                return self.refuse(f"{key}.name", name, f"one of {', '.join(choices)}")
+            hint = choices[name]
         return self.read(hint, value, f"{key}.")
 
     def source(self, values: Mapping[str, Any], key: str) -> Any:
         """The section of a data source; a custom one has the keys of all sources, and those of its YAML file."""
         target = values.get("_target_")
-        if not isinstance(target, str) or "." not in target:
+        if not _is_dotted(target):
             return self.refuse(f"{key}._target_", target, "the dotted path of a data source's class")
         if target in SOURCES:
             return self.read(SOURCES[target], values, f"{key}.")
@@ -115,11 +116,17 @@ class _Parser:
         return self.read(CustomSourceSettings, values, f"{key}.")
 
     def refuse(self, key: str, value: Any, wanted: str) -> Any:
+        if wanted.startswith("text") and type(value) in (int, float):
+            wanted += ", in quotes"  # in YAML: on the command line it is read as text
         self.problems.append(f"{key}={show_value(value)}: must be {wanted}")
         return _INVALID
 
 
 _INVALID = object()
+
+
+def _is_dotted(target: Any) -> TypeGuard[str]:
+    return isinstance(target, str) and "." in target and all(part.isidentifier() for part in target.split("."))
 
 
 def _fit(hint: Any, value: Any) -> Any:
@@ -135,8 +142,6 @@ def _fit(hint: Any, value: Any) -> Any:
         return value if value in get_args(hint) else _INVALID
     if hint is float and type(value) is int:
         return float(value)
-    if hint is str and type(value) in (int, float):  # a class called 3 in YAML is a number
-        return str(value)
     return value if type(value) is hint or (value is None and hint is type(None)) else _INVALID
 
 

@@ -125,6 +125,10 @@ def started(
         from experiments.runs.export import check_export  # imports mlflow
 
         check_export(model, config.model.target, splits.image_shape)
+    if config.tracking.uri:
+        from experiments.runs import store  # imports mlflow
+
+        store.connect(config.tracking.uri)  # before a folder is made
     layers = list_layers(model, splits.image_shape)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
     identity = fingerprint(config, device.type, splits.digest)

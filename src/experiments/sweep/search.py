@@ -19,8 +19,11 @@ from optuna.distributions import CategoricalDistribution
 from experiments.comparison.points import Point
 from experiments.config import Config, UserError
 from experiments.config.command_line import Command
+from experiments.config.cross_checks import show_value
 from experiments.config.keys import flatten, key_of, point_name, role_of
 from experiments.config.loading import compose_config
+from experiments.config.overrides import MOST_RUNS, as_meant
+from experiments.config.start_checks import SQLITE, expanded, unusable_database
 from experiments.sweep.jobs import TERMINATED, enter_job, failed_point, run_point
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.samplers import Spec, check_spec
@@ -138,11 +141,26 @@ def check_settings(config: Config, settings: Mapping[str, Any]) -> None:
     """
     if config.tracking.uri is None:
         raise UserError("tracking=none: a search stores its points in MLflow, so it needs tracking=mlflow")
+    for part in ("sampler", "pruner"):
+        if not isinstance(settings[part], Mapping) or not isinstance(settings[part].get("_target_"), str):
+            raise UserError(
+                f"hydra.sweeper.{part}={show_value(settings[part])}: must be chosen by hydra/sweeper/{part}=..."
+            )
     if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
         raise UserError("hydra/sweeper/pruner: with several objectives no trial can be pruned; use pruner=none")
     for key, kinds in {"n_trials": (int,), "n_jobs": (int, type(None))}.items():
-        if type(settings[key]) not in kinds or (settings[key] is not None and settings[key] < 1):
-            raise UserError(f"hydra.sweeper.{key}={settings[key]}: must be a whole number of at least 1")
+        value = settings[key]
+        if type(value) not in kinds or (value is not None and not 1 <= value <= MOST_RUNS):
+            raise UserError(
+                f"hydra.sweeper.{key}={show_value(value)}: must be a whole number of at least 1 and at most {MOST_RUNS:,}"
+            )
+    address = settings["storage"]
+    if not isinstance(address, str) or "://" not in address:
+        raise UserError(
+            f"hydra.sweeper.storage={show_value(address)}: must be sqlite:///FILE.db, or the address of a database"
+        )
+    if address.startswith(SQLITE) and (reason := unusable_database(expanded(address.removeprefix(SQLITE)))):
+        raise UserError(f"hydra.sweeper.storage={address}: {reason}")
 
 
 def _become_owner(multirun: Multirun, lock: contextlib.ExitStack) -> bool:
@@ -186,4 +204,4 @@ def _wait_for_others(multirun: Multirun, study: Study, fixed: Sequence[str]) -> 
 
 
 def _with_params(overrides: Sequence[str], params: Mapping[str, Any]) -> list[str]:
-    return [*overrides, *(f"{key}={value}" for key, value in params.items())]
+    return [*overrides, *(as_meant(f"{key}={value}") for key, value in params.items())]

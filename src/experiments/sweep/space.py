@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from experiments.config import UserError
+from experiments.config.overrides import as_meant
 
 Space = Mapping[str, BaseDistribution]
 
@@ -26,7 +27,7 @@ def parse_space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], 
         UserError: nothing is searched, or a range is empty.
     """
     space, fixed = {}, []
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    for override in OverridesParser.create().parse_overrides([as_meant(text) for text in overrides]):
         text = str(override.input_line)
         if not override.is_sweep_override():
             fixed.append(text)
@@ -53,7 +54,12 @@ def _distribution(override: Override) -> BaseDistribution:
         return distribution
     if isinstance(sweep, RangeSweep) and not sweep.shuffle and not sweep.transformers:
         return _stepped(sweep)
-    return CategoricalDistribution(list(override.sweep_iterator(transformer=Transformer.encode)))  # type: ignore[arg-type]
+    return CategoricalDistribution(list(override.sweep_iterator(transformer=_as_typed)))  # type: ignore[arg-type]
+
+
+def _as_typed(value: Any) -> Any:
+    """A number as it is; a text as it is typed on the command line, with the quotes or backslashes that it needs."""
+    return value if isinstance(value, int | float) else Transformer.str(value)
 
 
 def _stepped(sweep: RangeSweep) -> BaseDistribution:
@@ -74,7 +80,7 @@ def _stepped(sweep: RangeSweep) -> BaseDistribution:
 def lowest(space: Space) -> list[str]:
     """One point of the space, as overrides: the first choice or the lower end of each key."""
     return [
-        f"{key}={found.choices[0] if isinstance(found, CategoricalDistribution) else found.low}"  # type: ignore[attr-defined]
+        as_meant(f"{key}={found.choices[0] if isinstance(found, CategoricalDistribution) else found.low}")  # type: ignore[attr-defined]
         for key, found in space.items()
     ]
 

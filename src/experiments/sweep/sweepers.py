@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import UserError, loading
 from experiments.config.command_line import Command, exit_codes
+from experiments.config.overrides import as_meant, check_count, choices, misread
 from experiments.runs.identity import identify
 from experiments.sweep.multirun import Multirun, compose_first
 
@@ -40,6 +41,10 @@ class MultirunSweeper(Sweeper):
         with exit_codes(
             Command.from_hydra(hydra_config, [text for text in typed if text != "hydra.mode=MULTIRUN"], True)
         ):
+            if not isinstance(self.params, Mapping):
+                raise UserError(
+                    f"hydra.sweeper.params={self.params}: must be a group of keys: {{model.filters: 'choice(16,32)'}}"
+                )
             overrides = _expand_globs(_add_params(self.params, arguments), self.context.config_loader)
             if overrides != arguments:  # train.py has checked the arguments
                 loading.check_overrides(overrides)
@@ -54,15 +59,15 @@ class GridSweeper(MultirunSweeper):
     """Every combination of the values."""
 
     def run(self, overrides: list[str]) -> None:
-        choices = _list_choices(overrides)
-        jobs = [list(job) for job in itertools.product(*choices.values())]
-        varied = [key for key, values in choices.items() if len(values) > 1]
+        values = _list_choices(overrides)
+        jobs = [list(job) for job in itertools.product(*values.values())]
+        varied = [key for key, options in values.items() if len(options) > 1]
         config = compose_first(jobs[0], varied, self.composed)
         if name := _joint_experiment(jobs, varied):
-            choices["tracking.experiment"] = [f"tracking.experiment={name}"]
-            jobs = [[*job, *choices["tracking.experiment"]] for job in jobs]
+            values["tracking.experiment"] = [as_meant(f"tracking.experiment={name}")]
+            jobs = [[*job, *values["tracking.experiment"]] for job in jobs]
             config = compose_first(jobs[0], varied, self.composed)
-        multirun = Multirun(config, self.composed, self.context, varied, identify(choices))
+        multirun = Multirun(config, self.composed, self.context, varied, identify(values))
         with multirun.locked(), multirun.parent_run():
             with multirun.progress(len(jobs)):
                 outcomes = multirun.train(jobs)
@@ -97,15 +102,17 @@ def register_sweepers() -> None:
 def _add_params(params: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
     """The overrides of a preset, then those of the command line, which replace them."""
     typed = {text.partition("=")[0].lstrip("+~") for text in arguments}
-    return [*(f"{key}={value}" for key, value in params.items() if key not in typed), *arguments]
+    return [*(as_meant(f"{key}={value}") for key, value in params.items() if key not in typed), *arguments]
 
 
 def _expand_globs(overrides: Sequence[str], loader: ConfigLoader) -> list[str]:
     """Replace `group=glob(pattern)` by the files of the group that match.
 
     Raises:
-        UserError: no file matches.
+        UserError: no file matches, or an override of a preset cannot be read.
     """
+    if wrong := [reason for text in overrides if (reason := misread(text))]:
+        raise UserError("\n".join(wrong))
     expanded = []
     for override in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
         text = str(override.input_line)
@@ -121,20 +128,22 @@ def _list_choices(overrides: Sequence[str]) -> dict[str, list[str]]:
     """{key: the overrides to choose from}.
 
     Raises:
-        UserError: a range is continuous, so a grid cannot try all its values, or a key is given twice.
+        UserError: a range is continuous, so a grid cannot try all its values; a key is given twice; there are too many runs.
     """
-    choices = {}
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    check_count(parsed)
+    values = {}
+    for override in parsed:
         key = override.get_key_element()
-        if key in choices:
+        if key in values:
             raise UserError(f"{key}: is given twice: {override.input_line}")
         if not override.is_sweep_override():
-            choices[key] = [str(override.input_line)]
+            values[key] = [str(override.input_line)]
         elif override.is_discrete_sweep():
-            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            values[key] = choices(override)
         else:
             raise UserError(f"{override.input_line}: is continuous; use hydra/sweeper=optuna")
-    return choices
+    return values
 
 
 def _joint_experiment(jobs: list[list[str]], varied: Sequence[str]) -> str | None:
