@@ -41,7 +41,9 @@ def test_copies_of_a_picture_stay_in_one_split(picture_folder, here, caplog):
         splits = splits_of("data=image_folder", f"data.root={picture_folder}")
     parts = [set(part.pixel_hashes().tolist()) for part in splits.parts().values()]
     assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
-    assert re.search(r"\d+ copies of validation or test images: not used for training \(cat/\w+\.png, cat/", caplog.text)
+    assert re.search(
+        r"\d+ copies of validation or test images: not used for training \(cat/\w+\.png, cat/", caplog.text
+    )
 
 
 def test_a_bad_picture_in_a_folder_is_named(picture_folder, here):

@@ -163,6 +163,8 @@ def test_two_folders_of_the_same_name_are_two_data_sets(two_data_sets, here):
     ):
         find_run("latest", uri="sqlite:///mlflow.db", data="pics")
     assert find_run("latest", uri="sqlite:///mlflow.db", data="other/pics").info.run_id == run
+
+
 NETWORK = """
 from torch import nn
 from {name}_parts import scale

@@ -70,6 +70,8 @@ def test_one_thread_where_other_programs_use_every_processor():
             other.wait()
     assert done.stdout.split() == ["1", "1"], done.stderr
     assert "threads=1, because other programs use" in done.stderr and done.stderr.count("other programs") == 1
+
+
 def test_the_default_returns_after_a_run_that_set_a_number():
     before, seen = torch.get_num_threads(), []
     try:
