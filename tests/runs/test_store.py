@@ -108,8 +108,8 @@ def test_names_never_become_paths(name, tmp_path):
 
 
 def test_a_name_that_mlflow_refuses_is_reported(here):
-    with pytest.raises(UserError, match=r"tracking\.experiment=aaa.*500"):
-        run(compose_config([*DIGITS, f"tracking.experiment={'a' * 501}"]))
+    with pytest.raises(UserError, match=r"tracking\.experiment=aaa.*250"):
+        run(compose_config([*DIGITS, f"tracking.experiment={'a' * 251}"]))
 
 
 @pytest.mark.parametrize("name", ["why?", "a#b", "50%20", "a b", "ü?%3F#"])

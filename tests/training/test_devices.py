@@ -18,11 +18,9 @@ def one_processor():
     allowed, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, {min(allowed)})
     torch.set_num_threads(3)
-    devices.default_threads.cache_clear()
     yield
     os.sched_setaffinity(0, allowed)
     torch.set_num_threads(threads)
-    devices.default_threads.cache_clear()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to processors")

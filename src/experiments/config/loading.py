@@ -210,7 +210,16 @@ def _cannot_be_set(
     if exists(base, key):
         return f"{override.input_line}: {str(error).splitlines()[0]}"
     choice = [text for text in accepted if key_of(text) == key.partition(".")[0]]
-    return unknown_key(key, known) + (f" ({choice[0]} lacks it)" if choice else "")
+    lacking = choice and _has_another_choice(key, accepted)
+    return unknown_key(key, known) + (f" ({choice[0]} lacks it)" if lacking else "")
+
+
+def _has_another_choice(key: str, accepted: Sequence[str]) -> bool:
+    """Whether the key exists with another file of its group."""
+    group = key.partition(".")[0]
+    folders = [text for text in accepted if key_of(text) == "hydra.searchpath"]
+    names = [name for name in group_options(group) if not name.startswith("_")]
+    return any(exists(compose("config", overrides=[*folders, f"{group}={name}"]), key) for name in names)
 
 
 def sets_key(override: Override | None) -> bool:

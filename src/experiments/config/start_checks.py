@@ -66,7 +66,10 @@ def _unusable_paths(composed: DictConfig) -> Iterator[str]:
 
 
 def expanded(path: str) -> Path:
-    """The path with ~ replaced; one in the folder of a user that does not exist is no file of this system."""
+    """The path with ~ replaced; one in the folder of a user that does not exist is no file of this system.
+
+    `os.path` looks at it, because `Path.exists` raises an error for some texts, such as a very long one.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -75,7 +78,7 @@ def expanded(path: str) -> Path:
 
 def unwritable(folder: Path) -> str:
     """Why files cannot be written to a folder, which may not exist yet; empty if they can."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     if not existing.is_dir():
         return f"{existing} is a file"
     return "" if os.access(existing, os.W_OK | os.X_OK) else f"{existing} may not be written to"
@@ -95,14 +98,13 @@ def unusable_database(file: Path) -> str:
 
 
 def _missing_paths(composed: DictConfig) -> Iterator[str]:
-    """Paths as typed; the functions of `os.path` take any text, those of `Path` raise errors for some."""
     data = composed.get("data") or {}
     for key, content in SOURCES.get(str(data.get("_target_")), DataSettings).folders.items():
         folder = OmegaConf.select(composed, f"data.{key}", throw_on_missing=False)
-        if isinstance(folder, str) and not (path := expanded(folder)).is_dir():
-            wrong = "is not a folder" if path.exists() else "there is no such folder"
+        if isinstance(folder, str) and not os.path.isdir(place := expanded(folder)):
+            wrong = "is not a folder" if os.path.exists(place) else "there is no such folder"
             yield f"data.{key}={folder}: {wrong}; it must contain {content}"
     for entry in data.get("extra") or []:
         path = entry.get("path") if isinstance(entry, DictConfig) else None
-        if isinstance(path, str) and not expanded(path).exists():
+        if isinstance(path, str) and not os.path.exists(expanded(path)):
             yield f"data.extra: there is no file or folder {path}"

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 
 def holder(folder: Path) -> str:
-    """The value of the tag `TAG_HELD_BY` of a run that a process of this machine works on, with its lock in `folder`."""
-    return f"{socket.gethostname()}:{folder.resolve()}"
+    """The value of the tag `TAG_HELD_BY` of a run that a process of this machine works on, with its lock in `folder`.
+
+    The path is relative where it can be, because a project may be moved.
+    """
+    here, path = Path.cwd(), folder.resolve()
+    return f"{socket.gethostname()}:{path.relative_to(here) if path.is_relative_to(here) else path}"
 
 
 def close_abandoned(client: MlflowClient, experiment_id: str, parent: str | None) -> None:

@@ -1,16 +1,22 @@
-"""The data sets of finished runs: `best` and `latest` mean one run among those of a single data set."""
+"""The data sets of runs in MLflow: logged with each run; `best` and `latest` mean one run among those of a single data set."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from experiments.config import UserError
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Run
+from mlflow.exceptions import MlflowException
+
+from experiments.config import Config, UserError
+from experiments.config.command_line import mask_passwords
 from experiments.config.data import FOLDER, folder_title
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
+from experiments.config.wording import counted
+from experiments.data import Splits
 
 
 class DataSet(NamedTuple):
@@ -64,8 +70,34 @@ def of_one_data_set(runs: Sequence[Run], which: str, data: str | None, experimen
 def _described(known: DataSet, runs: Sequence[Run], experiments: Mapping[str, str]) -> str:
     names = {identity: name for name, identity in experiments.items()}
     places = ", ".join(sorted({names[run.info.experiment_id] for run in runs}))
-    return f"{known.title} ({len(runs):,} run{'s' if len(runs) > 1 else ''}, in MLflow experiment {places})"
+    return f"{known.title} ({counted(len(runs), 'run')}, in MLflow experiment {places})"
 
 
 def _path(folder: str) -> str:
     return str(Path(folder).expanduser().resolve())
+
+
+def log_data_sets(client: MlflowClient, run_id: str, config: Config, splits: Splits) -> None:
+    """Log the three splits of a run.
+
+    MLflow checks whether it has a data set, then adds it; if another run adds it in between, MLflow raises. Each such error
+    means that it has one more of them now, so there is at most one per data set.
+    """
+    datasets = list(_datasets(config, splits))
+    for _ in datasets:
+        with contextlib.suppress(MlflowException):
+            return client.log_inputs(run_id, datasets=datasets)
+    return client.log_inputs(run_id, datasets=datasets)
+
+
+def _datasets(config: Config, splits: Splits) -> Iterator[DatasetInput]:
+    """The three splits, each with the SHA-256 of its images and labels (MLflow's digest has room for 32 digits of it)."""
+    for context, images in (("training", splits.train), ("validation", splits.validation), ("testing", splits.test)):
+        dataset = Dataset(
+            name=config.data.title,
+            digest=images.digest[:32],
+            source_type="local",
+            source=json.dumps({"name": config.data.name, "root": mask_passwords(config.data.origin)}),
+            profile=json.dumps({"images": len(images), "sha256": images.digest, "classes": len(images.classes)}),
+        )
+        yield DatasetInput(dataset, [InputTag("mlflow.data.context", context)])

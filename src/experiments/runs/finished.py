@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,10 +32,10 @@ from experiments.data import Images, Splits, load_splits
 from experiments.data import membership as members
 from experiments.data.batches import Batches
 from experiments.data.membership import Membership
-from experiments.models import build, classifier
+from experiments.models.classifier import Classifier
 from experiments.runs import store
 from experiments.runs.data_sets import of_one_data_set
-from experiments.runs.fingerprint import network_sources
+from experiments.runs.logged_model import rebuilt
 from experiments.training import devices, evaluation
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class FinishedRun:
     uri: str
     config: Config
     classes: tuple[str, ...]
-    model: classifier.Classifier
+    model: Classifier
     metrics: dict[str, float]
 
     def __str__(self) -> str:
@@ -224,68 +224,11 @@ def load_run(
         program = torch.export.load(exported)
     config = with_defaults(yaml.safe_load(settings))
     classes = tuple(metadata["classes"])
-    model, difference = _rebuilt(config, len(classes), program, metadata.get("sources"))
+    model, difference = rebuilt(config, len(classes), program, metadata.get("sources"))
     if difference:
         log.warning("run %s: %s: its logged model is used", run_id[:8], difference)
     metrics = dict(run.data.metrics)
     return FinishedRun(run_id, run.info.run_name, experiment_id, uri, config, classes, model, metrics)
-
-
-class LoggedModel(classifier.Classifier):
-    """The exported network of a run, used where today's source does not compute what the run computed.
-
-    It takes raw images and returns logits like any `Classifier`; its layers are not accessible.
-    """
-
-    def __init__(self, config: Config, program: torch.export.ExportedProgram) -> None:
-        super().__init__(classifier.Normalize(config.data.mean, config.data.std), _NoLayers())
-        self.exported = program.module()
-        self.training = False
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.exported(pixels)
-        return logits
-
-    def train(self, mode: bool = True) -> LoggedModel:
-        """It stays in evaluation mode, in which it was exported."""
-        return self
-
-
-class _NoLayers(torch.nn.Module):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        raise UserError("the source of this network has changed, so its layers cannot be explained; restore the source")
-
-
-def _rebuilt(
-    config: Config, classes: int, program: torch.export.ExportedProgram, recorded: Mapping[str, str] | None
-) -> tuple[classifier.Classifier, str]:
-    """The network of a run, in evaluation mode, and what differs if it is not the one that today's source describes.
-
-    Args:
-        program: the exported network.
-        recorded: the sources of a custom network when it was logged; None for a run of an earlier version.
-    """
-    logged = LoggedModel(config, program)
-    today = network_sources(config.model.target)
-    recorded = today if recorded is None else recorded
-    changed = [name for name in sorted({*recorded, *today}) if recorded.get(name) != today.get(name)]
-    if changed:
-        return logged, f"{', '.join(changed)} {'has' if len(changed) == 1 else 'have'} changed since"
-    try:
-        model = build.build(config, classes).eval()
-        model.load_state_dict(program.state_dict)
-        same = _same_logits(model, logged, config)
-    except (UserError, RuntimeError):  # of a network with other weights, or without a class of this name
-        same = False
-    return (model, "") if same else (logged, "its network computes other values now")
-
-
-@torch.inference_mode()
-def _same_logits(model: classifier.Classifier, logged: LoggedModel, config: Config) -> bool:
-    """Whether both compute the same for two images of noise, apart from rounding."""
-    shape = (2, *config.data.image_shape)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return torch.allclose(model(images), logged(images), rtol=1e-3, atol=1e-3)
 
 
 def read_artifact(run: FinishedRun, name: str) -> str:

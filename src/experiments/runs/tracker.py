@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
+from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from experiments.config import Config, UserError, command_line
@@ -21,6 +19,7 @@ from experiments.data import Splits
 from experiments.models.classifier import Classifier
 from experiments.runs import export, finished, provenance, store
 from experiments.runs.abandoned import close_abandoned, holder
+from experiments.runs.data_sets import log_data_sets
 from experiments.runs.evaluations import next_test_evaluation
 from experiments.runs.provenance import ParentRun
 from experiments.runs.store import safe_name
@@ -127,17 +126,7 @@ class Tracker:
         for start in range(0, len(params), store.MAX_BATCH):
             self.client.log_batch(self.run_id, params=params[start : start + store.MAX_BATCH])
         if not run.inputs or not run.inputs.dataset_inputs:
-            self._log_datasets(list(_datasets(config, splits)))
-
-    def _log_datasets(self, datasets: list[DatasetInput]) -> None:
-        """MLflow checks whether it has a data set, then adds it; if another run adds it in between, MLflow raises.
-
-        Each such error means that it has one more of them now, so there is at most one per data set.
-        """
-        for _ in datasets:
-            with contextlib.suppress(MlflowException):
-                return self.client.log_inputs(self.run_id, datasets=datasets)
-        return self.client.log_inputs(self.run_id, datasets=datasets)
+            log_data_sets(self.client, self.run_id, config, splits)
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics of an epoch, in one transaction."""
@@ -238,16 +227,3 @@ class Tracker:
 
     def url(self) -> str:
         return store.how_to_open(self.uri, self.experiment_id)
-
-
-def _datasets(config: Config, splits: Splits) -> Iterator[DatasetInput]:
-    """The three splits, each with the SHA-256 of its images and labels (MLflow's digest has room for 32 digits of it)."""
-    for context, images in (("training", splits.train), ("validation", splits.validation), ("testing", splits.test)):
-        dataset = Dataset(
-            name=config.data.title,
-            digest=images.digest[:32],
-            source_type="local",
-            source=json.dumps({"name": config.data.name, "root": command_line.mask_passwords(config.data.origin)}),
-            profile=json.dumps({"images": len(images), "sha256": images.digest, "classes": len(images.classes)}),
-        )
-        yield DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
