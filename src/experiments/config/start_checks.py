@@ -1,5 +1,6 @@
 """Checks before a run is started. A finished run that is loaded does not have to pass them."""
 
+# ruff: noqa: PTH110, PTH112 - `Path.exists` and `is_dir` raise an error for some texts, such as a very long one
 from __future__ import annotations
 
 import dataclasses
@@ -66,10 +67,7 @@ def _unusable_paths(composed: DictConfig) -> Iterator[str]:
 
 
 def expanded(path: str) -> Path:
-    """The path with ~ replaced; one in the folder of a user that does not exist is no file of this system.
-
-    `os.path` looks at it, because `Path.exists` raises an error for some texts, such as a very long one.
-    """
+    """The path with ~ replaced; one in the folder of a user that does not exist is no file of this system."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
