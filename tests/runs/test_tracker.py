@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow import MlflowClient
 
 from conftest import DIGITS
@@ -108,3 +109,15 @@ def test_no_run_is_finished_whose_files_are_not_there(here, monkeypatch):
     assert (
         load_run(result.run_id, uri="sqlite:///mlflow.db").metrics["test/accuracy"] == result.metrics["test/accuracy"]
     )
+
+
+def test_another_number_of_threads_is_said_in_one_line(here, capsys):
+    before = torch.get_num_threads()
+    try:
+        first = run(settings(epochs=1))
+        capsys.readouterr()
+        again = run(settings("threads=2", epochs=1))
+    finally:
+        torch.set_num_threads(before)
+    assert again.run_id == first.run_id
+    assert "it was started with 1 CPU threads; with 2 the last digits may differ" in capsys.readouterr().out
