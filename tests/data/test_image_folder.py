@@ -141,6 +141,15 @@ def test_broken_pictures_are_reported_all_at_once(picture_folder, here):
     assert not list(here.glob("outputs/cache/*"))[1:]  # nothing but the lock
 
 
+def test_broken_pictures_of_all_splits_are_reported_at_once(tmp_path, here):
+    root = paint_splits(tmp_path / "set", train=3, val=3, test=2)
+    for part in ("train", "val", "test"):
+        (tmp_path / f"set/{part}/a/broken.png").write_bytes(b"no picture")
+    with pytest.raises(UserError) as caught:
+        splits_of("data=image_folder", root)
+    assert all(f"{part}/a/broken.png" in str(caught.value) for part in ("train", "val", "test"))
+
+
 def test_broken_extra_images_are_reported_all_at_once(tmp_path):
     (tmp_path / "tigers").mkdir()
     for number in range(3):

@@ -77,7 +77,16 @@ class ImageFolder(Source[ImageFolderSettings, tuple[Listing, ...]]):
         return tuple(listings)
 
     def read(self, listing: tuple[Listing, ...], seed: int) -> tuple[Images, ...]:
-        first, *others = map(self._read, listing)
+        images: list[Images] = []
+        problems: list[str] = []
+        for part in listing:
+            try:
+                images.append(self._read(part))
+            except UserError as error:  # broken pictures of the other splits are reported as well
+                problems.append(str(error))
+        if problems:
+            raise UserError("\n".join(problems))
+        first, *others = images
         _check_range(self._root(), first)
         if others:
             return first, *others
