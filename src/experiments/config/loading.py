@@ -25,7 +25,7 @@ from experiments.config.composition import compose_groups, group_names, group_op
 from experiments.config.defaults import optional_groups
 from experiments.config.errors import UserError
 from experiments.config.hydra_settings import hydra_mistakes, missing_folders
-from experiments.config.keys import flatten, key_of
+from experiments.config.keys import flatten, key_of, roles
 from experiments.config.overrides import (
     as_meant,
     is_plain,
@@ -203,7 +203,7 @@ def _cannot_be_set(
     if exists(base, key):
         return f"{override.input_line}: {str(error).splitlines()[0]}"
     choice = [text for text in accepted if key_of(text) == key.partition(".")[0]]
-    return unknown_key(key, known) + (f" ({choice[0]} lacks it)" if choice else "")
+    return unknown_key(key, known) + (f" ({choice[0]} lacks it)" if choice and key in roles() else "")
 
 
 def sets_key(override: Override | None) -> bool:
