@@ -135,7 +135,7 @@ def exists(base: DictConfig, key: str) -> bool:
 def _check_points(points: Iterable[Sequence[str]]) -> None:
     problems: dict[str, None] = {}  # an ordered set: points share most of their mistakes
     with hydra_api():
-        composed = functools.cache(compose_groups)
+        composed = functools.cache(_compose_checked)
         for point in points:
             try:
                 _parse_quickly(point, composed)
@@ -148,6 +148,15 @@ def _check_points(points: Iterable[Sequence[str]]) -> None:
         raise UserError("\n".join(problems))
 
 
+def _compose_checked(overrides: tuple[str, ...]) -> DictConfig:
+    """Compose overrides other than values of keys of this project."""
+    if any(misread(text) or any(missing_folders(text)) or _wrong_choice(text, overrides) for text in overrides):
+        raise UserError("described by compose_overrides")
+    if any(hydra_mistakes(overrides)):
+        raise UserError("described by compose_overrides")
+    return compose_groups(overrides)
+
+
 def _parse_quickly(point: Sequence[str], compose_groups: Callable[[tuple[str, ...]], DictConfig]) -> None:
     """Parse a point without composing it again: that takes Hydra 50 ms, and many points choose the same groups."""
     values, others = [], []
@@ -157,8 +166,6 @@ def _parse_quickly(point: Sequence[str], compose_groups: Callable[[tuple[str, ..
             values.append(override)
         else:
             others.append(text)
-    if wrong := [text for text in others if misread(text) or text.startswith("hydra") or _wrong_choice(text, others)]:
-        raise UserError(" ".join(wrong))  # described by `compose_overrides`
     composed = copy.deepcopy(compose_groups(tuple(others)))
     for override in values:
         OmegaConf.update(composed, override.key_or_group, override.value())
