@@ -25,7 +25,7 @@ from experiments.config.composition import compose_groups, group_names, group_op
 from experiments.config.defaults import optional_groups
 from experiments.config.errors import UserError
 from experiments.config.hydra_settings import hydra_mistakes, missing_folders
-from experiments.config.keys import flatten, key_of
+from experiments.config.keys import flatten, key_of, roles
 from experiments.config.overrides import (
     as_meant,
     is_plain,
@@ -142,7 +142,7 @@ def exists(base: DictConfig, key: str) -> bool:
 def _check_points(points: Iterable[Sequence[str]]) -> None:
     problems: dict[str, None] = {}  # an ordered set: points share most of their mistakes
     with hydra_api():
-        composed = functools.cache(compose_groups)
+        composed = functools.cache(_compose_checked)
         for point in points:
             try:
                 _parse_quickly(point, composed)
@@ -155,6 +155,15 @@ def _check_points(points: Iterable[Sequence[str]]) -> None:
         raise UserError("\n".join(problems))
 
 
+def _compose_checked(overrides: tuple[str, ...]) -> DictConfig:
+    """Compose overrides other than values of keys of this project."""
+    if any(misread(text) or any(missing_folders(text)) or _wrong_choice(text, overrides) for text in overrides):
+        raise UserError("described by compose_overrides")
+    if any(hydra_mistakes(overrides)):
+        raise UserError("described by compose_overrides")
+    return compose_groups(overrides)
+
+
 def _parse_quickly(point: Sequence[str], compose_groups: Callable[[tuple[str, ...]], DictConfig]) -> Config:
     """Parse a point without composing it again: that takes Hydra 50 ms, and many points choose the same groups."""
     values, others = [], []
@@ -164,8 +173,6 @@ def _parse_quickly(point: Sequence[str], compose_groups: Callable[[tuple[str, ..
             values.append(override)
         else:
             others.append(text)
-    if wrong := [text for text in others if misread(text) or text.startswith("hydra") or _wrong_choice(text, others)]:
-        raise UserError(" ".join(wrong))  # described by `compose_overrides`
     composed = copy.deepcopy(compose_groups(tuple(others)))
     for override in values:
         OmegaConf.update(composed, override.key_or_group, override.value())
@@ -210,16 +217,7 @@ def _cannot_be_set(
     if exists(base, key):
         return f"{override.input_line}: {str(error).splitlines()[0]}"
     choice = [text for text in accepted if key_of(text) == key.partition(".")[0]]
-    lacking = choice and _has_another_choice(key, accepted)
-    return unknown_key(key, known) + (f" ({choice[0]} lacks it)" if lacking else "")
-
-
-def _has_another_choice(key: str, accepted: Sequence[str]) -> bool:
-    """Whether the key exists with another file of its group."""
-    group = key.partition(".")[0]
-    folders = [text for text in accepted if key_of(text) == "hydra.searchpath"]
-    names = [name for name in group_options(group) if not name.startswith("_")]
-    return any(exists(compose("config", overrides=[*folders, f"{group}={name}"]), key) for name in names)
+    return unknown_key(key, known) + (f" ({choice[0]} lacks it)" if choice and key in roles() else "")
 
 
 def sets_key(override: Override | None) -> bool:
