@@ -13,8 +13,10 @@ from conftest import DIGITS
 from experiments.config.errors import RunFailed
 from experiments.config.loading import compose_config
 from experiments.experiment import run
+from experiments.runs import store
 from experiments.runs.finished import load_run
 from experiments.runs.tracker import Tracker
+from experiments.training import devices
 
 SMALL = [*DIGITS, "model.filters=2", "model.dense_width=8", "early_stopping.patience=null"]
 
@@ -120,4 +122,29 @@ def test_another_number_of_threads_is_said_in_one_line(here, capsys):
     finally:
         torch.set_num_threads(before)
     assert again.run_id == first.run_id
-    assert "it was started with 1 CPU threads; with 2 the last digits may differ" in capsys.readouterr().out
+    assert "it was started with 1 CPU thread; with 2 the last digits may differ" in capsys.readouterr().out
+
+
+def test_a_run_continues_with_the_threads_that_it_was_started_with(here, monkeypatch, caplog):
+    """Else a machine that is busier or idler than before would change the last bits of the numbers."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(devices, "free_cpus", lambda: 3)  # what the machine has at the start of the second process
+    before, seen = torch.get_num_threads(), []
+
+    def interrupt(epoch, _):
+        seen.append(torch.get_num_threads())
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    overrides = settings("threads=null", epochs=2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(overrides, should_prune=interrupt)
+        client, (found,) = runs()
+        client.set_tag(found.info.run_id, store.TAG_THREADS, "1")
+        run(overrides, should_prune=interrupt)
+    finally:
+        torch.set_num_threads(before)
+    assert seen[0] == 3 and seen[-1] == 1
+    assert "threads=1, as the run was started with" in caplog.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,16 @@ class DataSet(NamedTuple):
     def is_named(self, name: str) -> bool:
         """Whether a user means this data set: by its title, or by its folder in any spelling."""
         return name == self.title or bool(self.folder and _path(name) == self.folder)
+
+
+def all_have_that_of(run: Run, search: Callable[[str], Sequence[Run]]) -> bool:
+    """Whether no run has another data set than this one: two queries, however many runs there are.
+
+    Args:
+        search: returns some of the runs that fulfil a condition.
+    """
+    values = {key: run.data.params[key] for key in ("data.name", "data.root") if key in run.data.params}
+    return not any("'" in value or search(f"params.`{key}` != '{value}'") for key, value in values.items())
 
 
 def of_one_data_set(runs: Sequence[Run], which: str, data: str | None, experiments: Mapping[str, str]) -> list[Run]:

@@ -34,7 +34,7 @@ from experiments.data.batches import Batches
 from experiments.data.membership import Membership
 from experiments.models.classifier import Classifier
 from experiments.runs import store
-from experiments.runs.data_sets import of_one_data_set
+from experiments.runs.data_sets import all_have_that_of, of_one_data_set
 from experiments.runs.logged_model import rebuilt
 from experiments.training import devices, evaluation
 
@@ -165,6 +165,13 @@ def find_run(
         raise UserError(f"there is no finished run yet; {advice}")
     if which not in ("best", "latest"):
         return _with_id(client, places, which, latest)
+    if which == "latest" and data is None:
+
+        def search(condition: str) -> Sequence[Run]:
+            return client.search_runs(places, f"{FINISHED_RUNS} and {condition}", max_results=1)
+
+        if all_have_that_of(latest[0], search):
+            return latest[0]
     runs = of_one_data_set(store.search_runs(client, places, FINISHED_RUNS), which, data, known)
     return _best(runs, metric) if which == "best" else runs[0]
 

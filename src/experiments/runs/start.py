@@ -23,6 +23,7 @@ from experiments.runs.fingerprint import fingerprint
 from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
 from experiments.runs.provenance import CHANGED, ParentRun
+from experiments.training.devices import continue_with
 from experiments.training.evaluation import Evaluation, batch_size
 from experiments.training.learner import Learner, training_batches
 
@@ -78,8 +79,8 @@ class ActiveRun:
         `should_prune` is asked about every epoch in it.
         """
         state = State.fresh(learner)
-        if self.config.resume:
-            _ = state.restore(self.checkpoint, self.tracker.run_id) or self.tracker.restore(state)
+        if self.config.resume and (state.restore(self.checkpoint, self.tracker.run_id) or self.tracker.restore(state)):
+            continue_with(self.tracker.threads, self.config)
         state.prune(should_prune, first_epoch=1)
         return state
 

@@ -16,6 +16,7 @@ from experiments.files.limits import busy_cpus, usable_cpus
 
 # of glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+ENVIRONMENT = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}
 TORCH_THREADS = torch.get_num_threads()  # before a run sets another number
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,16 @@ def autocast(config: Config, device: str) -> torch.autocast:
 def _set_threads(threads: int | None) -> None:
     """Use `threads`; if None, the number in the environment, as launchers set it, else a number that this machine can run."""
     if threads is None:
-        threads = TORCH_THREADS if {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys() else free_cpus()
+        threads = TORCH_THREADS if ENVIRONMENT & os.environ.keys() else free_cpus()
     if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+
+
+def continue_with(threads: int, config: Config) -> None:
+    """Use as many threads as the process that started a run, unless the user chose a number: the same threads, the same bits."""
+    chosen = config.threads is not None or ENVIRONMENT & os.environ.keys()
+    if not chosen and 0 < threads <= usable_cpus() and threads != torch.get_num_threads():
+        log.warning("threads=%s, as the run was started with", threads)
         torch.set_num_threads(threads)
 
 
