@@ -61,12 +61,8 @@ class Comparison:
     @property
     def statement(self) -> str:
         """How the test set was used, how predictions were made, and whether seeds of the best setting are missing."""
-        return " ".join(filter(None, [self._test_set, self._note, self.unfinished_seeds]))
-
-    @property
-    def unfinished_seeds(self) -> str:
-        """See `significance.unfinished_seeds`."""
-        return significance.unfinished_seeds(self.points, self.objectives[0])
+        missing = significance.unfinished_seeds(self.points, self.objectives[0])
+        return " ".join(filter(None, [self._test_set, self._note, missing]))
 
     @property
     def _test_set(self) -> str:

@@ -24,6 +24,7 @@ def show_comparison(comparison: Comparison, where: str) -> None:
         where: how to open the page.
     """
     _show_ranking(comparison)
+    console.print()
     for line in filter(None, (comparison.statement, comparison.warning)):
         console.print(line, markup=False)
     _show_seeds(comparison)
@@ -69,9 +70,8 @@ def _show_seeds(comparison: Comparison) -> None:
         seeds = f"{row['n']} of {row['started']}" if row["n"] < row["started"] else str(row["n"])
         table.add_row(Text(row["group"]), seeds, format_number(row["mean"]), format_number(row["sd"]), interval)
     console.print(table)
-    for line in (comparison.unfinished_seeds, TOO_FEW if groups["n"].max() < SEEDS else ""):
-        if line:
-            console.print(line)
+    if groups["n"].max() < SEEDS:
+        console.print(TOO_FEW)
     if len(groups) > TOP:
         console.print(f"and {len(groups) - TOP:,} more: report.html")
 
