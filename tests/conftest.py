@@ -5,12 +5,14 @@ import os
 import pickle
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background ignores it
 
 import numpy as np
 import pytest
