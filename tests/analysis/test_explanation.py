@@ -259,7 +259,7 @@ def test_the_command_explains_the_good_and_names_the_bad(finished, trained, comm
         "scripts/explain.py", "a", "b", "nowhere.png", "--uri", f"sqlite:///{finished[0]}/mlflow.db", cwd=tmp_path
     )
     assert done.returncode == 2
-    assert done.stderr == "b/broken.jpg: not a picture that Pillow can read\nnowhere.png: there is no such file\n"
+    assert done.stderr == "b/broken.jpg: not a picture in a format that is read\nnowhere.png: there is no such file\n"
     run, *lines = done.stdout.splitlines()
     assert run == f"run {trained.name} ({trained.run_id}), trained on digits"
     first, second = (line.split("  ") for line in lines)

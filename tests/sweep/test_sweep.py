@@ -20,6 +20,7 @@ from experiments import data
 from experiments.comparison import loading
 from experiments.config import UserError
 from experiments.config.loading import compose_config
+from experiments.config.wording import counted
 from experiments.runs import store
 from experiments.runs.tracker import Tracker
 from experiments.sweep.workers import common_threads
@@ -243,7 +244,7 @@ def test_the_winner_is_tested_by_its_run(change, multirun, tmp_path, monkeypatch
     own = ["data=image_folder", "data.root=pictures", "data.image_size=8", *sizes, "model=net", "experiment=small"]
     code, output = multirun(tmp_path, "--config-dir", "mine", *own, "threads=1", "model.width=2,3")
     client = store.connect(f"sqlite:///{tmp_path}/mlflow.db")
-    runs = client.search_runs([client.get_experiment_by_name("image_folder").experiment_id])
+    runs = client.search_runs([client.get_experiment_by_name("pictures").experiment_id])
     (above,) = [run for run in runs if "sweep" in run.data.tags]
     by_id = {run.info.run_id: run for run in runs}
     rows = ranking(tmp_path)
@@ -362,4 +363,4 @@ def test_several_at_a_time(start, tmp_path):
     for run in children.values():
         page = client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))
         with open(page) as file:  # noqa: PTH123
-            assert f"cpu, {max(1, joblib.cpu_count() // 2)} threads" in file.read()
+            assert f"cpu, {counted(max(1, joblib.cpu_count() // 2), 'thread')}" in file.read()

@@ -58,7 +58,7 @@ def _unusable_paths(composed: DictConfig) -> Iterator[str]:
         str(OmegaConf.select(composed, "data._target_", throw_on_missing=False)), DataSettings
     ).folders
     downloading = [] if "root" in reading else ["data.root"]
-    for key in ("outputs", "data.cache", *downloading, *(["tracking.artifacts"] if local else [])):
+    for key in ("outputs", *downloading, *(["tracking.artifacts"] if local else [])):
         folder = OmegaConf.select(composed, key, throw_on_missing=False)
         if isinstance(folder, str) and (reason := unwritable(expanded(folder))):
             yield f"{key}={folder}: must be a folder; {reason}"

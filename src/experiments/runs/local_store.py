@@ -24,7 +24,7 @@ from sqlalchemy import Engine, event
 
 from experiments.config.defaults import default
 from experiments.files.atomic import atomic_write
-from experiments.files.databases import database_address
+from experiments.runs.databases import database_address
 
 TAG_ARTIFACTS = "artifacts"  # of an MLflow experiment: its folder, relative to that of the database
 LOCK_SECONDS = 5.0  # SQLite itself waits as long for another process

@@ -22,8 +22,8 @@ from urllib3 import Retry
 from experiments.config import Config, UserError
 from experiments.config.command_line import mask_passwords
 from experiments.config.metrics import EPOCH_METRICS
-from experiments.files.databases import database_address, database_file
 from experiments.runs import local_store
+from experiments.runs.databases import database_address, database_file
 
 MAX_NAME = 250  # characters of the name of a run, a metric, a parameter, or a tag
 MAX_TAG = 5000  # characters of a tag's value

@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 
 from experiments.config import UserError
 from experiments.config.command_line import mask_passwords
-from experiments.files.databases import database_address, database_file
+from experiments.runs.databases import database_address, database_file
 from experiments.sweep.space import Space, combinations
 
 GRID = "optuna.samplers.GridSampler"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.files.databases import database_address, database_file
+from experiments.runs.databases import database_address, database_file
 from experiments.sweep.samplers import open_storage
 
 
