@@ -12,7 +12,6 @@ from pathlib import Path
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background ignores it
 
 import numpy as np
 import pytest
@@ -24,6 +23,10 @@ DIGITS = ("data=digits", "threads=1")
 
 
 SLOW = ("commands", "sweep")  # folders of tests that start whole processes
+
+
+def pytest_configure():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background ignores it
 
 
 def pytest_collection_modifyitems(items):
