@@ -69,7 +69,7 @@ class Multirun:
         from experiments.runs import store  # imports MLflow
         from experiments.sweep.parent_run import Parent
 
-        self.parent = Parent(self.config, self.name, self.folder.name, self.command)
+        self.parent = Parent(self.config, self.name, self.folder, self.command)
         try:
             yield
         except BaseException as error:
