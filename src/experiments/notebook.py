@@ -24,10 +24,10 @@ from experiments.config.command_line import Command
 from experiments.config.loading import check_overrides, compose_config
 from experiments.config.metrics import DEFAULT_FINAL, final_value
 from experiments.data import Splits, load_splits
-from experiments.models.classifier import list_layers
 from experiments.reports.drawing import Figure
 from experiments.reports.figures import confusion_matrix, curves
 from experiments.runs import finished
+from experiments.runs.logged_model import layers_of
 from experiments.training import evaluation
 
 
@@ -102,7 +102,7 @@ class Result:
     def network(self) -> pd.DataFrame:
         """One row per layer: its kind, output shape, and number of parameters."""
         shape = self.config.data.image_shape
-        return pd.DataFrame(list_layers(self.model, shape).rows, columns=["layer", "output shape", "parameters"])
+        return pd.DataFrame(layers_of(self.model, shape).rows, columns=["layer", "output shape", "parameters"])
 
     @functools.cached_property
     def splits(self) -> Splits:

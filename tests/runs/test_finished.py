@@ -7,9 +7,11 @@ import pytest
 import yaml
 
 from conftest import DIGITS
+from experiments.analysis.evaluate_run import evaluate_run
 from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.experiment import run as train
+from experiments.notebook import Result
 from experiments.runs.finished import find_run, load_run
 
 
@@ -220,6 +222,9 @@ def test_a_run_whose_source_has_changed_is_opened_by_its_logged_model(change, he
     files = {"a helper": f"{name}_parts.py has", "no file": f"{name}.py, {name}_parts.py have"}
     expected = f"run {result.run_id[:8]}: {files.get(change, f'{name}.py has')} changed since: its logged model is used"
     assert ours(caplog) == [expected]
+    assert evaluate_run(found, None, [], None).metrics["test/accuracy"] == accuracy
+    ((_, shape, parameters),) = Result(found).network.itertuples(index=False)
+    assert shape == (10,) and parameters == result.metrics["parameters"]
     assert found.model.eval() is found.model and found.model.train(False) is found.model
 
 

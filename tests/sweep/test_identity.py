@@ -1,5 +1,7 @@
 """What makes two multiruns the same multirun: the resolved configuration, the images and the code, not what was typed."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -118,6 +120,24 @@ def test_other_pictures_in_the_same_folder_are_another_multirun(here):
     (here / "pictures/a/0.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"a/0.png"):
         identify(choices)
+
+
+def test_the_winner_is_trained_by_todays_command(here, multirun):
+    """The pictures of two folders are exchanged: the runs are the same, but other overrides train them."""
+    for seed, name in enumerate("AB"):
+        folder_of_pictures(here / name, seed)
+    found = set()
+    for _ in range(2):
+        code, output = multirun(here, *SETTINGS, *SMALL, "data.root=A,B")
+        assert code == 0, output
+        (winner,) = re.findall(r"^1 +(root=\w)", output, re.M)
+        assert output.rstrip().endswith(f" data.{winner}"), output
+        (parent,) = parents_in(here).values()
+        assert parent.data.tags["winner_command"].endswith(f" data.{winner}")
+        found.add(winner)
+        for old, new in ("AC", "BA", "CB"):
+            (here / old).rename(here / new)
+    assert found == {"root=A", "root=B"}
 
 
 def test_missing_images_are_reported_before_anything_starts(here, multirun):

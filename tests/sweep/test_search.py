@@ -279,6 +279,8 @@ def test_several_objectives_have_a_front(multirun, tmp_path):
             "there is no tag lgo; the only tag is log",
         ),
         (["seed=1,2", "seed=3,4"], "seed: is given twice: seed=3,4"),
+        (["seed=1,2", "++seed=3"], "seed: is given twice: ++seed=3"),
+        (["++outputs=a,b"], "outputs: concerns the multirun as a whole"),
         (["optimizer=glob(x*)"], "optimizer=glob(x*): matches no file of conf/optimizer/"),
         (["model=glob(*)", "model.blocks=2"], "model.blocks: there is no such key"),
         (["model=glob(*)", "model.blocks=choice(1,2)", "hydra/sweeper=optuna"], "model.blocks: there is no such key"),
@@ -298,10 +300,12 @@ def test_a_mistake_is_reported_before_anything_trains(arguments, message, multir
 def test_a_key_that_every_swept_choice_has_can_be_fixed(sweeper, multirun, tmp_path):
     tiny = [*DIGITS, "training.epochs=1", "model.filters=2", "model.dense_width=8"]
     grid = ["hydra/sweeper/sampler=grid"] if sweeper == "optuna" else []
-    arguments = [f"hydra/sweeper={sweeper}", *grid, "optimizer=sgd,muon", "optimizer.momentum=0.8"]
+    arguments = [f"hydra/sweeper={sweeper}", *grid, "optimizer=sgd,muon", "optimizer.momentum=0.8", "++seed=1,2"]
     code, output = multirun(tmp_path, *tiny, *arguments)
     assert code == 0, output
-    runs = family(tmp_path)[2].values()
+    children = family(tmp_path)[2]
+    assert children.keys() == {f"optimizer={name} seed={seed}" for name in ("sgd", "muon") for seed in (1, 2)}
+    runs = children.values()
     assert {run.data.params["optimizer.name"] for run in runs} == {"sgd", "muon"}
     assert {run.data.params["optimizer.momentum"] for run in runs} == {"0.8"}
 

@@ -140,6 +140,20 @@ def test_killed_several_times_it_has_the_same_results(swept, start, multirun, tm
     assert outcome(tmp_path) == outcome(swept[0])
 
 
+def test_a_multirun_that_was_given_up_is_closed_by_another_command(start, multirun, tmp_path):
+    process = start(typed, tmp_path, "-m", *DIGITS, "training.epochs=1000", "early_stopping.patience=null", "seed=1,2")
+    while not list(tmp_path.glob("outputs/runs/*/checkpoint.pt")):
+        process.join(0.1)
+        assert process.exitcode is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    assert multirun(tmp_path, *DIGITS, "training.epochs=1", "model.filters=4", "seed=1,2")[0] == 0
+    client = store.connect(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    parents = [run for run in runs if "sweep" in run.data.tags]
+    assert [run.info.status for run in parents] == ["FINISHED", "KILLED"]
+
+
 def compare(folder, *arguments):
     """The body of a process: `python scripts/compare.py ...` in `folder`; its output is in compared.txt."""
     os.chdir(folder)

@@ -19,11 +19,11 @@ from experiments.config.splits import ALL, SPLITS
 from experiments.config.wording import counted
 from experiments.data import Images, load_all, load_splits
 from experiments.data.splitting import named
-from experiments.models.classifier import list_layers
 from experiments.reports import report
 from experiments.reports.content import Content
 from experiments.runs import evaluations, provenance, store
 from experiments.runs.finished import FinishedRun
+from experiments.runs.logged_model import layers_of
 from experiments.training.evaluation import Evaluation, score
 
 
@@ -81,7 +81,7 @@ def evaluate_run(
         probabilities=logits.softmax(dim=1).numpy(),
         evaluation=evaluation,
         class_counts={split: images.class_counts},
-        layers=list_layers(run.model, images.shape[1:]),
+        layers=layers_of(run.model, images.shape[1:]),
         protocol=f"{protocol} {warning}".strip(),
         environment=provenance.environment(torch.device("cpu"), images.digest),
     )

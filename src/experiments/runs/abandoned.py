@@ -24,15 +24,15 @@ def holder(folder: Path) -> str:
 
 
 def close_abandoned(client: MlflowClient, experiment_id: str, parent: str | None) -> None:
-    """Mark as KILLED the runs of this machine whose lock no process holds. Where a lock is gone, nothing is known.
+    """Mark as KILLED the runs of this machine and multiruns whose lock no process holds. Where a lock is gone, nothing is known.
 
-    Those of the multirun `parent` are left alone: its workers, which may start at this moment, continue them.
+    The multirun `parent` and its runs are left alone: its workers, which may start at this moment, continue them.
     """
     here = f"{socket.gethostname()}:"
     running = f"attributes.status = '{store.RUNNING}' and tags.{store.TAG_HELD_BY} LIKE '{here}%'"
     for run in store.search_runs(client, [experiment_id], running):
         lock = Path(run.data.tags[store.TAG_HELD_BY].removeprefix(here)) / "lock"
-        if not lock.exists() or (parent and run.data.tags.get(store.TAG_PARENT) == parent):
+        if not lock.exists() or (parent and parent in (run.info.run_id, run.data.tags.get(store.TAG_PARENT))):
             continue
         try:
             with filelock.FileLock(lock).acquire(timeout=0):  # nobody starts it meanwhile

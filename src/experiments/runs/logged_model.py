@@ -43,6 +43,16 @@ def _same_logits(model: classifier.Classifier, logged: LoggedModel, config: Conf
     return torch.allclose(model(images), logged(images), rtol=1e-3, atol=1e-3)
 
 
+def layers_of(model: classifier.Classifier, image_shape: tuple[int, int, int]) -> classifier.Layers:
+    """The layers of a finished run's network; an exported one is a single row."""
+    if not isinstance(model, LoggedModel):
+        return classifier.list_layers(model, image_shape)
+    with torch.inference_mode():
+        output = model(torch.zeros((2, *image_shape), dtype=torch.uint8))  # exported for at least two images
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return classifier.Layers([("exported network", tuple(output.shape[1:]), parameters)])
+
+
 class LoggedModel(classifier.Classifier):
     """The exported network of a run, used where today's source does not compute what the run computed.
 

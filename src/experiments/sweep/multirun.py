@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.comparison.points import Point, ranked
 from experiments.config import Config, UserError, loading
 from experiments.config.command_line import MASK, Command, mask_passwords
-from experiments.config.keys import multirun_name, role_of, standalone_overrides
+from experiments.config.keys import key_of, multirun_name, role_of, standalone_overrides
 from experiments.runs import lock
 from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point
 
@@ -69,7 +69,7 @@ class Multirun:
         from experiments.runs import store  # imports MLflow
         from experiments.sweep.parent_run import Parent
 
-        self.parent = Parent(self.config, self.name, self.folder.name, self.command)
+        self.parent = Parent(self.config, self.name, self.folder, self.command)
         try:
             yield
         except BaseException as error:
@@ -162,8 +162,16 @@ class Multirun:
             return list(outcomes)
         failed = {point.name: point for point in outcomes if point.status == "failed"}
         used = {point.name: point.run_id for point in outcomes if point.run_id}
+        now = {point.run_id: point for point in outcomes}
         known = [point for point in self.parent.points(used) if point.status in ENDED or point.name not in failed]
         names = {point.name for point in known}
+        # A run found again may have been trained by other overrides: in a folder that was renamed since, for example.
+        known = [
+            dataclasses.replace(point, settings=now[point.run_id].settings, overrides=now[point.run_id].overrides)
+            if point.run_id in now
+            else point
+            for point in known
+        ]
         return known + [point for point in failed.values() if point.name not in names]
 
     def _store(self, comparison: Comparison) -> None:
@@ -190,7 +198,7 @@ def compose_first(overrides: Sequence[str], varied: Sequence[str], composed: Dic
     Raises:
         UserError: listing every mistake.
     """
-    if whole := [key for key in varied if role_of(key).of_whole_multirun and not key.startswith("hydra")]:
+    if whole := [key for key in map(key_of, varied) if role_of(key).of_whole_multirun and not key.startswith("hydra")]:
         raise UserError("\n".join(f"{key}: concerns the multirun as a whole, so it has one value" for key in whole))
     config = loading.compose_config(overrides)
     jobs = OmegaConf.select(composed, "hydra.launcher.n_jobs")

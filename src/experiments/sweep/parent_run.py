@@ -15,6 +15,7 @@ from experiments.comparison.points import Point, Status, with_distinct_names
 from experiments.config import Config
 from experiments.config.command_line import Command
 from experiments.runs import provenance, store
+from experiments.runs.abandoned import holder
 
 
 @dataclass(frozen=True)
@@ -44,32 +45,33 @@ class Child:
 
 
 class Parent:
-    """The run of one multirun in MLflow; the same key in the same MLflow experiment finds it again.
+    """The run of one multirun in MLflow; the same folder in the same MLflow experiment finds it again.
 
     Args:
-        key: identifies the multirun.
+        folder: of the multirun; its name identifies the multirun.
 
     Attributes:
         run_id: in MLflow.
     """
 
-    def __init__(self, config: Config, name: str, key: str, command: Command) -> None:
+    def __init__(self, config: Config, name: str, folder: Path, command: Command) -> None:
         assert config.tracking.uri is not None
         self.uri = config.tracking.uri.rstrip("/")
         self.client = store.connect(self.uri)
         self.experiment_id = store.experiment_id(self.client, config)
         with store.creation_lock(config):  # processes that start together create one run
-            found = self.client.search_runs([self.experiment_id], f"tags.{store.TAG_MULTIRUN} = '{key}'", max_results=1)
+            found = self.client.search_runs([self.experiment_id], f"tags.{store.TAG_MULTIRUN} = '{folder.name}'", max_results=1)
             if config.resume and found:
                 self.run_id: str = found[0].info.run_id
                 self.client.update_run(self.run_id, status=store.RUNNING)
             else:
-                tags = {store.TAG_MULTIRUN: key, store.TAG_TEST_SET_EVALUATIONS: "0"}
+                tags = {store.TAG_MULTIRUN: folder.name, store.TAG_TEST_SET_EVALUATIONS: "0"}
                 tags[store.TAG_DESCRIPTION] = store.MULTIRUN
                 tags |= {**store.override_tags(command.overrides), **provenance.provenance_tags()}
                 tags |= {store.TAG_CONFIG_DIR: command.config_dir} if command.config_dir else {}
                 run = self.client.create_run(self.experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
                 self.run_id = run.info.run_id
+            self.client.set_tag(self.run_id, store.TAG_HELD_BY, holder(folder))
 
     def children(self) -> list[Child]:
         """The runs of the multirun, in the order in which they were started."""

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import UserError, loading
 from experiments.config.command_line import Command, exit_codes
+from experiments.config.keys import key_of
 from experiments.config.overrides import as_meant, check_count, choices, misread
 from experiments.runs.identity import identify
 from experiments.sweep.multirun import Multirun, compose_first
@@ -134,7 +135,7 @@ def _list_choices(overrides: Sequence[str]) -> dict[str, list[str]]:
     check_count(parsed)
     values = {}
     for override in parsed:
-        key = override.get_key_element()
+        key = key_of(str(override.input_line))
         if key in values:
             raise UserError(f"{key}: is given twice: {override.input_line}")
         if not override.is_sweep_override():
