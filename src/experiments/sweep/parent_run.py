@@ -60,7 +60,9 @@ class Parent:
         self.client = store.connect(self.uri)
         self.experiment_id = store.experiment_id(self.client, config)
         with store.creation_lock(config):  # processes that start together create one run
-            found = self.client.search_runs([self.experiment_id], f"tags.{store.TAG_MULTIRUN} = '{folder.name}'", max_results=1)
+            found = self.client.search_runs(
+                [self.experiment_id], f"tags.{store.TAG_MULTIRUN} = '{folder.name}'", max_results=1
+            )
             if config.resume and found:
                 self.run_id: str = found[0].info.run_id
                 self.client.update_run(self.run_id, status=store.RUNNING)
