@@ -150,6 +150,7 @@ def test_passwords_appear_nowhere(server, tmp_path):
         (["-m", "search=cnn", "data=digits", f"hydra.sweeper.storage=postgresql://me:{SECRET}@127.0.0.1:9/x"], 2),
         ([*TINY, f"tracking.uri=mysql://me:{SECRET}@127.0.0.1:9/x"], 2),
         ([*TINY, f"tracking.uri={server}", "--help"], 0),
+        *(([*TINY, f"tracking.uri={server}", *option.split()], 0) for option in ("--cfg all", "--info all")),
     ]:
         done = train_py(*overrides, cwd=project)
         assert done.returncode == code, done.stdout + done.stderr

@@ -197,6 +197,15 @@ def test_single_runs_are_compared_too(swept, monkeypatch):
         loading.find_comparison([], "sqlite:///elsewhere.db", [])
 
 
+@pytest.mark.parametrize("label", ["tracking.run_name=mine", "tracking.run_name=null"])
+def test_points_of_one_name_are_all_ranked(label, multirun, tmp_path):
+    code, output = multirun(
+        tmp_path, *DIGITS, label, "training.epochs=1", "model.filters=4", "optimizer.lr=0.00100001,0.00100002"
+    )
+    assert code == 0, output
+    assert {row["name"] for row in ranking(tmp_path)} == {"lr=0.00100001", "lr=0.00100002"}, output
+
+
 def test_a_failed_point_stops_no_other(multirun, tmp_path):
     """The name is longer than what MLflow keeps of a tag."""
     named = [*DIGITS, f"sweep.name={'rates' * 1100}", "training.epochs=1", "model.filters=4", "optimizer=sgd"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +14,7 @@ from hydra import compose
 from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
 
+from experiments.config.command_line import mask_passwords
 from experiments.config.composition import hydra_api
 from experiments.config.errors import UserError
 from experiments.config.keys import key_of
@@ -96,8 +99,12 @@ def run_hydra(main: Callable[[], None]) -> None:
         UserError: Hydra cannot use its settings.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, and ends with exit code 1
+    arguments, shown = get_args_parser().parse_intermixed_args(), io.StringIO()
+    shows_settings = arguments.cfg or arguments.info
     try:
-        main()
+        with contextlib.redirect_stdout(shown) if shows_settings else contextlib.nullcontext():
+            main()
+        sys.stdout.write(mask_passwords(shown.getvalue()))
     except Exception as error:
         reason = error.__cause__ or error
         raise UserError(f"hydra: {' '.join(str(reason).split()) or type(reason).__name__}") from None

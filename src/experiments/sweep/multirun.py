@@ -161,7 +161,9 @@ class Multirun:
         if self.parent is None:
             return list(outcomes)
         failed = {point.name: point for point in outcomes if point.status == "failed"}
-        used = {point.name: point.run_id for point in outcomes if point.run_id}
+        used: dict[str, set[str]] = {}
+        for point in outcomes:
+            used.setdefault(point.name, set()).update(filter(None, [point.run_id]))
         now = {point.run_id: point for point in outcomes}
         known = [point for point in self.parent.points(used) if point.status in ENDED or point.name not in failed]
         names = {point.name for point in known}

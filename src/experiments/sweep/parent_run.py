@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,9 @@ class Parent:
         self.client = store.connect(self.uri)
         self.experiment_id = store.experiment_id(self.client, config)
         with store.creation_lock(config):  # processes that start together create one run
-            found = self.client.search_runs([self.experiment_id], f"tags.{store.TAG_MULTIRUN} = '{folder.name}'", max_results=1)
+            found = self.client.search_runs(
+                [self.experiment_id], f"tags.{store.TAG_MULTIRUN} = '{folder.name}'", max_results=1
+            )
             if config.resume and found:
                 self.run_id: str = found[0].info.run_id
                 self.client.update_run(self.run_id, status=store.RUNNING)
@@ -77,16 +79,16 @@ class Parent:
         """The runs of the multirun, in the order in which they were started."""
         return [Child.from_mlflow(run, name) for run, name in self._runs()]
 
-    def points(self, used: Mapping[str, str]) -> list[Point]:
+    def points(self, used: Mapping[str, Set[str]]) -> list[Point]:
         """The same runs with their settings and histories, ready to be compared.
 
         Args:
-            used: {name of a point: id of its run}. Another run of that name leaves the multirun: it was computed on
+            used: {name of points: ids of their runs}. Another run of that name leaves the multirun: it was computed on
                 another device, for example.
         """
         found = []
         for run, name in self._runs():
-            if used.get(name, run.info.run_id) == run.info.run_id:
+            if run.info.run_id in (used.get(name) or {run.info.run_id}):
                 found.append(to_point(self.client, run, self.run_id))
             else:
                 self.client.delete_tag(run.info.run_id, self._tag)
