@@ -37,7 +37,7 @@ def main() -> None:
     from experiments.comparison import loading, page, terminal  # imports mlflow, which --help must not wait for
 
     found = loading.find_comparison(arguments.which, arguments.uri, list(dict.fromkeys(arguments.objective or ())))
-    name = re.sub(r"[^\w.=-]+", "-", found.title)[:80]
+    name = re.sub(r"[^\w.=-]+", "-", found.title)[:80].rstrip("-.")
     outputs = next(
         (point.settings["outputs"] for point in found.points if "outputs" in point.settings), default("outputs")
     )

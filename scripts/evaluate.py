@@ -21,6 +21,8 @@ def main() -> None:
     splits = (*SPLITS, ALL)
     parser.add_argument("--split", choices=splits, help="default: test of the run's own data, all of other data")
     arguments = parser.parse_intermixed_args()
+    if arguments.data and "=" in arguments.data:
+        parser.error(f"--data {arguments.data}: begins with the name of a source: --data image_folder {arguments.data}")
 
     from experiments.analysis import evaluate_run
     from experiments.config.arguments import search_path

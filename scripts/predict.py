@@ -60,7 +60,7 @@ def main() -> int:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     elif arguments.csv:
         write_csv(rows)
-    else:
+    elif rows:
         terminal.show_predictions(str(run), rows)
     return 2 if errors else 0
 

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from experiments import notebook
-from experiments.analysis.pictures import find_pictures
+from experiments.analysis.pictures import find_pictures, save_figure
 from experiments.analysis.prediction import predict, save
 from experiments.config import UserError
+from experiments.reports.drawing import Figure
 
 
 def saved(folder, images, count):
@@ -43,6 +44,15 @@ def test_the_command_line(store, trained, test_images, command, tmp_path, tmp_pa
     assert answers[0]["top"][0] == {"class": answers[0]["class"], "probability": answers[0]["probability"]}
     assert answers[0]["probability"] == float(trained.probabilities(test_images.pixels)[0].max())
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
+    done = command("scripts/predict.py", tmp_path / "001.png", "--uri", store, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""  # no head of a table without rows
+
+
+def test_a_figure_with_characters_that_no_font_has_gives_no_warning(tmp_path, recwarn):
+    figure = Figure(layout="constrained")
+    figure.suptitle("\u5bff\ue000")  # a character of Japanese, and one that no font has
+    assert save_figure(figure, tmp_path, "sushi", "x", "--save", 50).exists()
+    assert not recwarn.list
 
 
 def test_folders_and_files_are_found(tmp_path):

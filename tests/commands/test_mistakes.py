@@ -175,7 +175,8 @@ KEYS = [  # python train.py data=digits ...
     ("tracking.run_name=a#b", """needs quotes: 'tracking.run_name="a#b"'"""),
     ("tracking.run_name=it's", """needs quotes: 'tracking.run_name="it'"'"'s"'"""),
     # the syntax
-    ("seed", "seed: cannot be read; write key=value"),
+    ("seed", "seed: cannot be read; write key=value, without spaces"),
+    ("--training.epochs=3", "--training.epochs=3: there is no such option; a key is written as key=value"),
     ("digits", "digits: cannot be read; write key=value"),
     ("=3", "=3: "),
     (("seed 3",), "seed 3: cannot be read; write key=value"),
@@ -276,7 +277,14 @@ DATA = [  # python train.py ...
     ("data=image_folder data.root='~nobody0/x'", "data.root=~nobody0/x: there is no such folder"),
     ("data=image_folder data.root=null", "data.root=null: must be text"),
     ("data=image_folder data.root=empty", "empty"),
-    ("data=image_folder data.root=one", "at least two"),
+    ("data=image_folder data.root=one", "at least two folders of pictures, one per class; it contains only cat"),
+    (
+        "data=image_folder data.root=pictures/cat",
+        "it contains no folders, but 10 pictures: is the folder above it meant?",
+    ),
+    ("data=image_folder data.root=wrapped", "it contains only inside: is data.root=wrapped/inside meant?"),
+    ("data=pictures", "for the pictures in this folder: data=image_folder data.root=pictures"),
+    ("data.root=pictures", "data.root=pictures: contains folders of pictures; to train on them, add data=image_folder"),
     ("data=image_folder data.root=pictures training.epoch=3", "did you mean training.epochs?"),
     ("data=image_folder data.root=pictures data.test_size=0", "data.test_size=0: must be"),
     ("data=image_folder data.root=pictures data.image_size=2", "data.image_size=2: must be a whole number from 4"),
@@ -368,6 +376,10 @@ SCRIPTS = [
     ("explain.py pictures/cat/0.png --method magic", "invalid choice: 'magic'"),
     ("explain.py pictures/cat/0.png", "there are no runs here"),
     ("evaluate.py", "there are no runs here"),
+    (
+        "evaluate.py --data data.root=pictures",
+        "begins with the name of a source: --data image_folder data.root=pictures",
+    ),
     ("evaluate.py --split nothing", "invalid choice: 'nothing'"),
     ("compare.py", "there are no runs here"),
     ("compare.py --objective nothing", "invalid choice: 'nothing'"),
@@ -390,7 +402,9 @@ def project(tmp_path_factory):
         paint(folder / "pictures", name, 10, 10 * label)
         paint(folder / "broken", name, 10, 10 * label)
     (folder / "broken/cat/3.png").write_bytes(b"no picture")
-    paint(folder / "one", "cat", 3, 0)
+    for name in ("one", "wrapped/inside"):
+        paint(folder / name, "cat", 3, 0)
+    paint(folder / "wrapped/inside", "dog", 3, 10)
     (folder / "empty").mkdir()
     (folder / "file.txt").write_text("a file\n" * 200)
     files = {

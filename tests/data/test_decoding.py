@@ -245,18 +245,18 @@ def bomb(path):
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "reason"),
     [
-        truncated,
-        bomb,
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_text("not a picture"),
-        lambda path: None,
+        (truncated, "the picture is broken"),
+        (bomb, "Image size"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_text("not a picture"), "not a picture in a format that is read"),
+        (lambda path: None, "there is no such file"),
     ],
     ids=["truncated", "bomb", "empty", "text", "absent"],
 )
-def test_a_file_that_is_not_a_picture_is_named(tmp_path, make):
+def test_a_file_that_is_not_a_picture_is_named(tmp_path, make, reason):
     path = tmp_path / "bad.jpg"
     make(path)
-    with pytest.raises(UserError, match=re.escape(str(path))):
+    with pytest.raises(UserError, match=re.escape(f"{path}: {reason}")):
         read_picture(path, 32)

@@ -106,10 +106,12 @@ def test_a_folder_that_mixes_splits_and_classes_asks_which(tmp_path, here, caplo
     for start, name in enumerate(("train", "car", "plane")):
         paint(tmp_path / "set", name, 8, 100 * start)
     root = f"data.root={tmp_path}/set"
-    with pytest.raises(UserError, match=r"train.*car, plane.*data\.layout=classes.*data\.layout=splits"):
+    with pytest.raises(UserError, match=r"train.*car, plane.*set data\.layout=classes$"):  # splits need a test set
         splits_of("data=image_folder", root)
     assert splits_of("data=image_folder", root, "data.layout=classes").classes == ("car", "plane", "train")
     paint_splits(tmp_path / "other", train=6, test=2, readme=1)
+    with pytest.raises(UserError, match=r"test, train.*readme.*data\.layout=classes.*to use only.*data\.layout=splits"):
+        splits_of("data=image_folder", f"data.root={tmp_path}/other")
     with caplog.at_level(logging.WARNING):
         splits = splits_of("data=image_folder", f"data.root={tmp_path}/other", "data.layout=splits")
     assert splits.classes == ("a", "b") and "readme ignored" in caplog.text

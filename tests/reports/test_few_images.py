@@ -25,12 +25,12 @@ def test_with_enough_images_nothing_is_said():
 @pytest.mark.parametrize(
     ("splits", "accuracy", "few"),
     [
-        (counts(train=[4, 4], test=[1, 1]), 0.5, "8 train images, 2 test images"),
+        (counts(train=[4, 4], test=[1, 1]), 0.5, "8 training images, 2 test images"),
         (counts(train=[50, 50], test=[29, 0]), 1.0, "29 test images"),
         (counts(train=[50, 50], validation=[10, 9], test=[40, 40]), 0.9, "19 validation images"),
         (counts(train=[50, 50], test=[1, 0]), 0.0, "1 test image"),
         (counts(train=[50, 50], test=[4, 40]), 0.75, "4 test images of cat"),
-        (counts(train=[3, 40], test=[4, 2]), 0.5, "6 test images, 3 train images of cat"),
+        (counts(train=[3, 40], test=[4, 2]), 0.5, "6 test images, 3 training images of cat"),
     ],
 )
 def test_one_line_says_what_they_mean_for_the_accuracy(splits, accuracy, few):
@@ -54,7 +54,7 @@ def test_a_run_says_so_at_its_end_and_in_its_report(here, capsys):
     config = compose_config([*pictures, "tracking=none", "training.epochs=1", "model.filters=2", "threads=1"])
     for _ in range(2):  # also if it is finished already
         run(config)
-        line = "few images (8 train images, 4 validation images, 4 test images): the test accuracy"
+        line = "few images (8 training images, 4 validation images, 4 test images): the test accuracy"
         assert line in capsys.readouterr().out
     (report,) = here.glob("outputs/runs/*/artifacts/report.html")
     assert line[1:] in report.read_text(encoding="utf-8")

@@ -137,10 +137,8 @@ def test_runs_of_several_data_sets_are_told_apart(two_data_sets, which):
     def found(**options):
         return find_run(which, metric="best/val_accuracy", uri="sqlite:///mlflow.db", **options).info.run_id
 
-    there = r"digits \(1 run, in MLflow experiment of run 0\), pics \(2 runs, in MLflow experiment of run 1, of run 2\)"
-    with pytest.raises(
-        UserError, match=rf"--run {which}: the finished runs are of 2 data sets: {there}; choose .*--data"
-    ):
+    there = r"\n  digits \(1 run, in MLflow experiment of run 0\)\n  pics \(2 runs, in MLflow experiment of run 1, of run 2\)\n"
+    with pytest.raises(UserError, match=rf"--run {which}: the finished runs are of 2 data sets:{there}choose .*--data"):
         found()
     with pytest.raises(UserError, match="--data cats: no finished run is of this data set; there are digits, pics"):
         found(data="cats")
@@ -161,7 +159,7 @@ def test_two_folders_of_the_same_name_are_two_data_sets(two_data_sets, here):
     client.log_batch(run, params=[Param("data.name", "image_folder"), Param("data.root", "other/pics")])
     client.set_terminated(run, store.FINISHED)
     with pytest.raises(
-        UserError, match=r"2 data sets: pics \(1 run.*\), pics \(2 runs.*choose one by its folder: --data "
+        UserError, match=r"2 data sets:\n  pics \(1 run.*\)\n  pics \(2 runs.*\nchoose one by its folder: --data "
     ):
         find_run("latest", uri="sqlite:///mlflow.db", data="pics")
     assert find_run("latest", uri="sqlite:///mlflow.db", data="other/pics").info.run_id == run

@@ -18,10 +18,11 @@ SMALL = ("model.blocks=1", "model.kernel_size=3", "model.dense_width=4", "traini
 
 def folder_of_pictures(path, seed):
     rng = np.random.default_rng(seed)
-    for name in ("a", "b"):
+    for name in ("it's a", "b=1, c"):  # MLflow refuses such names of metrics
         (path / name).mkdir(parents=True, exist_ok=True)
         for number in range(12):
             Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path / name / f"{number}.png")
+    (path / "it's a/notes.txt").touch()
 
 
 def runs_in(folder, experiment="image_folder"):
@@ -43,6 +44,7 @@ def test_other_images_are_another_multirun(here, multirun):
         code, output = multirun(here, *SETTINGS, f"data.root={name}", *SMALL, "model.filters=2,3")
         assert code == 0, output
         assert "run before" not in output
+        assert output.splitlines().count(f"{name}: 1 file ignored: 1 .txt") == 1 and "HYDRA" not in output
     roots = {run_id: run.data.tags["overrides"] for run_id, run in parents_in(here).items()}
     runs = runs_in(here)
     assert len(roots) == 2 and len(runs) == 6
@@ -117,7 +119,7 @@ def test_other_pictures_in_the_same_folder_are_another_multirun(here):
     assert identify(choices) != before
     folder_of_pictures(here / "pictures", 0)
     assert identify(choices) == identify(choices | {"data.root": ["data.root=./pictures"]}) == before
-    (here / "pictures/a/0.png").write_bytes(b"no picture")
+    (here / "pictures/it's a/0.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"a/0.png"):
         identify(choices)
 

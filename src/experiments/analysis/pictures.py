@@ -83,12 +83,14 @@ def save_figure(figure: Figure, folder: Path, name: str, source: str, option: st
     Raises:
         UserError: nothing can be written there.
     """
+    from experiments.reports.drawing import save  # imports matplotlib, which a prediction without figures does not need
+
     stem = re.sub(r"[^\w.-]+", "_", name)
     names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path = next(path for name in names if not (path := folder / f"{name}.png").exists() or _source(path) == source)
-        figure.savefig(path, dpi=dpi, metadata={"Source": source})
+        save(figure, path, dpi, {"Source": source})
     except OSError as error:
         raise UserError(f"{option} {folder}: nothing can be written there ({error.strerror or error})") from None
     return path

@@ -22,6 +22,19 @@ from experiments.config.loading import check_overrides, compose_overrides, exist
 from experiments.config.overrides import as_meant, in_quotes, parse
 
 
+def parse_arguments() -> argparse.Namespace:
+    """The arguments of `python train.py`, as Hydra reads them.
+
+    Raises:
+        UserError: there are other options than those of Hydra.
+    """
+    arguments, unknown = get_args_parser().parse_known_intermixed_args()
+    if unknown:
+        keys = "a key is written as key=value, without dashes"
+        raise UserError(f"{' '.join(unknown)}: there is no such option; {keys}: python train.py --help lists all keys")
+    return arguments
+
+
 def check_command_line() -> None:
     """Check the arguments of `python train.py`, and write them as Hydra reads them.
 
@@ -30,7 +43,7 @@ def check_command_line() -> None:
     Raises:
         UserError: listing every mistake.
     """
-    arguments = get_args_parser().parse_intermixed_args()
+    arguments = parse_arguments()
     if arguments.help or arguments.hydra_help or arguments.config_name or arguments.config_path:
         return
     _check_options(arguments)

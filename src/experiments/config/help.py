@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
 
-from experiments.config.arguments import typed_overrides
+from experiments.config.arguments import parse_arguments, typed_overrides
 from experiments.config.command_line import mask_passwords
 from experiments.config.composition import CONF
 from experiments.config.errors import UserError
@@ -47,7 +46,7 @@ def show_help() -> None:
     Raises:
         UserError: if the overrides that were typed cannot be applied.
     """
-    arguments = get_args_parser().parse_intermixed_args()
+    arguments = parse_arguments()
     if not arguments.help or arguments.config_name or arguments.config_path:
         return
     first_run = [values[0] for values in alternatives(typed_overrides(arguments), arguments.multirun)]

@@ -12,6 +12,7 @@ import copy
 import difflib
 import functools
 import itertools
+import os
 from collections.abc import Callable, Iterable, Sequence
 
 import yaml
@@ -239,4 +240,6 @@ def _wrong_choice(text: str, overrides: Sequence[str]) -> str:
         return ""
     nearest = difflib.get_close_matches(str(choice), options, n=1)
     hint = f"; did you mean {group}={nearest[0]}?" if nearest else ""
+    if group == "data" and os.path.isdir(str(choice)):  # noqa: PTH112 - false for any text
+        hint = f"; for the pictures in this folder: data=image_folder data.root={choice}"
     return f"{text}: must be one of {', '.join(options)}{hint}"

@@ -88,7 +88,7 @@ def misread(text: str) -> str:
     if is_text and equals:
         return f"{mask_passwords(text)}: this value needs quotes: {shlex.quote(_with_quotes(text))}{_whole_command({text})}"
     if not key or not equals:
-        return f"{text}: cannot be read; write key=value"
+        return f"{text}: cannot be read; write key=value, without spaces"
     return f"{text}: cannot be read; write key=value, and put quotes around special characters: 'key=\"a, b\"'"
 
 

@@ -114,7 +114,10 @@ def open_picture(source: Path | IO[bytes]) -> Image.Image:
         raise UserError(f"{name}: cannot be read ({error.strerror})") from None
     except UnidentifiedImageError:
         advice = f"; {HEIF_ADVICE}" if Path(str(name)).suffix.lower() in HEIF_ENDINGS and not _heif_version() else ""
-        raise UserError(f"{name}: not a picture in a format that is read{advice}") from None
+        empty = isinstance(source, Path) and not source.stat().st_size
+        raise UserError(
+            f"{name}: {'is empty' if empty else f'not a picture in a format that is read{advice}'}"
+        ) from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{name}: {error}") from None
     except Exception as error:  # for broken files, Pillow's readers raise nearly anything

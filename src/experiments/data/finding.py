@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import logging
 import os
 import unicodedata
@@ -140,19 +141,24 @@ class Finding:
             )
 
     def tell(self, root: Path) -> None:
-        """Log what was passed over."""
+        """Log what was passed over, once per process: every run of a multirun lists the same folder."""
         if self._others:
             endings = _by_count(self._others)
             advice = f"; {HEIF_ADVICE}" if HEIF_ENDINGS & self._others.keys() else ""
             files = counted(self._others.total(), "file")
-            log.warning("%s: %s ignored: %s%s", root, files, endings, advice)
+            _warn(f"{root}: {files} ignored: {endings}{advice}")
         if self._ignored:
             names = _by_count(collections.Counter(map(os.path.basename, self._ignored)))
             files = counted(len(self._ignored), "file or folder", "files and folders")
-            log.warning("%s: %s of systems and tools ignored: %s", root, files, names)
+            _warn(f"{root}: {files} of systems and tools ignored: {names}")
         if self._loose:
             pictures = counted(len(self._loose), "picture")
-            log.warning("%s: %s ignored, because they are in no folder of a class", root, pictures)
+            _warn(f"{root}: {pictures} ignored, because they are in no folder of a class")
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    log.warning("%s", message)
 
 
 def _by_count(counter: collections.Counter[str]) -> str:

@@ -108,9 +108,9 @@ def few_images(counts: Mapping[str, np.ndarray], classes: Sequence[str], accurac
         accuracy: on the evaluated split.
     """
     totals = {split: int(images.sum()) for split, images in counts.items()}
-    few = [counted(total, f"{split} image") for split, total in totals.items() if total < FEW]
+    few = [counted(total, f"{_kind(split)} image") for split, total in totals.items() if total < FEW]
     of_classes = [
-        f"{counted(int(count), f'{split} image')} of {name}"
+        f"{counted(int(count), f'{_kind(split)} image')} of {name}"
         for split, images in counts.items()
         for name, count in zip(classes, images)
         if 0 < count < FEW_OF_A_CLASS and totals[split] >= FEW  # else the whole split is named
@@ -125,6 +125,10 @@ def few_images(counts: Mapping[str, np.ndarray], classes: Sequence[str], accurac
         f"few images ({', '.join([*few, *of_classes])}): the {split} accuracy {accuracy:.4f} is only an estimate, its 95 % "
         f"interval is {max(low, 0):.4f} to {min(high, 1):.4f}"
     )
+
+
+def _kind(split: str) -> str:
+    return "training" if split == "train" else split
 
 
 def few_images_of_run(splits: Splits, results: Mapping[str, float]) -> str:

@@ -72,11 +72,13 @@ def save_figures(
     return drawn
 
 
-def save(figure: matplotlib.figure.Figure, path: Path) -> None:
+def save(
+    figure: matplotlib.figure.Figure, path: Path, dpi: float = 110, metadata: dict[str, str] | None = None
+) -> None:
     """Write the figure as PNG, with a font for every character. Its layout is fixed then: to compute it again for `svg` would take a second per page."""
     fonts.complete(figure)
     with _quiet():
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=dpi, metadata=metadata)
     figure.set_layout_engine("none")
 
 

@@ -66,15 +66,13 @@ def of_one_data_set(runs: Sequence[Run], which: str, data: str | None, experimen
     if not named:
         titles = ", ".join(sorted({known.title for known in groups}))
         raise UserError(f"--data {data}: no finished run is of this data set; there are {titles}")
-    there = ", ".join(_described(known, groups[known], experiments) for known in sorted(named))
+    there = "\n  ".join(_described(known, groups[known], experiments) for known in sorted(named))
     if len({known.title for known in named}) < len(named):
         folders = " or ".join(f"--data {known.folder}" for known in sorted(named) if known.folder)
         advice = f"choose one by its folder: {folders}"
     else:
-        advice = (
-            "choose one by --experiment NAME, by --data NAME (evaluate.py has no such option), or by the id of a run"
-        )
-    raise UserError(f"--run {which}: the finished runs are of {len(named)} data sets: {there}; {advice}")
+        advice = "choose one by --experiment NAME, by the id of a run, or (not in evaluate.py) by --data NAME"
+    raise UserError(f"--run {which}: the finished runs are of {len(named)} data sets:\n  {there}\n{advice}")
 
 
 def _described(known: DataSet, runs: Sequence[Run], experiments: Mapping[str, str]) -> str:

@@ -136,8 +136,9 @@ def relocate(database: Path) -> None:
                 ]
                 connection.executemany(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", changes)
         connection.execute("COMMIT")
-    for _, new in moved:
-        log.warning("this project was moved or copied: artifacts are now read and written in %s", _path(new))
+    folders = sorted({str(place.parent) for _, new in moved if (place := _path(new))})
+    if folders:
+        log.warning("this project was moved or copied: artifacts are now in %s", ", ".join(folders))
 
 
 def _has_moved(location: str | None, old: str, new: str) -> bool:

@@ -115,7 +115,7 @@ class Parent:
                 tags |= {store.TAG_WINNER_COMMAND: comparison.winner_command}
             shown = ("kept/", "best/", "test/")
             kept = {name: value for name, value in winner.metrics.items() if name.startswith(shown)}
-            values = [Metric(name, value, now, 0) for name, value in kept.items()]
+            values = [Metric(store.safe_name(name), value, now, 0) for name, value in kept.items()]
         self.client.log_artifacts(self.run_id, str(folder))
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
         self.client.set_terminated(self.run_id, store.FAILED if comparison.failed else store.FINISHED)

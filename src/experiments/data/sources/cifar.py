@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from experiments.config import CifarSettings, UserError
+from experiments.config.defaults import default
+from experiments.data.decoding import is_picture
 from experiments.data.images import Images
 from experiments.data.pixels import Pixels, archive_names
 from experiments.data.sources.source import Source
@@ -68,6 +70,7 @@ class Cifar(Source[CifarSettings, Files]):
         folder = root / layout.folder
         files = (*layout.train, layout.test, layout.meta)
         if not all(os.path.exists(folder / file) for file in files):  # noqa: PTH110 - false if the name is too long
+            _refuse_pictures(root, self.settings.root)
             from experiments.files.download import fetch  # its imports take a quarter of a second
 
             fetch(self.settings.urls, self.settings.sha256, root, layout.folder, files)
@@ -76,6 +79,16 @@ class Cifar(Source[CifarSettings, Files]):
     def read(self, listing: Files, seed: int) -> tuple[Images, Images]:
         images = _images(self.settings.name, listing, self.settings.cache)
         return images[:TRAINING], images[TRAINING:]
+
+
+def _refuse_pictures(root: Path, typed: str) -> None:
+    """Refuse to download into a folder of the user's pictures, one folder per class."""
+    if (
+        typed != default("data.root")
+        and os.path.isdir(root)
+        and any(is_picture(path.name) for path in root.glob("*/*"))
+    ):  # noqa: PTH112
+        raise UserError(f"data.root={typed}: contains folders of pictures; to train on them, add data=image_folder")
 
 
 @functools.lru_cache(maxsize=2)  # another split of the same images need not read them again

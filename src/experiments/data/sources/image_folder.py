@@ -14,6 +14,7 @@ from rich.progress import track
 
 from experiments.config import ImageFolderSettings, UserError
 from experiments.config.splits import SPLITS
+from experiments.config.wording import counted
 from experiments.data.decoding import decoder, read_pictures, refuse
 from experiments.data.finding import Finding
 from experiments.data.images import Images
@@ -64,7 +65,7 @@ class ImageFolder(Source[ImageFolderSettings, tuple[Listing, ...]]):
         finding.check()
         if len(folders) < 2:
             raise UserError(
-                f"{train}: must contain at least two folders of pictures, one per class; it contains {len(folders)}"
+                f"{train}: must contain at least two folders of pictures, one per class; {_content(train, folders)}"
             )
         classes = tuple(folders)
         listings = [_list_classes(train, [folders], classes, finding)]
@@ -145,13 +146,26 @@ class ImageFolder(Source[ImageFolderSettings, tuple[Listing, ...]]):
         return Images(pixels, np.array(listing.labels, dtype=np.int64), listing.classes)
 
 
+def _content(root: Path, folders: Folders) -> str:
+    """What is in a folder with fewer than two classes, and where the classes may be instead."""
+    inside = Finding()
+    if not folders:
+        pictures = len(inside.pictures(root))
+        hint = f", but {counted(pictures, 'picture')}: is the folder above it meant?" if pictures else ""
+        return f"it contains no folders{hint}"
+    (only,) = folders
+    hint = f": is data.root={root / only} meant?" if len(inside.folders(root / only)) > 1 else ""
+    return f"it contains only {only}{hint}"
+
+
 def _check_auto(root: Path, folders: Folders, splits: list[str], others: list[str]) -> None:
     """Check that folders with names of splits are clearly splits, or clearly classes."""
     of_classes = "if all of them are classes, set data.layout=classes"
     if others:
+        enough = {"train", "test"} <= {SPLIT_OF[name.lower()] for name in splits}
+        of_splits = f"; to use only {', '.join(splits)}, as splits, set data.layout=splits" if enough else ""
         raise UserError(
-            f"{root}: {', '.join(splits)} may be splits or classes, beside {', '.join(others)}; {of_classes}; "
-            f"to use only {', '.join(splits)}, as splits, set data.layout=splits"
+            f"{root}: {', '.join(splits)} may be splits or classes, beside {', '.join(others)}; {of_classes}{of_splits}"
         )
     if not any(Finding().folders(path) for name in splits for path in folders[name]):
         raise UserError(
