@@ -122,3 +122,13 @@ def test_the_terminal_shows_the_best_ten_and_why_others_failed(capsys):
     terminal.show_comparison(compared([dataclasses.replace(point(0.5, seed=3), overrides=["seed=3"])]), "open [there]")
     out = capsys.readouterr().out
     assert "train it:     python train.py seed=3\n" in out and "The test set was not used." in out
+
+
+def test_only_runs_with_a_report_are_links(tmp_path):
+    (tmp_path / "a b.html").touch()
+    links = {"1" * 8: str(tmp_path / "a b.html"), "2" * 8: str(tmp_path / "none.html"), "3" * 8: "http://x/#/runs/3"}
+    points = [
+        dataclasses.replace(point(0.5, a=a), run_id=run_id, link=link) for a, (run_id, link) in enumerate(links.items())
+    ]
+    addresses = re.findall(r'<a href="(.*?)"><code>(\d)', written(tmp_path / "report", points))
+    assert sorted(addresses) == [("../a%20b.html", "1"), ("http://x/#/runs/3", "3")]

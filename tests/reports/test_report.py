@@ -107,7 +107,9 @@ def test_the_images_are_the_right_ones(page, finished):
         assert np.abs(shown - test.pixels[most_confident].transpose(1, 2, 0)).mean() < 8
     mistakes = page.split("The most confident mistakes")[1].split("The least confident")[0]
     worst = int(np.where(predictions != test.labels, confidence, 0).argmax())
-    first = re.search(r"</i>(\d) predicted as (\d) <span class=\"soft\">(\d+) %", mistakes)
+    first = re.search(
+        r"</i><span[^>]*>(\d)</span><span[^>]*>predicted as (\d)</span><span class=\"soft\">(\d+) %", mistakes
+    )
     assert first.groups() == (str(test.labels[worst]), str(predictions[worst]), f"{100 * confidence[worst]:.0f}")
     mean, accuracy, fraction = calibration(confidence, predictions == test.labels)
     assert f"<b>{(fraction * abs(accuracy - mean)).sum():.3f}</b><span>expected calibration error" in page

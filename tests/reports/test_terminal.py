@@ -62,3 +62,17 @@ def test_the_most_frequent_mistakes_are_named(printed):
     terminal.show_test(Evaluation(0.4, np.array([[3, 1, 0], [5, 4, 0], [0, 0, 0]])), ["cat", "dog", "[b]"])
     assert "most confused: dog predicted as cat 5x; cat predicted as dog 1x\n" in printed()
     assert re.search(r"\[b\] +· +· +· +none", printed())
+
+
+@pytest.mark.parametrize("printed", [False], indirect=True)
+@pytest.mark.parametrize(("classes", "headings"), [(4, "a name th…"), (8, "a n…"), (12, "a …"), (14, None)])
+def test_a_confusion_matrix_fits_the_terminal_or_is_left_out(printed, classes, headings):
+    terminal.console.width = 80
+    names = [f"a name that is long {number}" for number in range(classes)]
+    terminal.show_test(Evaluation(0.4, np.full((classes, classes), 12)), names)
+    matrix, mistakes = printed().split("most confused: ")
+    assert all(len(line) <= 80 for line in matrix.splitlines())
+    rows = re.findall(rf"^ a name.*(?: +12){{{classes}}} +0\.\d\d $", matrix, re.MULTILINE)
+    assert len(rows) == (classes if headings else 0)
+    assert ("report.html has it" in matrix) if headings is None else (f" {headings} " in matrix)
+    assert "a name that is long 0 predicted as" in mistakes

@@ -219,6 +219,22 @@ def test_a_failed_point_stops_no_other(multirun, tmp_path):
     assert found.command.overrides[2] == named[2]
 
 
+FAILING = """
+import torch
+
+class Net(torch.nn.Sequential):
+    def __init__(self, image_shape, classes, **_):
+        assert torch.initial_seed() != 2
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, classes))
+"""
+
+
+def test_a_seed_that_failed_before_it_had_a_run_is_counted(multirun, tmp_path):
+    (tmp_path / "my_network.py").write_text(FAILING)
+    code, output = multirun(tmp_path, *DIGITS, "training.epochs=1", "model._target_=my_network.Net", "seed=1,2")
+    assert code == 1 and re.search(r"^all +1 of 2 ", output, re.MULTILINE), output
+
+
 def test_multiruns_that_start_together_share_a_run(start, multirun, tmp_path):
     """One of them waits for the run, and it is in the tables of both."""
     small = [*DIGITS, "training.epochs=30", "early_stopping.patience=null", "model.filters=4"]

@@ -37,7 +37,7 @@ def curves(points: Sequence[Point], objective: str, metric: str) -> Figure:
         axes.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, color=color, zorder=4 - place / 10, label=name)
     pruned = [(point.epochs, point.history[metric][-1]) for point in lines if point.status == "pruned"]
     if pruned:
-        axes.plot(*zip(*pruned), "x", color=GREY, ms=5, label="pruned here")
+        axes.plot(*zip(*pruned), "x", color="black", ms=6, mew=1.5, zorder=5, label="pruned here")
     axes.set(xlabel="epoch", ylabel=metric)
     axes.set_xlim(left=0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -178,7 +178,7 @@ def importance(fractions: Mapping[str, float]) -> Figure:
     axes.barh(range(len(fractions)), list(fractions.values()), color=BLUE)
     axes.set_yticks(range(len(fractions)), [printable(names[key]) for key in fractions])
     for place, fraction in enumerate(fractions.values()):
-        axes.text(fraction + 0.01, place, f"{fraction:.0%}", va="center")
+        axes.text(fraction + 0.01, place, f"{100 * fraction:.0f} %", va="center")
     axes.set(ylim=(len(fractions) - 0.5, -0.5), xlim=(0, 1.1), xlabel="fraction of the variance")
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -56,7 +56,7 @@ def _link(client: MlflowClient, run: Run) -> str:
     if place.startswith("file:"):
         return str(Path(url2pathname(urlsplit(place).path)) / "report.html")
     uri = client.tracking_uri
-    page = f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    page = f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
     return mask_passwords(page) if uri.startswith("http") else ""
 
 

@@ -147,13 +147,18 @@ def write(folder: Path, comparison: Comparison) -> None:
         else:
             table.to_csv(path, index=False)
     drawn = save_figures(folder / "figures", FIGURES, Drawn(comparison))
-    links = {point.run_id: _address(point.link, folder) for point in comparison.points if point.link}
+    links = {point.run_id: _address(point.link, folder) for point in comparison.points}
     (folder / "report.html").write_text(_page(comparison, drawn, links), encoding="utf-8")
 
 
 def _address(link: str, folder: Path) -> str:
-    """An address for a page in `folder`; files are relative to it, so that a project can be moved."""
-    return link if "://" in link else quote(os.path.relpath(link, folder))
+    """An address for a page in `folder`; files are relative to it, so that a project can be moved.
+
+    Empty without a report: a pruned or a failed run has none.
+    """
+    if "://" in link:
+        return link
+    return quote(os.path.relpath(link, folder)) if Path(link).is_file() else ""
 
 
 def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figure]], links: Mapping[str, str]) -> str:

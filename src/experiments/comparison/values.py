@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from experiments.config.wording import shortened
+
 LONGEST = 40  # characters of a setting in a table
 NO_REASON = "no reason recorded"  # of a point that did not finish
 
@@ -44,7 +46,7 @@ def brief(value: str | None) -> str:
     if found is not None:
         return f"{found[0]:.4g}" if len(value) > 6 else value
     word = value.rpartition(".")[2] if value.replace(".", "").isidentifier() else value
-    return word if len(word) <= LONGEST else word[: LONGEST - 1] + "…"
+    return shortened(word, LONGEST)
 
 
 def format_number(value: float | None, digits: int = 4) -> str:

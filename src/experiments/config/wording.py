@@ -1,4 +1,4 @@
-"""Numbers in sentences."""
+"""Numbers and names in sentences."""
 
 from __future__ import annotations
 
@@ -6,3 +6,8 @@ from __future__ import annotations
 def counted(count: int, one: str, many: str = "") -> str:
     """A count with its word: "1 image", "2,000 images"; `many` is the plural if it is not made with an s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, cut to `longest` characters."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -15,6 +15,7 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.axes import Axes
 
+from experiments.config.wording import shortened
 from experiments.reports import fonts
 
 BLUE, ORANGE, GREY = "#3366cc", "#e07020", "#888888"
@@ -112,8 +113,7 @@ def draw_image(axes: Axes, pixels: np.ndarray, x: float, y: float) -> None:
 
 def printable(text: str, longest: int = 24) -> str:
     """The text as matplotlib can draw it: cut to `longest` characters, without those that UTF-8 lacks, dollar signs escaped."""
-    text = text if len(text) <= longest else text[: longest - 1] + "…"
-    return text.encode("utf-8", "replace").decode().replace("$", r"\$")
+    return shortened(text, longest).encode("utf-8", "replace").decode().replace("$", r"\$")
 
 
 def hide_frame(axes: Axes) -> None:

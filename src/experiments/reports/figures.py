@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+from rich.cells import cell_len
 
 from experiments.reports.content import Content
 from experiments.reports.drawing import BLUE, GREY, ORANGE, Figure, PageFigure, hide_frame, printable
@@ -45,7 +46,8 @@ def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) 
     axes.set(xlabel="predicted class", ylabel="true class", title=title)
     if count <= 100:
         names = [printable(name) for name in classes]
-        axes.set_xticks(range(count), names, rotation=90 if count > 5 else 0, fontsize=9 if count <= 25 else 5)
+        collide = count * max(map(cell_len, names)) > 40
+        axes.set_xticks(range(count), names, rotation=90 if collide else 0, fontsize=9 if count <= 25 else 5)
         axes.set_yticks(range(count), names, fontsize=9 if count <= 25 else 5)
     if count <= 25:
         for (true, predicted), number in np.ndenumerate(confusion):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import unicodedata
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, fontManager
+from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
@@ -45,10 +46,20 @@ def _characters(file: str) -> frozenset[int]:
         return frozenset()
 
 
+@functools.cache
+def _add_new_fonts() -> None:
+    """Add fonts that were installed after matplotlib had saved its list of fonts, which it never renews."""
+    for file in sorted(set(findSystemFonts()) - {font.fname for font in fontManager.ttflist}):
+        with contextlib.suppress(RuntimeError, OSError):  # a file that is no font
+            fontManager.addfont(file)
+
+
 @functools.cache  # what no font has is logged once
 def _families(wanted: frozenset[str]) -> tuple[str, ...]:
     """The families of the fonts that have these characters, regular ones first."""
     left, families = {ord(char) for char in wanted}, []
+    if left:
+        _add_new_fonts()
     for font in sorted(fontManager.ttflist, key=lambda font: (font.style != "normal", font.weight != 400, font.name)):
         if not left:
             break

@@ -38,7 +38,7 @@ def count_card(count: int, one: str, many: str = "") -> tuple[str, str]:
 
 
 def duration(seconds: float) -> str:
-    return f"{seconds:,.0f} s" if seconds < 6000 else f"{seconds / 60:,.0f} min"
+    return f"{seconds:,.{0 if seconds >= 10 else 1}f} s" if seconds < 6000 else f"{seconds / 60:,.0f} min"
 
 
 def sprite(pixels: np.ndarray) -> dict[str, Any]:

@@ -101,7 +101,11 @@ def _matrix_classes(evaluation: Evaluation) -> np.ndarray:
 
 def _scores(evaluation: Evaluation) -> dict[str, float]:
     """The other metrics of an evaluation, beside its accuracy and its loss."""
-    return {name.replace("_", " "): getattr(evaluation, name) for name in EVALUATED if name not in ("accuracy", "loss")}
+    return {
+        name.replace("_", " ").replace("f1", "F1"): getattr(evaluation, name)
+        for name in EVALUATED
+        if name not in ("accuracy", "loss")
+    }
 
 
 def _cards(content: Content) -> list[tuple[str, str]]:

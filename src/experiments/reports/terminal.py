@@ -16,10 +16,11 @@ from rich.text import Text
 from torch import Tensor
 
 from experiments.config import Config
-from experiments.config.wording import counted
+from experiments.config.wording import counted, shortened
 from experiments.data import Splits
 from experiments.data.batches import PREFETCH, Batches
 from experiments.models.classifier import Layers
+from experiments.reports import confusion
 from experiments.training.evaluation import Evaluation
 from experiments.training.loop import EpochResult
 
@@ -213,21 +214,13 @@ def show_results(results: Mapping[str, float], note: str, groups: str | tuple[st
 
 
 def show_test(test: Evaluation, classes: Sequence[str]) -> None:
-    """Print the confusion matrix (up to 20 classes) and the most frequent mistakes."""
+    """Print the confusion matrix (up to 20 classes, if it fits the terminal) and the most frequent mistakes."""
     console.print()
     if len(classes) <= 20:
-        table = Table(title="true class down, predicted class across", title_justify="left", box=None)
-        table.add_column("")
-        for name in classes:
-            table.add_column(escape(name[:10]), justify="right")
-        table.add_column("recall", justify="right")
-        for row, name in enumerate(classes):
-            counts = [str(count) if count else "·" for count in test.confusion[row]]
-            counts[row] = f"[bold]{counts[row]}[/bold]"
-            recall = f"{test.recall[row]:.2f}" if test.support[row] else "none"
-            table.add_row(escape(name[:20]), *counts, recall)
-        console.print(table)
-    pairs = [f"{classes[true]} predicted as {classes[guess]} {count}x" for true, guess, count in test.most_confused(5)]
+        matrix = confusion.table(console, test, classes)
+        console.print(matrix or "the terminal is too narrow for the confusion matrix; report.html has it")
+    names = [shortened(name, 24) for name in classes]
+    pairs = [f"{names[true]} predicted as {names[guess]} {count}x" for true, guess, count in test.most_confused(5)]
     console.print(f"most confused: {'; '.join(pairs) or 'nothing'}", markup=False)
 
 

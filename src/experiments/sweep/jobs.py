@@ -108,7 +108,6 @@ def run_point(
     from experiments.reports.terminal import silenced
     from experiments.runs.provenance import automatic_threads
 
-    settings = {key: str(mask_passwords(value)) for key, value in flatten(config.to_dict())}
     try:
         if config.threads is None:
             threads = common_threads(folder, functools.partial(automatic_threads, config))
@@ -117,11 +116,17 @@ def run_point(
             result = run(config, command, parent, should_prune)
     except Exception as error:
         reason = mask_passwords(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
-        return Point("", parent.point_name, "failed", settings, {}, {}, reason, command.overrides)
+        return Point("", parent.point_name, "failed", _settings(config), {}, {}, reason, command.overrides)
     history = {key: [epoch[key] for epoch in result.history if key in epoch] for key in HISTORY}
     reason = f"after epoch {len(result.history)}" if result.pruned else ""
     status: Status = "pruned" if result.pruned else "finished"
-    return Point(result.run_id, result.name, status, settings, history, result.metrics, reason, command.overrides)
+    return Point(
+        result.run_id, result.name, status, _settings(config), history, result.metrics, reason, command.overrides
+    )
+
+
+def _settings(config: Config) -> dict[str, str]:
+    return {key: str(mask_passwords(value)) for key, value in flatten(config.to_dict())}
 
 
 def failed_point(overrides: Sequence[str], varied: Sequence[str], reason: str) -> Point:
