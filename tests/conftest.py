@@ -26,7 +26,9 @@ SLOW = ("commands", "sweep")  # folders of tests that start whole processes
 
 
 def pytest_configure():
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background ignores it
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell that starts the tests in the background ignores it
 
 
 def pytest_collection_modifyitems(items):
