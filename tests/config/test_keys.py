@@ -9,6 +9,7 @@ from experiments.config.constraints import Role
 from experiments.config.keys import (
     decisive_settings,
     multirun_name,
+    point_name,
     role_of,
     roles,
     run_name,
@@ -96,3 +97,7 @@ def test_a_single_run_needs_neither_the_multirun_nor_what_comes_after():
     overrides = ["seed=1", "sweep.name=a", "resume=false", "tracking.run_name=b", "evaluate_test=true"]
     kept = ["outputs=o", "tracking=mlflow", "tracking.uri=sqlite:///a.db", "tracking.experiment=c"]
     assert standalone_overrides([*overrides, *kept]) == ["seed=1", *kept]
+
+
+def test_a_key_that_is_added_is_in_the_name_of_a_point():
+    assert point_name(["data=digits", "+model.width=8", "seed=1"], ["+model.width", "seed"]) == "width=8 seed=1"

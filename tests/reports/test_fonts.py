@@ -1,7 +1,7 @@
 """Names in any script, in figures."""
 
-import itertools
 import io
+import itertools
 import warnings
 
 import numpy as np

@@ -107,9 +107,8 @@ def test_the_images_are_the_right_ones(page, finished):
         assert np.abs(shown - test.pixels[most_confident].transpose(1, 2, 0)).mean() < 8
     mistakes = page.split("The most confident mistakes")[1].split("The least confident")[0]
     worst = int(np.where(predictions != test.labels, confidence, 0).argmax())
-    first = re.search(
-        r"</i><span[^>]*>(\d)</span><span[^>]*>predicted as (\d)</span><span class=\"soft\">(\d+) %", mistakes
-    )
+    pattern = r"</i><span[^>]*>(\d)</span> predicted as <span[^>]*>(\d)</span> <span class=\"soft\">(\d+) %"
+    first = re.search(pattern, mistakes)
     assert first.groups() == (str(test.labels[worst]), str(predictions[worst]), f"{100 * confidence[worst]:.0f}")
     mean, accuracy, fraction = calibration(confidence, predictions == test.labels)
     assert f"<b>{(fraction * abs(accuracy - mean)).sum():.3f}</b><span>expected calibration error" in page

@@ -231,7 +231,7 @@ class Net(torch.nn.Sequential):
 
 def test_a_seed_that_failed_before_it_had_a_run_is_counted(multirun, tmp_path):
     (tmp_path / "my_network.py").write_text(FAILING)
-    code, output = multirun(tmp_path, *DIGITS, "training.epochs=1", "model._target_=my_network.Net", "seed=1,2")
+    code, output = multirun(tmp_path, "data=digits", "training.epochs=1", "model._target_=my_network.Net", "seed=1,2")
     assert code == 1 and re.search(r"^all +1 of 2 ", output, re.MULTILINE), output
 
 

@@ -143,7 +143,7 @@ def key_labels(keys: Sequence[str]) -> dict[str, str]:
 
 def point_name(overrides: Sequence[str], varied: Sequence[str]) -> str:
     """The varied keys and their values, in short form."""
-    varied = [key_of(key) for key in varied]  # `++optimizer.momentum` is typed too
+    varied = [key_of(key) for key in varied]  # typed as +key if conf/ lacks it, as ++key beside a swept choice
     short = key_labels(varied)
     values = dict(text.lstrip("+").partition("=")[::2] for text in overrides)
     return " ".join(f"{short[key]}={_brief(values[key])}" for key in varied if key in values) or " ".join(overrides)
