@@ -115,9 +115,8 @@ def open_picture(source: Path | IO[bytes]) -> Image.Image:
     except UnidentifiedImageError:
         advice = f"; {HEIF_ADVICE}" if Path(str(name)).suffix.lower() in HEIF_ENDINGS and not _heif_version() else ""
         empty = isinstance(source, Path) and not source.stat().st_size
-        raise UserError(
-            f"{name}: {'is empty' if empty else f'not a picture in a format that is read{advice}'}"
-        ) from None
+        reason = "is empty" if empty else f"not a picture in a format that is read{advice}"
+        raise UserError(f"{name}: {reason}") from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{name}: {error}") from None
     except Exception as error:  # for broken files, Pillow's readers raise nearly anything

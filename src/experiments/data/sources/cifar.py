@@ -83,8 +83,8 @@ class Cifar(Source[CifarSettings, Files]):
 
 def _refuse_pictures(root: Path, typed: str) -> None:
     """Refuse to download into a folder of the user's pictures, one folder per class."""
-    is_own = typed != default("data.root") and os.path.isdir(root)  # noqa: PTH112 - false if the name is too long
-    if is_own and any(is_picture(path.name) for path in root.glob("*/*")):
+    chosen = typed != default("data.root") and os.path.isdir(root)  # noqa: PTH112 - false if the name is too long
+    if chosen and any(is_picture(path.name) for path in root.glob("*/*")):
         raise UserError(f"data.root={typed}: contains folders of pictures; to train on them, add data=image_folder")
 
 
