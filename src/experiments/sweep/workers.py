@@ -10,6 +10,8 @@ from pathlib import Path
 
 import filelock
 
+from experiments.files.atomic import atomic_write
+
 
 def common_threads(folder: Path, own: Callable[[], int]) -> int:
     """The CPU threads of every point of a multirun: `own()` of the first one, because the last bits depend on them."""
@@ -17,7 +19,8 @@ def common_threads(folder: Path, own: Callable[[], int]) -> int:
     file = folder / "threads"
     with filelock.FileLock(folder / "threads.lock"):
         if not file.exists():
-            file.write_text(str(own()))
+            with atomic_write(file) as written:
+                written.write(str(own()).encode())
         return int(file.read_text())
 
 
