@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 # mlflow reads these when it is imported, so they are set before that.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # three files of a few kilobytes
-# A thread that waits for another one spins this long (about 0.1 ms) before it sleeps. By default it spins for milliseconds,
-# which keeps the thread that it waits for from running where other programs use the processors. Read when torch is imported.
+# How long a thread that waits for another one spins before it sleeps: by default 30 times as long, which keeps the thread
+# that it waits for from running where other programs use the processors. Read when torch is imported.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

@@ -454,6 +454,8 @@ def refused(start, project):
         assert "Traceback" not in message + printed, message + printed
         assert process.exitcode == 2, (process.exitcode, message)
         assert not left
+        reasons = [line.partition(": ")[0] for line in message.splitlines() if "=" in line.partition(": ")[0]]
+        assert len(reasons) == len(set(reasons)), message  # one message per mistake
         return message
 
     return run

@@ -35,6 +35,12 @@ class Small(Shapes):
         return tuple(Images(part.pixels[..., :8, :8], part.labels, part.classes) for part in super().read(listing, seed))
 
 
+class Uneven(Small):
+    def read(self, listing, seed):
+        train, test = Shapes.read(self, listing, seed)
+        return train, super().read(listing, seed)[0], test
+
+
 class Lacking(Source):
     def listing(self):
         return ()
@@ -110,7 +116,8 @@ def test_a_mistake_in_its_keys_is_named(shapes, override, message):
         ("nowhere.Shapes", "there is no such class"),
         ("pathlib.Path", "must be a class derived from experiments.data.Source"),
         ("shapes_for_test.Lacking", "the class lacks read"),
-        ("shapes_for_test.Small", "data.image_size=32: shapes_for_test.Small returns training images of 8x8"),
+        ("shapes_for_test.Small", "data.image_size=32: shapes_for_test.Small returns images of 8x8"),
+        ("shapes_for_test.Uneven", "data.image_size=32: shapes_for_test.Uneven returns images of 8x8"),
     ],
 )
 def test_a_mistake_in_its_class_is_named(shapes, target, message):

@@ -44,7 +44,7 @@ def test_one_line_says_what_they_mean_for_the_accuracy(splits, accuracy, few):
 
 def test_of_many_classes_with_few_images_some_are_named():
     line = few_images({"test": np.full(10, 4)}, "abcdefghij", 0.9)
-    assert "4 test images of d, 6 more)" in line and "of e" not in line
+    assert "4 test images of d and 6 more)" in line and "of e" not in line
 
 
 def test_a_run_says_so_at_its_end_and_in_its_report(here, capsys):

@@ -111,9 +111,15 @@ DECIDING = [
 
 @pytest.mark.parametrize("name", [*DECIDING, "reports/figures.py", "config/help.py", "runs/store.py"])
 def test_a_change_in_what_decides_changes_the_identity(name, tmp_path, monkeypatch):
-    package = shutil.copytree(identity.PACKAGE, tmp_path / "experiments", ignore=shutil.ignore_patterns("*.so"))
-    monkeypatch.setattr(identity, "PACKAGE", Path(package))
-    before = of()
-    file = package / name
+    """A process reads its own package once, so the changed one is a second copy."""
+    copies = [
+        Path(shutil.copytree(identity.PACKAGE, tmp_path / copy, ignore=shutil.ignore_patterns("*.so")))
+        for copy in ("before", "after")
+    ]
+    file = copies[1] / name
     file.write_text(file.read_text() + ("\n/* changed */" if name.endswith(".c") else "\nchanged = 1\n"))
-    assert (of() != before) is (name in DECIDING)
+    identities = set()
+    for package in copies:
+        monkeypatch.setattr(identity, "PACKAGE", package)
+        identities.add(of())
+    assert (len(identities) == 2) is (name in DECIDING)

@@ -373,7 +373,7 @@ def test_runs_that_start_together_name_their_data_once(tmp_path, monkeypatch):
 
         def begin(name, config=config, splits=splits):
             together.wait()
-            return Tracker(config, [], name, name, splits, tmp_path)
+            return Tracker(config, store.connect("sqlite:///mlflow.db"), [], name, name, splits, tmp_path)
 
         with ThreadPoolExecutor(together.parties) as threads:
             begun = list(threads.map(begin, "abcdefgh"))

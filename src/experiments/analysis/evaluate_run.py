@@ -16,9 +16,8 @@ from experiments.config import DataSettings, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.loading import compose_config
 from experiments.config.splits import ALL, SPLITS
-from experiments.config.wording import counted
+from experiments.config.wording import counted, named
 from experiments.data import Images, load_all, load_splits
-from experiments.data.splitting import named
 from experiments.reports import report
 from experiments.reports.content import Content
 from experiments.runs import evaluations, provenance, store

@@ -15,7 +15,7 @@ from rich.text import Text
 from experiments.analysis import figures
 from experiments.analysis.duplicates import Duplicates, Pair, Place
 from experiments.analysis.statistics import PixelStatistics, ratio
-from experiments.config.wording import counted
+from experiments.config.wording import counted, shortened
 from experiments.data import Splits
 from experiments.reports.drawing import save
 from experiments.reports.figures import class_balance
@@ -107,7 +107,7 @@ def named(place: Place) -> str:
 def on_terminal(text: str, longest: int = 30) -> str:
     """A class name or a file's on one line, at most `longest` characters, without characters that a terminal or UTF-8 cannot show."""
     clean = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+    return shortened(clean, longest)
 
 
 SHEET_PAIRS = 48  # pairs on a sheet

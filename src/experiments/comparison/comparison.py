@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from experiments.comparison import ranking, significance
 from experiments.comparison.points import Point, on_other_images, ranked
 from experiments.config import VIEWS, UserError
+from experiments.config.arguments import search_path
 from experiments.config.command_line import MASK, Command, mask_passwords
 from experiments.config.keys import flatten, role_of, standalone_overrides
 from experiments.config.loading import compose_config
@@ -123,10 +123,8 @@ class Comparison:
 def _trains(command: Command, settings: Mapping[str, str]) -> bool:
     """Whether a command has these settings today: conf/ may have changed since, or MLflow has cut the overrides."""
     overrides = [text for text in command.overrides if MASK not in text]  # passwords are not known here
-    if command.config_dir:
-        overrides.append(f"hydra.searchpath=[file://{Path(command.config_dir).resolve()}]")
     try:
-        config = compose_config(overrides)
+        config = compose_config([*overrides, *search_path(command.config_dir)])
     except UserError:
         return False
     today = {key: mask_passwords(str(value)) for key, value in flatten(config.to_dict())}

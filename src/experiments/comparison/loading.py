@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -16,6 +14,7 @@ from experiments.config import UserError
 from experiments.config.command_line import Command, mask_passwords
 from experiments.config.defaults import default
 from experiments.runs import store
+from experiments.runs.local_store import local_path
 
 STATUS: dict[str, Status] = {store.FINISHED: "finished", store.FAILED: "failed", store.KILLED: "killed"}
 
@@ -52,9 +51,8 @@ def to_point(client: MlflowClient, run: Run, parent_id: str = "") -> Point:
 
 def _link(client: MlflowClient, run: Run) -> str:
     """The address of a run on an MLflow server, or the file of its report."""
-    place = run.info.artifact_uri
-    if place.startswith("file:"):
-        return str(Path(url2pathname(urlsplit(place).path)) / "report.html")
+    if place := local_path(run.info.artifact_uri):
+        return str(place / "report.html")
     uri = client.tracking_uri
     page = f"{uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
     return mask_passwords(page) if uri.startswith("http") else ""

@@ -35,8 +35,6 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
     if values := get("model.widths", "model.patch", "model.stride", "data.image_size"):
         widths, patch, stride, image_size = values
         yield from _check_halvings(widths, patch, stride, min((image_size, *valid.get("training.image_sizes", ()))))
-    if (values := get("data.urls")) and not values[0]:
-        yield "data.urls=[]: must be one or more addresses"
     if values := get("data._target_", "data.name"):
         yield from _check_source(valid, *values)
     if (values := get("augment.translate", "data.image_size")) and values[0] >= values[1]:

@@ -77,9 +77,7 @@ def read_pictures(paths: Sequence[str], image_size: int) -> tuple[np.ndarray, li
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """Raises:
-    UserError: there are problems with pictures; the message lists them.
-    """
+    """Raise a `UserError` that lists the problems with pictures, if there are any."""
     if problems:
         raise UserError(list_problems(counted(len(problems), "picture"), problems))
 

@@ -132,9 +132,7 @@ class Finding:
         return False
 
     def check(self) -> None:
-        """Raises:
-        UserError: something could not be read; the message lists it.
-        """
+        """Raise a `UserError` that lists what could not be read, if there is anything."""
         if self._problems:
             raise UserError(
                 list_problems(counted(len(self._problems), "file or folder", "files and folders"), self._problems)

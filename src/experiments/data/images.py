@@ -43,7 +43,9 @@ class Images:
         indices: np.ndarray | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
-        self.source = pixels if isinstance(pixels, Pixels) else Pixels(pixels, *([names.__getitem__] if names else []))
+        if not isinstance(pixels, Pixels):
+            pixels = Pixels(pixels, names.__getitem__) if names else Pixels(pixels)
+        self.source = pixels
         self.labels = read_only(labels)
         self.classes = classes
         self.indices = read_only(np.arange(len(self.source.array)) if indices is None else indices)

@@ -14,12 +14,12 @@ import numpy as np
 
 from experiments.config import DataSettings, ExtraImages, UserError
 from experiments.config.targets import locate
-from experiments.config.wording import counted
+from experiments.config.wording import counted, named
 from experiments.data.decoding import read_pictures, refuse
 from experiments.data.finding import pictures_in
 from experiments.data.images import Images, Splits, joined
 from experiments.data.sources import Source
-from experiments.data.splitting import named, split
+from experiments.data.splitting import split
 from experiments.files.cache import Files
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def _source(config: DataSettings) -> Source[Any, Any]:
 def _load(config: DataSettings, listing: Hashable, extra: ExtraListing) -> Splits:
     source = _source(config)
     train, *given, test = source.read(listing, config.seed)
-    _check_read(config, train, test)
+    _check_read(config, train, *given, test)
     if given:
         splits = Splits(train, given[0], test)
     else:
@@ -77,15 +77,15 @@ def _load(config: DataSettings, listing: Hashable, extra: ExtraListing) -> Split
     return _add_extra(splits, extra, config.image_size) if extra.labels else splits
 
 
-def _check_read(config: DataSettings, train: Images, test: Images) -> None:
+def _check_read(config: DataSettings, *parts: Images) -> None:
     size = config.image_size
-    for name, images in (("training", train), ("test", test)):
+    for images in parts:
         if images.shape[2:] != (size, size):
             raise UserError(
-                f"data.image_size={size}: {config._target_} returns {name} images of {images.shape[2]}x{images.shape[3]}"
+                f"data.image_size={size}: {config._target_} returns images of {images.shape[2]}x{images.shape[3]}"
             )
-    if train.classes != test.classes:
-        raise UserError(f"data._target_={config._target_}: training and test images must have the same class names")
+    if len({images.classes for images in parts}) > 1:
+        raise UserError(f"data._target_={config._target_}: the images of all splits must have the same class names")
 
 
 def drop_duplicates_across_splits(splits: Splits) -> Splits:

@@ -21,9 +21,9 @@ import numpy as np
 
 from experiments.config import DataSettings, UserError
 from experiments.config.splits import SPLITS
+from experiments.config.wording import named
 from experiments.data.images import Images, Splits
 from experiments.data.loading import load_all, load_splits
-from experiments.data.splitting import named
 
 FILE = "splits.csv.gz"  # 60,000 pictures: 1.5 MB, written in 0.16 s and read in 0.17 s
 COMPRESSION = 1  # level 6 takes 1.5 times as long for a file of 1.4 MB, because hashes cannot be compressed

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.config import UserError
-from experiments.config.wording import counted
+from experiments.config.wording import counted, named
 from experiments.data.images import Images
-
-NAMED = 5  # in a message; more are counted
 
 
 def split(images: Images, size: int | float, how: str, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -38,11 +36,6 @@ def split(images: Images, size: int | float, how: str, seed: int, key: str) -> t
     kept = np.ones(total, dtype=bool)
     kept[held_out] = False
     return np.flatnonzero(kept), np.sort(held_out)
-
-
-def named(names: list[str]) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
 def _check_order(labels: np.ndarray) -> None:

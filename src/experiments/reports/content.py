@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.config import Config
 from experiments.config.metrics import final_value
-from experiments.config.wording import counted
+from experiments.config.wording import counted, named
 from experiments.data import Images, Splits
 from experiments.models.classifier import Layers
 from experiments.training.calibration import calibration
@@ -115,14 +115,12 @@ def few_images(counts: Mapping[str, np.ndarray], classes: Sequence[str], accurac
         for name, count in zip(classes, images)
         if 0 < count < FEW_OF_A_CLASS and totals[split] >= FEW  # else the whole split is named
     ]
-    if len(of_classes) > NAMED:
-        of_classes = [*of_classes[:NAMED], f"{len(of_classes) - NAMED} more"]
     if not few and not of_classes:
         return ""
     *_, split = counts
     low, high = wilson_interval(round(accuracy * totals[split]), totals[split])
     return (
-        f"few images ({', '.join([*few, *of_classes])}): the {split} accuracy {accuracy:.4f} is only an estimate, its 95 % "
+        f"few images ({', '.join(filter(None, [*few, named(of_classes, NAMED)]))}): the {split} accuracy {accuracy:.4f} is only an estimate, its 95 % "
         f"interval is {max(low, 0):.4f} to {min(high, 1):.4f}"
     )
 

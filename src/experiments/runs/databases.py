@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote
 
-SQLITE = "sqlite:///"
+from experiments.config.start_checks import SQLITE
+
 QUOTED = "sqlite+pysqlite:///"  # MLflow creates the folder of an address that begins with SQLITE, without unquoting it
 
 

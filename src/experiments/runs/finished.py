@@ -36,6 +36,7 @@ from experiments.models.classifier import Classifier
 from experiments.runs import store
 from experiments.runs.data_sets import all_have_that_of, of_one_data_set
 from experiments.runs.logged_model import rebuilt
+from experiments.runs.written import logged_models
 from experiments.training import devices, evaluation
 
 log = logging.getLogger(__name__)
@@ -214,7 +215,7 @@ def load_run(
     run = find_run(which, experiment, metric, uri, data)
     run_id, experiment_id = run.info.run_id, run.info.experiment_id
     client = store.connect(uri)
-    found = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
+    found = logged_models(client, experiment_id, run_id)
     if not found:
         raise UserError(f"run {run_id} has no model")
     place = found[0].artifact_location

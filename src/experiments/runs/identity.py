@@ -15,7 +15,7 @@ from experiments.config import DataSettings
 from experiments.config.keys import decisive_settings
 from experiments.config.loading import compose_points
 from experiments.data import load_splits
-from experiments.runs.fingerprint import fingerprint
+from experiments.runs.fingerprint import sources
 
 
 def identify(choices: Mapping[str, Sequence[str]], search: Mapping[str, Any] | None = None) -> str:
@@ -38,15 +38,11 @@ def identify(choices: Mapping[str, Sequence[str]], search: Mapping[str, Any] | N
     def digest(data: DataSettings) -> str:
         return load_splits(data).digest
 
-    points = {
-        json.dumps([decisive_settings(config), digest(config.data)], sort_keys=True): config
-        for config in (first, *others)
-    }
-    networks = {points[text].model.target: points[text] for text in sorted(points)}
+    configs = (first, *others)
     content = {
         "experiment": first.experiment,
-        "points": sorted(points),
-        "sources": sorted(fingerprint(config, "", "") for config in networks.values()),
+        "points": sorted({json.dumps([decisive_settings(one), digest(one.data)], sort_keys=True) for one in configs}),
+        "sources": [sources(target) for target in sorted({one.model.target for one in configs})],
         "search": search,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

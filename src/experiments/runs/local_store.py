@@ -111,7 +111,7 @@ def artifact_folder(name: str) -> str:
 
 def relative_place(location: str, database: Path) -> str:
     """The value of TAG_ARTIFACTS; absolute for a folder outside of the project, whose artifacts are not moved with it."""
-    place = _path(location)
+    place = local_path(location)
     if place is None:
         return location
     inside = any(place.is_relative_to(project) for project in (database.parent, Path.cwd()))
@@ -136,7 +136,7 @@ def relocate(database: Path) -> None:
                 ]
                 connection.executemany(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", changes)
         connection.execute("COMMIT")
-    folders = sorted({str(place.parent) for _, new in moved if (place := _path(new))})
+    folders = sorted({str(place.parent) for _, new in moved if (place := local_path(new))})
     if folders:
         log.warning("this project was moved or copied: artifacts are now in %s", ", ".join(folders))
 
@@ -145,7 +145,7 @@ def _has_moved(location: str | None, old: str, new: str) -> bool:
     """Whether a stored location is inside `old`, and its files are not only there: the database alone may be a copy."""
     if location is None or not location.startswith(f"{old}/"):
         return location == old
-    here, there = _path(new + location.removeprefix(old)), _path(location)
+    here, there = local_path(new + location.removeprefix(old)), local_path(location)
     return here is not None and there is not None and (here.exists() or not there.exists())
 
 
@@ -155,7 +155,7 @@ def _moved(connection: sqlite3.Connection, database: Path) -> Iterator[tuple[str
     for number, location, tag in connection.execute(
         f"SELECT e.experiment_id, e.artifact_location, t.value FROM experiments e {tags}"
     ).fetchall():
-        old = _path(location)
+        old = local_path(location)
         if old is None:
             continue
         runs = connection.execute("SELECT run_uuid FROM runs WHERE experiment_id = ?", (number,))
@@ -176,7 +176,7 @@ def _search(runs: set[str], old: Path, project: Path) -> Path:
     return project / old.parent.name / old.name if gone else old
 
 
-def _path(location: str | None) -> Path | None:
+def local_path(location: str | None) -> Path | None:
     """The path in a location, which MLflow stores as an address or as a path; None if it is not local."""
     parts = urlsplit(location or "")
     if parts.scheme == "file":

@@ -28,6 +28,8 @@ from experiments.training.evaluation import Evaluation, batch_size
 from experiments.training.learner import Learner, training_batches
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from experiments.runs.tracker import Tracker
 
 
@@ -126,15 +128,16 @@ def started(
         from experiments.runs.export import check_export  # imports mlflow
 
         check_export(model, config.model.target, splits.image_shape)
+    client = None
     if config.tracking.uri:
         from experiments.runs import store  # imports mlflow
 
-        store.connect(config.tracking.uri)  # before a folder is made
+        client = store.connect(config.tracking.uri, patient=parent is not None)  # before a folder is made
     layers = list_layers(model, splits.image_shape)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
     identity = fingerprint(config, device.type, splits.digest)
     with locked(_folder(config, identity), command, wait=parent is not None) as lock:
-        tracker = _tracker(config, command, identity, splits, lock, parent)
+        tracker = _tracker(config, client, command, identity, splits, lock, parent)
         # Runs of other MLflow experiments and stores may have this identity, and unfinished checkpoints of their own.
         folder = lock.with_name(f"{lock.name}-{tracker.run_id[:8]}") if config.tracking.uri else lock
         folder.mkdir(exist_ok=True)
@@ -151,14 +154,20 @@ def _folder(config: Config, identity: str) -> Path:
 
 
 def _tracker(
-    config: Config, command: Command, identity: str, splits: Splits, folder: Path, parent: ParentRun | None
+    config: Config,
+    client: MlflowClient | None,
+    command: Command,
+    identity: str,
+    splits: Splits,
+    folder: Path,
+    parent: ParentRun | None,
 ) -> Tracker | NullTracker:
     name = config.tracking.run_name or (parent.point_name if parent else run_name(command.overrides, identity))
-    if config.tracking.uri is None:
+    if client is None:
         tracker = NullTracker(folder, name, config.resume)
         if parent and parent.tests and not tracker.finished:
             raise UserError(CHANGED)
         return tracker
     from experiments.runs.tracker import Tracker  # imports mlflow
 
-    return Tracker(config, command.overrides, identity, name, splits, folder, parent)
+    return Tracker(config, client, command.overrides, identity, name, splits, folder, parent)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
@@ -48,6 +49,7 @@ class Tracker:
     def __init__(
         self,
         config: Config,
+        client: MlflowClient,
         overrides: Sequence[str],
         fingerprint: str,
         name: str,
@@ -57,7 +59,7 @@ class Tracker:
     ) -> None:
         assert config.tracking.uri is not None
         self.uri, name = config.tracking.uri.rstrip("/"), command_line.mask_passwords(name)
-        self.client = store.connect(self.uri, patient=parent is not None)
+        self.client = client
         experiment_id = store.experiment_id(self.client, config)
         close_abandoned(self.client, experiment_id, parent.run_id if parent else None)
         run = self._find(experiment_id, fingerprint, config.resume, parent)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.comparison.points import Point, ranked
 from experiments.config import Config, UserError, loading
-from experiments.config.command_line import MASK, Command, mask_passwords
+from experiments.config.command_line import MASK, Command, mask_passwords, was_interrupted
 from experiments.config.keys import key_of, multirun_name, role_of, standalone_overrides
 from experiments.runs import lock
 from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point
@@ -74,7 +74,7 @@ class Multirun:
             yield
         except BaseException as error:
             if owner and not isinstance(error, SystemExit):
-                self.parent.stop(store.KILLED if isinstance(error, KeyboardInterrupt) else store.FAILED)
+                self.parent.stop(store.KILLED if was_interrupted(error) else store.FAILED)
             raise
 
     def locked(self) -> contextlib.AbstractContextManager[Path]:

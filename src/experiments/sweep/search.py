@@ -14,7 +14,6 @@ from typing import Any
 
 import filelock
 from omegaconf import DictConfig
-from optuna.distributions import CategoricalDistribution
 
 from experiments.comparison.points import Point
 from experiments.config import Config, UserError
@@ -122,8 +121,7 @@ def identifying(
     """
     choices = {key_of(text): [text] for text in fixed}
     for key, found in space.items():
-        each = (CategoricalDistribution((value,)) for value in getattr(found, "choices", ()))
-        choices[key] = [text for one in each for text in lowest({key: one})] or lowest({key: found})
+        choices[key] = [as_meant(f"{key}={value}") for value in getattr(found, "choices", ())] or lowest({key: found})
     ranges = {key: str(found) for key, found in space.items()}
     sweeper = {
         key: value

@@ -153,8 +153,8 @@ def _content(root: Path, folders: Folders) -> str:
         pictures = len(inside.pictures(root))
         hint = f", but {counted(pictures, 'picture')}: is the folder above it meant?" if pictures else ""
         return f"it contains no folders{hint}"
-    (only,) = folders
-    hint = f": is data.root={root / only} meant?" if len(inside.folders(root / only)) > 1 else ""
+    ((only, (path, *_)),) = folders.items()
+    hint = f": is data.root={path} meant?" if len(inside.folders(path)) > 1 else ""
     return f"it contains only {only}{hint}"
 
 
