@@ -27,11 +27,13 @@ def test_points_whose_files_have_changed_are_said():
 
     before, after, seeded, elsewhere = on("1", "a", 1), on("2", "a", 1), on("3", "a", 2), on("4", "b", 1)
     assert on_other_images([before, seeded, elsewhere, point(0.5, data__root="a", seed=1)]) == []
-    assert compared([before, seeded, elsewhere]).warning == ""
+    assert compared([before, seeded]).warning == ""
     assert on_other_images([before, seeded, after]) == [after]
     assert compared([before, seeded, after]).warning.startswith(
         "1 of 3 points had other images than points with the same"
     )
+    assert compared([before, seeded, elsewhere]).warning.startswith("The points are of several data sets (data.root)")
+    assert compared([before, on("1", "a copy of a", 1), seeded]).warning == ""
 
 
 def test_what_a_choice_implies_is_not_a_swept_setting():

@@ -36,8 +36,10 @@ def test_with_enough_images_nothing_is_said():
 def test_one_line_says_what_they_mean_for_the_accuracy(splits, accuracy, few):
     total = splits["test"].sum()
     low, high = wilson_interval(round(accuracy * total), total)
+    measured = "test image" in few
+    meaning = "is only an estimate" if measured else "may differ much with other training or validation images"
     assert few_images(splits, CLASSES, accuracy) == (
-        f"few images ({few}): the test accuracy {accuracy:.4f} is only an estimate, its 95 % interval is "
+        f"few images ({few}): the test accuracy {accuracy:.4f} {meaning}, its 95 % interval is "
         f"{max(low, 0):.4f} to {min(high, 1):.4f}"
     )
 

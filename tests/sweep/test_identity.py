@@ -1,6 +1,7 @@
 """What makes two multiruns the same multirun: the resolved configuration, the images and the code, not what was typed."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -134,12 +135,17 @@ def test_the_winner_is_trained_by_todays_command(here, multirun):
         assert code == 0, output
         (winner,) = re.findall(r"^1 +(root=\w)", output, re.M)
         assert output.rstrip().endswith(f" data.{winner}"), output
+        assert "The points are of several data sets (data.root)" in output
         (parent,) = parents_in(here).values()
         assert parent.data.tags["winner_command"].endswith(f" data.{winner}")
         found.add(winner)
         for old, new in ("AC", "BA", "CB"):
             (here / old).rename(here / new)
     assert found == {"root=A", "root=B"}
+    shutil.copytree(here / "A", here / "C")
+    code, output = multirun(here, *SETTINGS, *SMALL, "data.root=A,C")
+    assert code == 0 and "several data sets" not in output
+    assert re.search("one run, because settings and images are equal: .*data.root=A.*; .*data.root=C", output), output
 
 
 def test_missing_images_are_reported_before_anything_starts(here, multirun):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from experiments.comparison import ranking, significance
-from experiments.comparison.points import Point, on_other_images, ranked
+from experiments.comparison.points import Point, data_set_keys, on_other_images, ranked
 from experiments.config import VIEWS, UserError
 from experiments.config.arguments import search_path
 from experiments.config.command_line import MASK, Command, mask_passwords
@@ -81,13 +81,17 @@ class Comparison:
     @property
     def warning(self) -> str:
         """Why some points cannot be compared with the others; empty if all can."""
-        other = len(on_other_images(self.points))
-        return (
-            f"{other} of {len(self.points)} points had other images than points with the same settings of the data: "
-            "the files have changed, so these points cannot be compared"
-            if other
-            else ""
-        )
+        if other := len(on_other_images(self.points)):
+            return (
+                f"{other} of {len(self.points)} points had other images than points with the same settings of the data: "
+                "the files have changed, so these points cannot be compared"
+            )
+        if keys := data_set_keys(self.points):
+            return (
+                f"The points are of several data sets ({', '.join(keys)}), each with a validation set of its own: "
+                "a better place in the ranking may only mean easier images"
+            )
+        return ""
 
     @property
     def _note(self) -> str:

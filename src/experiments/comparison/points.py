@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from experiments.config.constraints import Role
+from experiments.config.data import DATA_SET_KEYS
 from experiments.config.keys import CHOICES, key_labels, role_of
 from experiments.config.metrics import EPOCH_METRICS, MONITORS, OBJECTIVES, final_value, higher_is_better
 
@@ -15,6 +16,7 @@ Status = Literal["finished", "pruned", "failed", "killed", "running"]
 HISTORY = tuple(
     name for name in EPOCH_METRICS if name in (*MONITORS, *OBJECTIVES, "epoch_seconds")
 )  # the metrics of epochs that are compared
+IMAGE_ROLES = (Role.CONTENT, Role.REPEATS)  # of the settings that choose the images of a run
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,21 @@ def on_other_images(points: Sequence[Point]) -> list[Point]:
     found = []
     for point in points:
         if point.images:
-            chosen = (Role.CONTENT, Role.REPEATS)
-            settings = tuple(sorted(item for item in point.settings.items() if role_of(item[0]) in chosen))
+            settings = tuple(sorted(item for item in point.settings.items() if role_of(item[0]) in IMAGE_ROLES))
             if first.setdefault(settings, point.images) != point.images:
                 found.append(point)
     return found
+
+
+def data_set_keys(points: Sequence[Point]) -> list[str]:
+    """The settings by which points are of several data sets; none if all are of one, or of copies of one."""
+    keys = [key for key in varying_keys(points) if key in DATA_SET_KEYS]
+    images: dict[tuple[tuple[str, str], ...], set[str]] = {}
+    for point in points:
+        if point.images:
+            others = sorted(item for item in point.settings.items() if role_of(item[0]) in IMAGE_ROLES)
+            images.setdefault(tuple(item for item in others if item[0] not in keys), set()).add(point.images)
+    return keys if any(len(found) > 1 for found in images.values()) else []
 
 
 def swept_keys(points: Sequence[Point]) -> list[str]:

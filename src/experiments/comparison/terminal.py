@@ -49,7 +49,7 @@ def _show_ranking(comparison: Comparison) -> None:
         values = [format_number(row[objective]) for objective in comparison.objectives]
         kept = str(row["kept epoch"]) if row["kept epoch"] == row["kept epoch"] else "—"
         name = Text(row["name"], style="bold" if row["place"] == 1 else "")
-        table.add_row(str(row["place"]), name, *values, kept, str(row["epochs"]), format_number(row["seconds"], 1))
+        table.add_row(str(row["place"]), name, *values, kept, str(row["epochs"]), f"{row['seconds']:,.1f}")
     console.print(table)
     if len(comparison.points) > min(TOP, len(ranking)):
         console.print(f"and {len(comparison.points) - min(TOP, len(ranking)):,} more: report.html")

@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from experiments.config.constraints import Between, CountOrFraction, Finite, ImageSize, Positive, Role, Text
 
+DATA_SET_KEYS = ("data.name", "data.root")  # runs that differ in one of these are of several data sets
+
 
 @dataclass(frozen=True)
 class ExtraImages:

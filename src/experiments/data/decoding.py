@@ -42,7 +42,8 @@ def is_picture(file: str) -> bool:
 
 @functools.cache
 def _endings() -> frozenset[str]:
-    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in _formats())
+    formats = _formats()  # before the endings are listed: it adds those of HEIC
+    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in formats)
 
 
 @functools.cache

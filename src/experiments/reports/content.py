@@ -119,9 +119,11 @@ def few_images(counts: Mapping[str, np.ndarray], classes: Sequence[str], accurac
         return ""
     *_, split = counts
     low, high = wilson_interval(round(accuracy * totals[split]), totals[split])
+    measured = any(f" {split} image" in words for words in (*few, *of_classes))
+    meaning = "is only an estimate" if measured else "may differ much with other training or validation images"
     return (
-        f"few images ({', '.join(filter(None, [*few, named(of_classes, NAMED)]))}): the {split} accuracy {accuracy:.4f} is only an estimate, its 95 % "
-        f"interval is {max(low, 0):.4f} to {min(high, 1):.4f}"
+        f"few images ({', '.join(filter(None, [*few, named(of_classes, NAMED)]))}): the {split} accuracy {accuracy:.4f} "
+        f"{meaning}, its 95 % interval is {max(low, 0):.4f} to {min(high, 1):.4f}"
     )
 
 

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from experiments.config import Config, UserError
 from experiments.config.command_line import mask_passwords
-from experiments.config.data import FOLDER, folder_title
+from experiments.config.data import DATA_SET_KEYS, FOLDER, folder_title
 from experiments.config.wording import counted
 from experiments.data import Splits
 
@@ -42,7 +42,7 @@ def all_have_that_of(run: Run, search: Callable[[str], Sequence[Run]]) -> bool:
     Args:
         search: returns some of the runs that fulfil a condition.
     """
-    values = {key: run.data.params[key] for key in ("data.name", "data.root") if key in run.data.params}
+    values = {key: run.data.params[key] for key in DATA_SET_KEYS if key in run.data.params}
     return not any("'" in value or search(f"params.`{key}` != '{value}'") for key, value in values.items())
 
 

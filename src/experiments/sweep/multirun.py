@@ -161,6 +161,7 @@ class Multirun:
         if self.parent is None:
             return list(outcomes)
         failed = {point.name: point for point in outcomes if point.status == "failed"}
+        _say_which_are_one_run(outcomes)
         used: dict[str, set[str]] = {}
         for point in outcomes:
             used.setdefault(point.name, set()).update(filter(None, [point.run_id]))
@@ -187,6 +188,17 @@ class Multirun:
             self.parent.finalize(comparison, self.folder / "report")
             where += f", or {self.parent.url()}"
         terminal.show_comparison(comparison, where)
+
+
+def _say_which_are_one_run(outcomes: Sequence[Point]) -> None:
+    """Say which overrides describe one run: with equal images and settings, for example in a copy of a folder."""
+    words: dict[str, list[str]] = {}
+    for point in outcomes:
+        if point.run_id:
+            words.setdefault(point.run_id, []).append(" ".join(point.overrides))
+    for same in words.values():
+        if len(names := list(dict.fromkeys(same))) > 1:
+            log.warning("one run, because settings and images are equal: %s", "; ".join(names))
 
 
 def hydra_overrides(hydra_config: DictConfig) -> list[str]:
