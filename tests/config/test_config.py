@@ -47,7 +47,12 @@ def test_the_notebook_preset_differs_in_split_and_weights():
 
 @pytest.mark.parametrize(("group", "choice"), GROUPS, ids=lambda name: name)
 def test_every_choice_of_every_group_composes(group, choice, tmp_path):
-    root = [f"data.root={tmp_path}"] if choice == "image_folder" else []
+    root = {
+        "image_folder": [f"data.root={tmp_path}"],
+        "torchvision": ["model.name=alexnet"],
+        "timm": ["model.name=resnet18"],
+        "inception_v3": ["data=digits"],  # too small are the images of CIFAR-10
+    }.get(choice, [])
     config = compose_config([f"{group}={choice}", *root])
     assert parse(config.to_dict()) == config
 
