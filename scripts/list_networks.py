@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from experiments.config.published import HUB, IMAGENET_MEAN, IMAGENET_STD, TORCH
 from experiments.models.build import BUILDERS
 
 COLUMNS = ("name", "size", "smallest", "multiple", "mean", "std", "address")
-Row = tuple[str, int | str, int | str, int | str, str, str, str]
+Row = tuple[str, ...]
 
 
 def torchvision_rows() -> Iterator[Row]:
@@ -41,11 +42,11 @@ def timm_rows() -> Iterator[Row]:
 
     tagged = timm.list_models(pretrained=True)
     for network in timm.list_models():
-        first = get_pretrained_cfg(network)
+        first: Any = get_pretrained_cfg(network)
         default = f"{network}.{first.tag}" if first.tag else network
         others = sorted(name for name in tagged if name.startswith(f"{network}.") and name != default)
         for name in (default, *others):
-            cfg = get_pretrained_cfg(name)
+            cfg: Any = get_pretrained_cfg(name)
             hub = cfg.hf_hub_id if cfg.hf_hub_id and not cfg.hf_hub_filename else ""
             address = HUB if hub in (HUB, f"{HUB}{name}") else hub or cfg.url or ""
             yield (name, _unusual(cfg.input_size[-1], 224), "", "", *_normalization(cfg.mean, cfg.std), address)
@@ -73,7 +74,7 @@ def _takes(name: str, size: int) -> bool:
     return True
 
 
-def _normalization(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[str, str]:
+def _normalization(mean: Sequence[float], std: Sequence[float]) -> tuple[str, str]:
     return _unusual(mean, IMAGENET_MEAN), _unusual(std, IMAGENET_STD)
 
 

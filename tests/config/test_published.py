@@ -81,7 +81,9 @@ def shown(library, columns):
 @pytest.mark.slow
 def test_the_table_of_torchvision_is_that_of_the_installed_version(listing):
     """If this fails after an update of torchvision: python scripts/list_networks.py"""
-    assert [",".join(map(str, row)) for row in listing["torchvision_rows"]()] == shown("torchvision", listing["COLUMNS"])
+    assert [",".join(map(str, row)) for row in listing["torchvision_rows"]()] == shown(
+        "torchvision", listing["COLUMNS"]
+    )
 
 
 @pytest.mark.slow

@@ -171,7 +171,7 @@ def test_another_file_of_that_name_is_not_taken(server, tmp_path):
     with pytest.raises(UserError) as caught:
         fetch_file(f"{server[0]}/wrong/{path.name}", path, "model.weights=imagenet")
     assert "sent another file (wrong SHA-256)" in str(caught.value) and f"put it at {path}" in str(caught.value)
-    assert not list(tmp_path.glob("*.pth*"))
+    assert not list(tmp_path.glob("net*"))
 
 
 def test_a_digest_that_the_server_sends_is_checked(server, tmp_path):

@@ -41,10 +41,13 @@ def test_a_run_is_identified_by_the_digest_of_its_weights(here):
         save(here / name, seed=seed)
     shutil.copy(here / "one.pth", here / "copy.pt")
     first, copy, other, fresh = (
-        identity(*given) for given in (["model.weights=one.pth"], ["model.weights=copy.pt"], ["model.weights=two.pth"], [])
+        identity(*given)
+        for given in (["model.weights=one.pth"], ["model.weights=copy.pt"], ["model.weights=two.pth"], [])
     )
     assert first == copy and len({first, other, fresh}) == 3
-    assert fingerprint(compose_config([*QUICK]), "cpu", "data") != fingerprint(compose_config([*QUICK]), "cpu", "data", "weights")
+    assert fingerprint(compose_config([*QUICK]), "cpu", "data") != fingerprint(
+        compose_config([*QUICK]), "cpu", "data", "weights"
+    )
 
 
 def test_a_multirun_is_identified_by_the_digests_of_the_weights(here):
@@ -55,7 +58,13 @@ def test_a_multirun_is_identified_by_the_digests_of_the_weights(here):
     shutil.copy(here / "one.pth", here / "copy.pt")
 
     def of(*files):
-        return identify({"data": ["data=digits"], "rest": [*QUICK[2:4]], "model.weights": [f"model.weights={file}" for file in files]})
+        return identify(
+            {
+                "data": ["data=digits"],
+                "rest": [*QUICK[2:4]],
+                "model.weights": [f"model.weights={file}" for file in files],
+            }
+        )
 
     assert of("one.pth") == of("copy.pt") != of("two.pth")
     assert of("one.pth", "two.pth") == of("two.pth", "copy.pt") != of("one.pth")
@@ -103,8 +112,6 @@ def test_a_run_is_the_start_for_other_classes_and_another_size(pretrained, here,
     model = initial_model(config, splits, initial_weights(config))
     assert f"run:{found.run_id}: 5 of 8 tensors taken; random: 7.weight, 9.weight, 9.bias" in caplog.text
     assert torch.equal(model.network[3].weight, found.model.network[3].weight)
-    result = run(compose_config([*folder, uri, f"model.weights=run:{found.run_id}", "tracking=none"]))
-    assert len(result.history) == 1
 
 
 def test_other_means_than_those_of_the_run_are_named(pretrained, caplog):
@@ -133,7 +140,7 @@ def test_published_weights_are_looked_for_in_their_folder(here, monkeypatch):
     file = "squeezenet1_1-b8a52dc0.pth"
     assert f"https://download.pytorch.org/models/{file}" in str(caught.value)
     assert f"model.weights=imagenet: or download it elsewhere and put it at data/weights/{file}" in str(caught.value)
-    assert not list(here.rglob("*.pth*"))
+    assert not list(here.rglob("squeezenet*"))
     (here / "data/weights").mkdir(parents=True, exist_ok=True)
     (here / f"data/weights/{file}").write_bytes(b"another file")
     with pytest.raises(UserError, match=rf"{file} is damaged \(its SHA-256 does not start with b8a52dc0\)"):
@@ -146,7 +153,9 @@ def test_weights_of_timm_may_be_put_there_by_hand(here, monkeypatch, suffix):
 
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     config = compose_config(["data=digits", "model=timm", "model.name=resnet18.a1_in1k", "model.weights=imagenet"])
-    with pytest.raises(UserError, match=r"or download it elsewhere and put it at data/weights/resnet18\.a1_in1k\.safetensors"):
+    with pytest.raises(
+        UserError, match=r"or download it elsewhere and put it at data/weights/resnet18\.a1_in1k\.safetensors"
+    ):
         initial_weights(config)
     tensors = {"fc.bias": torch.arange(3.0)}
     (here / "data/weights").mkdir(parents=True, exist_ok=True)

@@ -66,12 +66,12 @@ def networks(target: str) -> Mapping[str, Published]:
 def _published(row: Mapping[str, str]) -> Published:
     """A row of the table; an empty cell has the usual value, an address that is the name of a repository is one of the hub."""
     mean, std = (tuple(map(float, row[key].split())) for key in ("mean", "std"))
-    sizes = (int(row[key] or usual) for key, usual in (("size", 224), ("smallest", 1), ("multiple", 1)))
+    size, smallest, multiple = int(row["size"] or 224), int(row["smallest"] or 1), int(row["multiple"] or 1)
     address = row["address"]
     if address and "://" not in address:
         place = f"{HUB}{row['name']}" if address == HUB else address
         address = f"https://huggingface.co/{place}/resolve/main/model.safetensors"
-    return Published(*sizes, mean or IMAGENET_MEAN, std or IMAGENET_STD, address)
+    return Published(size, smallest, multiple, mean or IMAGENET_MEAN, std or IMAGENET_STD, address)
 
 
 def published(target: Any, name: Any) -> Published:

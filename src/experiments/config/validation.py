@@ -93,7 +93,9 @@ class _Parser:
             if not _is_dotted(target):
                 return self.refuse(f"{key}._target_", target, "the dotted path of a network's class")
             self.valid[f"{key}._target_"] = target
-            checked = {"weights": weights} | (parameters if target in MODELS else {})  # a custom network's are in its YAML file
+            checked = {"weights": weights} | (
+                parameters if target in MODELS else {}
+            )  # a custom network's are in its YAML file
             if self.read(MODELS.get(target, NetworkSettings), checked, f"{key}.") is _INVALID:
                 return _INVALID
             return ModelSettings(target, parameters, weights)

@@ -49,7 +49,9 @@ class Classifier(nn.Module):
         self.normalize = normalize
         self.network = network
         self.used_size = getattr(network, "used_size", None)
-        layers = [name for name, layer in network.named_modules() if name and any(True for _ in layer.parameters(False))]
+        layers = [
+            name for name, layer in network.named_modules() if name and any(True for _ in layer.parameters(False))
+        ]
         self.head_prefix: str = getattr(network, "head_prefix", "") or f"{(layers or [''])[-1]}."
 
     def forward(self, pixels: Tensor) -> Tensor:

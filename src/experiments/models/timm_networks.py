@@ -5,7 +5,7 @@ timm((3, 224, 224), 10, "mobilenetv3_small_050.lamb_in1k")(torch.zeros(1, 3, 224
 
 from __future__ import annotations
 
-import os.path
+from typing import Any
 
 from torch import nn
 
@@ -24,14 +24,14 @@ def timm(image_shape: tuple[int, int, int], classes: int, name: str) -> nn.Modul
     from timm import create_model  # optional, and takes 3 s
 
     size = image_shape[1]
-    options = {"img_size": size} if networks(TIMM)[name].size != size else {}
+    options: dict[str, Any] = {"img_size": size} if networks(TIMM)[name].size != size else {}
     try:
-        network: nn.Module = create_model(name, pretrained=False, num_classes=classes, **options)
+        network: Any = create_model(name, pretrained=False, num_classes=classes, **options)
     except TypeError:  # most networks without attention take any size, and have no such parameter
         network = create_model(name, pretrained=False, num_classes=classes)
     except (AssertionError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"data.image_size={size}: timm cannot build {name} for it ({error})") from None
-    heads = network.pretrained_cfg["classifier"]  # type: ignore[index]
-    heads = [f"{head}." for head in ([heads] if isinstance(heads, str) else heads)]
-    network.head_prefix = os.path.commonprefix(heads)  # type: ignore[assignment]
+    head: Any = network.pretrained_cfg.get("classifier")
+    first = head if isinstance(head, str) else next(iter(head or ()), "")  # others are auxiliary
+    network.head_prefix = f"{first}." if first else ""
     return network

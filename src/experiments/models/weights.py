@@ -24,7 +24,13 @@ from experiments.models.classifier import Classifier
 
 WRAPPERS = ("ema", "state_dict", "model_state_dict", "model")  # entries of a file that hold the weights, the best first
 PREFIXES = ("module.", "network.", "_orig_mod.")  # of DataParallel, of our classifier, of torch.compile
-AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")  # heads that only training with them uses, see torchvision_networks.py
+AUXILIARY = (
+    "AuxLogits.",
+    "aux1.",
+    "aux2.",
+    "aux_head.",
+    "head_dist.",
+)  # further heads, which help to train the network
 UNIMPORTANT = "num_batches_tracked"  # old files lack it, and only BatchNorm without a momentum uses it
 OLD_NAMES = (  # names in files that torchvision published before it renamed the layers
     (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
@@ -54,7 +60,9 @@ class Weights:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], key: str, classes: tuple[str, ...] | None = None) -> Weights:
         """Weights with the names of today, without the prefixes of what a network was wrapped in."""
-        tensors = {name: tensor.detach() for name, tensor in tensors.items() if name != "n_averaged"}  # of AveragedModel
+        tensors = {
+            name: tensor.detach() for name, tensor in tensors.items() if name != "n_averaged"
+        }  # of AveragedModel
         if all(name.startswith(("normalize.", "network.")) for name in tensors):  # our classifier
             tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("network.")}
         while prefix := _shared_prefix(tensors):
@@ -68,7 +76,7 @@ class Weights:
         sha256 = hashlib.sha256()
         for name, tensor in sorted(self.tensors.items()):
             sha256.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-            sha256.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+            sha256.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return sha256.hexdigest()
 
 
@@ -85,8 +93,8 @@ def read(path: Path, key: str) -> Weights:
     """
     try:
         content = _safetensors(path) if path.suffix == ".safetensors" else _pytorch(path)
-    except OSError as error:
-        raise UserError(f"{key}: {path} cannot be read ({error.strerror or error})") from None
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise UserError(f"{key}: {path} cannot be read ({error.strerror})") from None
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f" ({found[1]})" if found else ""
@@ -95,7 +103,8 @@ def read(path: Path, key: str) -> Weights:
             "Save model.state_dict() alone, best as .safetensors"
         ) from None
     except Exception as error:  # torch and safetensors raise many classes of errors
-        raise UserError(f"{key}: {path} is damaged, or has no weights ({str(error).splitlines()[0]})") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{key}: {path} is damaged, or has no weights ({reason})") from None
     while inner := next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), None):
         content = inner
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
@@ -127,14 +136,14 @@ def load(weights: Weights, model: Classifier, title: str, classes: Sequence[str]
     """
     own: dict[str, Tensor] = model.network.state_dict()
     given = resized(weights.tensors, model)
-    head = model.head_prefix
+    heads = (model.head_prefix, *AUXILIARY)
     fits = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     others = [name for name in own if name not in fits and not name.endswith(UNIMPORTANT)]
-    unused = [name for name in given if name not in own and not name.startswith((*AUXILIARY, head))]
+    unused = [name for name in given if name not in own and not name.startswith(heads)]
     if weights.classes not in (None, tuple(classes)):
-        fits = {name: tensor for name, tensor in fits.items() if not name.startswith(head)}
-    of_backbone = [name for name in fits if not name.startswith(head)]
-    wrong = [name for name in others if not name.startswith(head)]
+        fits = {name: tensor for name, tensor in fits.items() if not name.startswith(heads)}
+    of_backbone = [name for name in fits if not name.startswith(heads)]
+    wrong = [name for name in others if not name.startswith(heads)]
     if not of_backbone or (weights.complete and (wrong or unused)):
         raise UserError(_refusal(weights.key, title, own, given, len(fits), wrong or unused or list(own)))
     model.network.load_state_dict(fits, strict=False)

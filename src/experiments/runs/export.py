@@ -45,9 +45,7 @@ def check_export(model: Classifier, choice: str, image_shape: tuple[int, int, in
             images = torch.randint(0, 256, (count, *image_shape), dtype=torch.uint8, generator=torch.Generator())
             torch.testing.assert_close(exported.module()(images), model(images))
     except Exception as error:  # torch.export raises many classes of errors
-        raise UserError(
-            f"{choice}: cannot be exported: {str(error).splitlines()[0]}; {advice}"
-        ) from None
+        raise UserError(f"{choice}: cannot be exported: {str(error).splitlines()[0]}; {advice}") from None
     finally:
         model.train(training)
 

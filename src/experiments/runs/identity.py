@@ -58,8 +58,10 @@ def _weights(configs: Sequence[Config]) -> list[str | None]:
         return [None] * len(configs)
     for which, _ in named:
         if which in ("run:best", "run:latest"):  # it may be another one when the next point starts
-            raise UserError(f"model.weights={which}: in a multirun, name the run by its id, because the points are runs, too")
+            raise UserError(
+                f"model.weights={which}: in a multirun, name the run by its id, because the points are runs, too"
+            )
     from experiments.runs.weights import initial_weights  # imports torch
 
     digests = {which: weights.digest() for which, one in named.items() if (weights := initial_weights(one))}
-    return [digests.get((one.model.weights, one.model.title)) for one in configs]
+    return [digests[one.model.weights, one.model.title] if one.model.weights else None for one in configs]

@@ -50,8 +50,9 @@ def _of_run(which: str, key: str, config: Config) -> Weights:
     try:
         run = load_run(which, uri=config.tracking.uri or STORE)
     except UserError as error:
-        reason = str(error).removeprefix(f"--run {which}: ")
-        raise UserError(f"{key}: {reason}") from None
+        reason, several, _ = str(error).removeprefix(f"--run {which}: ").partition("\nchoose one")
+        advice = f"\nname the run by its id: model.weights={RUN}ID" if several else ""
+        raise UserError(f"{key}: {reason}{advice}") from None
     for name in ("mean", "std"):
         before, now = (list(getattr(data, name)) for data in (run.config.data, config.data))
         if before != now:
