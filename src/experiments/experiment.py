@@ -55,15 +55,15 @@ def run(
         Diverged: the loss is not finite; the best epoch before that is kept.
     """
     splits = load_splits(config.data)
-    from experiments.reports import terminal  # these import torch, which takes seconds: missing data is reported first
-    from experiments.reports.content import few_images_of_run
+    from experiments.reports import content, terminal  # these import torch, which is slow: missing data comes first
     from experiments.runs.start import started
+    from experiments.runs.weights import initial_weights
     from experiments.training.devices import choose_device
     from experiments.training.learner import Learner, initial_model
     from experiments.training.loop import train
 
     device = choose_device(config)
-    model = initial_model(config, splits)
+    model = initial_model(config, splits, initial_weights(config))
     terminal.show_start(config, splits, device)
     with started(config, command, splits, model, device, parent) as active:
         tracker, evaluation = active.tracker, None
@@ -84,7 +84,7 @@ def run(
                 return Result(tracker.run_id, tracker.name, active.prune(state), state.history, pruned=True)
             evaluation = _evaluate_and_report(active, state)
             results, history = active.finish(state, evaluation), state.history
-    caution = few_images_of_run(splits, results)
+    caution = content.few_images_of_run(splits, results)
     terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits.classes, caution)
     return Result(tracker.run_id, tracker.name, results, history)
 
@@ -131,7 +131,7 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
             class_counts=content.class_counts(splits, active.test),
             layers=active.layers,
             protocol=content.protocol(config, active.test),
-            environment=environment(learner.device, splits.digest),
+            environment=environment(learner.device, splits.digest, learner.model.weights_digest),
             history=state.history,
             best_epoch=state.stopping.best_epoch,
             kept_epoch=state.kept_epoch,

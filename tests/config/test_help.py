@@ -1,5 +1,6 @@
 """The help is complete, because it is made from the comments in conf/."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,12 @@ def test_every_key_of_a_run_is_explained(shown):
 
 @pytest.mark.parametrize(("group", "choice"), CHOSEN, ids=lambda name: name)
 def test_every_key_of_every_choice_is_explained(group, choice, shown, tmp_path):
-    root = [f"data.root={tmp_path}"] if choice == "image_folder" else []
+    root = {
+        "image_folder": [f"data.root={tmp_path}"],
+        "torchvision": ["model.name=resnet34"],
+        "timm": ["model.name=resnet18"],
+        "inception_v3": ["data=digits"],  # too small are the images of CIFAR-10
+    }.get(choice, [])
     settings = compose_config([f"{group}={choice}", *root]).to_dict()[group]
     keys = [key for key, _ in flatten(settings) if key not in CHOICES]
     assert set(explained([CONF], f"{group}/{choice}")[1]) == set(keys)
@@ -106,7 +112,7 @@ def test_the_choices_in_the_folder_of_config_dir_are_shown(tmp_path):
     (tmp_path / "own/model").mkdir(parents=True)
     (tmp_path / "own/model/mine.yaml").write_text("# A network.\n_target_: mine.Net\nwidth: 3  # units\n")
     done = train_py("--config-dir", "own", "model=mine", "--help", cwd=tmp_path)
-    assert "  mine     A network." in done.stdout and "_target_: mine.Net" in done.stdout
+    assert re.search(r"^  mine +A network\.$", done.stdout, re.MULTILINE) and "_target_: mine.Net" in done.stdout
     (tmp_path / "own/model/mine.yaml").write_text("width: [\n")
     broken = train_py("--config-dir", "own", "--help", cwd=tmp_path)
     assert broken.returncode == 2 and "mine.yaml" in broken.stderr and "Traceback" not in broken.stderr

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from experiments.config import UserError
-from experiments.files.download import fetch
+from experiments.files.download import fetch, fetch_file
 
 FILES = ("one", "two")
 
@@ -32,7 +32,7 @@ DIGEST = hashlib.sha256(GOOD).hexdigest()
 
 @pytest.fixture
 def server():
-    """(address, requests seen): /good, /cut (breaks off once, then continues), /stubborn (breaks off, ignores ranges), /wrong."""
+    """(address, requests seen): /good, /cut (breaks off once, then continues), /stubborn (breaks off, ignores ranges), /wrong, /linked."""
     seen = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -40,6 +40,12 @@ def server():
             path = self.path.split("/")[1]
             asked = self.headers.get("Range")
             seen.append((path, asked))
+            if path == "linked":
+                self.send_response(302)
+                self.send_header("Location", self.path.replace("linked", "good"))
+                self.send_header("X-Linked-Etag", f'"{hashlib.sha256(b"another file").hexdigest()}"')
+                self.end_headers()
+                return
             content = {"wrong": b"x" * 1000}.get(path, GOOD)
             if path not in ("good", "cut", "stubborn", "wrong"):
                 self.send_error(404)
@@ -139,3 +145,39 @@ def test_nothing_leaves_the_folder(tmp_path):
             ["one", "../../escaped"],
         )
     assert not list(tmp_path.rglob("escaped")) and not (tmp_path / "root/data").exists()
+
+
+def test_a_single_file_is_downloaded_once_and_checked_by_its_name(server, tmp_path):
+    path = tmp_path / "data/weights" / f"net-{DIGEST[:8]}.pth"
+    url = f"{server[0]}/good/{path.name}"
+    assert fetch_file(url, path, "model.weights=imagenet").read_bytes() == GOOD
+    fetch_file(url, path, "model.weights=imagenet")
+    assert len(server[1]) == 1
+    path.write_bytes(GOOD[:-1])
+    with pytest.raises(UserError, match=rf"model\.weights=imagenet: .*{path.name} is damaged"):
+        fetch_file(url, path, "model.weights=imagenet")
+
+
+def test_a_broken_download_of_a_single_file_is_continued(server, tmp_path):
+    path = tmp_path / f"net-{DIGEST[:8]}.pth"
+    url = f"{server[0]}/cut/{path.name}"
+    with pytest.raises(UserError, match="broke off"):
+        fetch_file(url, path, "key")
+    assert not path.exists() and fetch_file(url, path, "key").read_bytes() == GOOD
+
+
+def test_another_file_of_that_name_is_not_taken(server, tmp_path):
+    path = tmp_path / f"net-{DIGEST[:8]}.pth"
+    with pytest.raises(UserError) as caught:
+        fetch_file(f"{server[0]}/wrong/{path.name}", path, "model.weights=imagenet")
+    assert "sent another file (wrong SHA-256)" in str(caught.value) and f"put it at {path}" in str(caught.value)
+    assert not list(tmp_path.glob("net*"))
+
+
+def test_a_digest_that_the_server_sends_is_checked(server, tmp_path):
+    path = tmp_path / "net.safetensors"
+    fetch_file(f"{server[0]}/good/net.safetensors", path, "key")
+    path.unlink()
+    with pytest.raises(UserError, match="sent another file"):
+        fetch_file(f"{server[0]}/linked/net.safetensors", path, "key")
+    assert not path.exists()

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.config import Config, UserError
 from experiments.data import load_splits
+from experiments.runs.weights import initial_weights
 from experiments.training.devices import choose_device
 from experiments.training.learner import Learner, initial_model, training_batches
 
@@ -48,7 +49,7 @@ def range_test(config: Config, first: float, last: float, steps: int) -> RangeTe
     """
     splits = load_splits(config.data)
     device = choose_device(config)
-    learner = Learner.create(config, initial_model(config, splits), splits.train, device)
+    learner = Learner.create(config, initial_model(config, splits, initial_weights(config)), splits.train, device)
     batches = training_batches(config, splits.train, device)
     epochs = ((epoch, batch) for epoch in itertools.count(1) for batch in batches)
     losses: list[float] = []

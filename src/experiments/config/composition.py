@@ -16,6 +16,7 @@ from experiments.config import validation
 from experiments.config.data import DataSettings
 from experiments.config.defaults import CONF
 from experiments.config.errors import UserError
+from experiments.config.published import with_wanted_images
 from experiments.config.renamed import with_new_names
 from experiments.config.schema import Config
 
@@ -27,7 +28,7 @@ def parse_composed(composed: DictConfig, problems: Sequence[str] = ()) -> Config
         UserError: listing `problems` and every mistake found here.
     """
     try:
-        config = validation.parse(_resolved(composed))
+        config = validation.parse(with_wanted_images(_resolved(composed)))
     except UserError as error:
         raise UserError("\n".join([*problems, str(error)])) from None
     if problems:
@@ -51,7 +52,7 @@ def with_defaults(saved: Mapping[str, Any]) -> Config:
         shared = [field.name for field in dataclasses.fields(DataSettings)]
         base.data = OmegaConf.masked_copy(base.data, shared)  # a custom source has no defaults for its other keys
     if base.model["_target_"] != saved["model"]["_target_"]:
-        base.model = saved["model"]  # a custom network has no defaults; the saved values are used
+        base.model = saved["model"]  # another network has no defaults here; the saved values are used
     return parse_composed(OmegaConf.merge(base, saved))  # type: ignore[arg-type]
 
 

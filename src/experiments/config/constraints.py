@@ -13,7 +13,7 @@ class Role(Enum):
 
     DECIDES = "decides the numbers of a run"
     REPEATS = "repeats a run with other random numbers"
-    CONTENT = "chooses the images, whose digest identifies a run"
+    CONTENT = "chooses the images or the initial weights, whose digest identifies a run"
     HARDWARE = "chooses what a run computes on"
     PLACE = "is the location of files"
     LABEL = "is a name"
@@ -21,7 +21,7 @@ class Role(Enum):
 
     @property
     def identifies_run(self) -> bool:
-        """The key is part of a run's identity; the digest of the images and the device in use are added to it."""
+        """The key is part of a run's identity; the digests of the images and weights, and the device in use, are added to it."""
         return self in (Role.DECIDES, Role.REPEATS)
 
     @property

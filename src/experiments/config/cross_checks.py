@@ -9,6 +9,7 @@ from typing import Any
 from experiments.config.data import SOURCES, DataSettings
 from experiments.config.metrics import SELECTING
 from experiments.config.networks import feature_size
+from experiments.config.published import IMAGENET, LIBRARIES, network_mistakes
 from experiments.config.wording import counted
 
 
@@ -35,6 +36,8 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
     if values := get("model.widths", "model.patch", "model.stride", "data.image_size"):
         widths, patch, stride, image_size = values
         yield from _check_halvings(widths, patch, stride, min((image_size, *valid.get("training.image_sizes", ()))))
+    if values := get("model._target_", "model.weights"):
+        yield from _check_network(valid, *values)
     if values := get("data._target_", "data.name"):
         yield from _check_source(valid, *values)
     if (values := get("augment.translate", "data.image_size")) and values[0] >= values[1]:
@@ -69,6 +72,14 @@ def _check_source(valid: Mapping[str, Any], target: str, name: str) -> Iterator[
     fixed, size = source.fixed_image_size, valid.get("data.image_size")
     if fixed and size and size != fixed:
         yield f"data.image_size={size}: must be {fixed} for {name}, whose images have {fixed}x{fixed} pixels"
+
+
+def _check_network(valid: Mapping[str, Any], target: str, weights: str | None) -> Iterator[str]:
+    sizes = (valid["data.image_size"], *valid.get("training.image_sizes", ())) if "data.image_size" in valid else ()
+    if target in LIBRARIES and "model.name" in valid:
+        yield from network_mistakes(target, valid["model.name"], weights, sizes)
+    elif weights == IMAGENET and target not in LIBRARIES:
+        yield f"model.weights={IMAGENET}: this network has none; set null, a file, or run:ID"
 
 
 def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:

@@ -107,7 +107,7 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """The plain form that `validation.parse` reads."""
         plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        plain["model"] = {"_target_": self.model.target, **plain["model"]["parameters"]}
+        plain["model"] = {"_target_": self.model.target, "weights": self.model.weights, **self.model.parameters}
         plain["data"] |= plain["data"].pop("parameters", {})  # of a custom source
         return plain
 

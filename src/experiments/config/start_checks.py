@@ -1,6 +1,6 @@
 """Checks before a run is started. A finished run that is loaded does not have to pass them."""
 
-# ruff: noqa: PTH110, PTH112 - `Path.exists` and `is_dir` raise an error for some texts, such as a very long one
+# ruff: noqa: PTH110, PTH112, PTH113 - `Path.exists` and others raise an error for some texts, such as a very long one
 from __future__ import annotations
 
 import dataclasses
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.config.composition import compose_groups
 from experiments.config.data import SOURCES, DataSettings
 from experiments.config.networks import MODELS
+from experiments.config.published import FORMATS, IMAGENET, RUN, missing_library
 
 SQLITE = "sqlite:///"
 CHOOSING = ("data", "model", "experiment", "hydra.searchpath")  # overrides that choose the YAML file of a custom class
@@ -27,7 +28,8 @@ def start_checks(
         composed: the configuration composed from `overrides`.
         composing: composes other overrides.
     """
-    return [*_wrong_types(overrides, composed, composing), *_missing_paths(composed), *_unusable_paths(composed)]
+    wrong = [*_wrong_types(overrides, composed, composing), *_missing_paths(composed), *_unusable_paths(composed)]
+    return [*wrong, *_missing_weights(composed)]
 
 
 def _wrong_types(
@@ -93,6 +95,18 @@ def unusable_database(file: Path) -> str:
     with file.open("rb") as opened:
         start = opened.read(16)
     return "" if start in (b"", b"SQLite format 3\0") else f"{file} is not a database of SQLite"
+
+
+def _missing_weights(composed: DictConfig) -> Iterator[str]:
+    """Weights that are not there, and a library that is not installed."""
+    weights = OmegaConf.select(composed, "model.weights", throw_on_missing=False)
+    if isinstance(weights, str) and weights != IMAGENET and not weights.startswith(RUN):
+        if not weights.endswith(FORMATS):
+            yield f"model.weights={weights}: must be null, {IMAGENET}, run:ID, run:best, run:latest, or a file ({', '.join(FORMATS)})"
+        elif not os.path.isfile(expanded(weights)):
+            yield f"model.weights={weights}: there is no such file"
+    if missing := missing_library(OmegaConf.select(composed, "model._target_", throw_on_missing=False)):
+        yield missing
 
 
 def _missing_paths(composed: DictConfig) -> Iterator[str]:

@@ -15,7 +15,7 @@ from experiments.config.constraints import OneOf, without_role
 from experiments.config.cross_checks import cross_checks, show_value
 from experiments.config.data import SOURCES, CustomSourceSettings, DataSettings
 from experiments.config.errors import UserError
-from experiments.config.networks import MODELS, ModelSettings
+from experiments.config.networks import MODELS, ModelSettings, NetworkSettings
 from experiments.config.renamed import RENAMED, explain_rename
 from experiments.config.schema import FAMILIES, Config
 
@@ -88,12 +88,17 @@ class _Parser:
         """A section whose class depends on its `name` or `_target_`, or a plain one."""
         if hint is ModelSettings:
             target = value.get("_target_")
-            parameters = {name: item for name, item in value.items() if name != "_target_"}
+            weights = value.get("weights")
+            parameters = {name: item for name, item in value.items() if name not in ("_target_", "weights")}
             if not _is_dotted(target):
                 return self.refuse(f"{key}._target_", target, "the dotted path of a network's class")
-            if target in MODELS and self.read(MODELS[target], parameters, f"{key}.") is _INVALID:
+            self.valid[f"{key}._target_"] = target
+            checked = {"weights": weights} | (
+                parameters if target in MODELS else {}
+            )  # a custom network's are in its YAML file
+            if self.read(MODELS.get(target, NetworkSettings), checked, f"{key}.") is _INVALID:
                 return _INVALID
-            return ModelSettings(target, parameters)
+            return ModelSettings(target, parameters, weights)
         if hint is DataSettings:
             return self.source(value, key)
         if choices := FAMILIES.get(hint):

@@ -1,8 +1,12 @@
-"""Downloads an archive from the first mirror that has it: resumed after an interruption, checked, and unpacked in one step."""
+"""Downloads an archive from the first mirror that has it, or a single file: resumed after an interruption, and checked.
+
+An archive is unpacked in one step.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tarfile
 import tempfile
@@ -39,40 +43,75 @@ def fetch(urls: Sequence[str], sha256: str, root: Path, folder: str, files: Sequ
         if all((root / folder / file).exists() for file in files):
             return
         if not archive.exists():
-            _download(urls, sha256, archive, folder)
+            _download(
+                urls,
+                sha256,
+                archive,
+                f"Instead, put the archive at {archive}; or set data.root to a folder that contains {folder}/; "
+                "or train on data that needs no download: data=digits",
+            )
         elif _sha256(archive) != sha256:
             raise UserError(f"{archive}: is damaged (its SHA-256 is not {sha256}); delete it to download it again")
         _unpack(archive, root, folder, files)
 
 
-def _download(urls: Sequence[str], sha256: str, archive: Path, folder: str) -> None:
+def fetch_file(url: str, path: Path, key: str) -> Path:
+    """Put the file at `url` in place, unless it is there; returns `path`.
+
+    It is checked if its name has the first digits of its SHA-256, as in "resnet18-f37072fd.pth", also if it was there; and
+    after a download from a server that sends its SHA-256, as Hugging Face does.
+
+    Raises:
+        UserError: `key` and the reason, if the folder cannot be written to, or the file cannot be downloaded or is damaged.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_name(f".{path.name}.lock")).acquire()
+    except OSError as error:
+        raise UserError(f"{key}: {path.parent} cannot be used for the download ({error.strerror})") from None
+    with lock:
+        if not path.exists():
+            _download([url], _digits(url), path, f"{key}: or download it elsewhere and put it at {path}")
+        elif not _sha256(path).startswith(_digits(path.name)):
+            raise UserError(
+                f"{key}: {path} is damaged (its SHA-256 does not start with {_digits(path.name)}); delete it to download it again"
+            )
+    return path
+
+
+def _digits(name: str) -> str:
+    """The first digits of a file's SHA-256, if its name has them."""
+    found = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    return found[1] if found else ""
+
+
+def _download(urls: Sequence[str], sha256: str, archive: Path, advice: str) -> None:
+    """Download `archive`, whose SHA-256 starts with `sha256`."""
     part = archive.with_suffix(archive.suffix + ".part")
     failures = []
     for url in urls:
         try:
-            _stream(url, part)
+            expected = _stream(url, part) or sha256
         except requests.RequestException as error:
             failures.append(f"  {url}: {_reason(error)}")
             continue
-        if _sha256(part) == sha256:
+        if _sha256(part).startswith(expected):
             replace_synced(part, archive)
             return
         part.unlink()  # another file, which cannot be resumed
         failures.append(f"  {url}: sent another file (wrong SHA-256)")
-    raise UserError(
-        f"{archive.name} could not be downloaded:\n" + "\n".join(failures) + "\n"
-        f"Instead, put the archive at {archive}; or set data.root to a folder that contains {folder}/; "
-        "or train on data that needs no download: data=digits"
-    )
+    raise UserError("\n".join([f"{archive.name} could not be downloaded:", *failures, advice]))
 
 
-def _stream(url: str, part: Path) -> None:
-    """Append the missing rest of the file at `url` to `part`."""
+def _stream(url: str, part: Path) -> str:
+    """Append the missing rest of the file at `url` to `part`. Returns its SHA-256 if the server sends it, else nothing."""
     start = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        sent = [each.headers.get("X-Linked-Etag", "").strip('"') for each in response.history]
+        digest = next((text for text in sent if re.fullmatch("[0-9a-f]{64}", text)), "")
         if response.status_code == 416:  # part is complete
-            return
+            return digest
         response.raise_for_status()
         if response.status_code != 206:  # this server ignores the range and sends the whole file
             start = 0
@@ -83,6 +122,7 @@ def _stream(url: str, part: Path) -> None:
             for chunk in response.iter_content(CHUNK):
                 file.write(chunk)
                 progress.advance(bar, len(chunk))
+    return digest
 
 
 def _unpack(archive: Path, root: Path, folder: str, files: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ images (batch, 3, H, W) and returns logits (batch, N). `_target_` in its YAML fi
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from experiments.config import Config, ModelSettings, UserError
+from experiments.config.published import TIMM, TORCHVISION
 from experiments.config.targets import locate
 from experiments.models.classifier import Classifier, Normalize
+from experiments.models.timm_networks import timm
+from experiments.models.torchvision_networks import torchvision
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {TORCHVISION: torchvision, TIMM: timm}
 
 
 def build(config: Config, classes: int) -> Classifier:
@@ -45,7 +50,7 @@ def build_classifier(
     Raises:
         UserError: the class is not found, does not take the keys of its YAML file, or returns the wrong shape.
     """
-    network_class = locate("model", settings.target, nn.Module, "torch.nn.Module")
+    network_class = BUILDERS.get(settings.target) or locate("model", settings.target, nn.Module, "torch.nn.Module")
     keys = {"image_shape": image_shape, "classes": classes, **settings.parameters}
     try:
         inspect.signature(network_class).bind(**keys)
@@ -54,7 +59,15 @@ def build_classifier(
     model = Classifier(Normalize(mean, std), network_class(**keys)).eval()
     images = torch.zeros((2, *image_shape), dtype=torch.uint8)
     with torch.no_grad():
-        logits = model(images)  # before anything else, because lazy layers get their weights here
+        try:
+            logits = model(images)  # before anything else, because lazy layers get their weights here
+        except (RuntimeError, AssertionError) as error:
+            if settings.target not in BUILDERS:
+                raise
+            size = image_shape[-1]
+            raise UserError(
+                f"data.image_size={size}: {settings.title} does not take images of {size}x{size} pixels ({error})"
+            ) from None
         if logits.shape != (2, classes):
             shape = tuple(logits.shape)
             raise UserError(
@@ -79,7 +92,7 @@ def check_image_sizes(model: Classifier, target: str, sizes: Sequence[int]) -> N
     for size in sorted(set(sizes)):
         try:
             model.eval()(torch.zeros((2, 3, size, size), dtype=torch.uint8))
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:
             raise UserError(
                 f"training.image_sizes: {target} does not take images of {size}x{size} pixels ({error})"
             ) from None

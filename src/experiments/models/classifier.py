@@ -34,15 +34,25 @@ class Classifier(nn.Module):
     """Images (batch, 3, H, W), uint8, to logits (batch, classes): `normalize`, then `network`.
 
     If the network has a `used_size`, the rows and columns beyond it are cut off first.
+
+    Attributes:
+        head_prefix: of the names of the head's parameters in `network`, such as "fc."; a network may have this attribute,
+            else it is the name of its last layer.
+        weights_digest: of the weights from which training starts; None for random ones.
     """
 
     normalize: Normalize
+    weights_digest: str | None = None
 
     def __init__(self, normalize: Normalize, network: nn.Module) -> None:
         super().__init__()
         self.normalize = normalize
         self.network = network
         self.used_size = getattr(network, "used_size", None)
+        layers = [
+            name for name, layer in network.named_modules() if name and any(True for _ in layer.parameters(False))
+        ]
+        self.head_prefix: str = getattr(network, "head_prefix", "") or f"{(layers or [''])[-1]}."
 
     def forward(self, pixels: Tensor) -> Tensor:
         if self.used_size:

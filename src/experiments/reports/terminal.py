@@ -50,10 +50,13 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
     """Print the resolved configuration in short."""
     counts = f"{len(splits.train):,} train, {len(splits.validation):,} validation, {len(splits.test):,} test"
     size = "x".join(str(side) for side in splits.image_shape[1:])
-    stop, parameters = config.early_stopping, config.model.parameters.items()
+    stop, parameters = config.early_stopping, dict(config.model.parameters)
+    parameters |= {"weights": config.model.weights} if config.model.weights else {}
     rows = {
         "data": f"{config.data.title}: {counts} ({config.data.split} split), {counted(len(splits.classes), 'class', 'classes')}, {size} pixels",
-        "model": " ".join([config.model.target.rpartition(".")[2], *(f"{key}={value}" for key, value in parameters)]),
+        "model": " ".join(
+            [config.model.target.rpartition(".")[2], *(f"{key}={value}" for key, value in parameters.items())]
+        ),
         "optimizer": f"{config.optimizer.name} lr={config.optimizer.lr:g} weight_decay={config.optimizer.weight_decay:g}, "
         f"{config.schedule.name} schedule",
         "training": f"at most {counted(config.training.epochs, 'epoch')}, batches of {config.training.batch_size}, seed {config.seed}",

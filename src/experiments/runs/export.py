@@ -25,8 +25,11 @@ def example(splits: Splits) -> np.ndarray:
     return np.resize(splits.train[:2].pixels, (2, *splits.image_shape))
 
 
-def check_export(model: Classifier, target: str, image_shape: tuple[int, int, int]) -> None:
+def check_export(model: Classifier, choice: str, image_shape: tuple[int, int, int]) -> None:
     """Check before training that the model can be logged: exported, it must return the same logits.
+
+    Args:
+        choice: the key that chooses the network, and its value.
 
     Raises:
         UserError: `torch.export` cannot export the network, or fixes its batch size.
@@ -42,9 +45,7 @@ def check_export(model: Classifier, target: str, image_shape: tuple[int, int, in
             images = torch.randint(0, 256, (count, *image_shape), dtype=torch.uint8, generator=torch.Generator())
             torch.testing.assert_close(exported.module()(images), model(images))
     except Exception as error:  # torch.export raises many classes of errors
-        raise UserError(
-            f"model._target_={target}: cannot be exported: {str(error).splitlines()[0]}; {advice}"
-        ) from None
+        raise UserError(f"{choice}: cannot be exported: {str(error).splitlines()[0]}; {advice}") from None
     finally:
         model.train(training)
 

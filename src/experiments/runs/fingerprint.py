@@ -24,13 +24,15 @@ DECISIVE = (
 )
 
 
-def fingerprint(config: Config, device: str, data_digest: str) -> str:
+def fingerprint(config: Config, device: str, data_digest: str, weights_digest: str | None = None) -> str:
     """64 hexadecimal digits, equal for two runs if, and only if, they must compute the same numbers.
 
-    The role of a key decides whether it is included. The digest of the images replaces the keys that choose them.
+    The role of a key decides whether it is included. The digests of the images and of the initial weights replace the keys
+    that choose them.
     """
     settings = decisive_settings(config) | {"device": device}
     content = {"settings": settings, "data": data_digest, "sources": sources(config.model.target)}
+    content |= {"weights": weights_digest} if weights_digest else {}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -61,11 +61,12 @@ def automatic_threads(config: Config) -> int:
     return torch.get_num_threads()
 
 
-def environment(device: torch.device, digest: str) -> dict[str, str]:
-    """Data, device, machine and package versions of a run, as text for its report."""
+def environment(device: torch.device, digest: str, weights_digest: str | None = None) -> dict[str, str]:
+    """Data, initial weights, device, machine and package versions of a run, as text for its report."""
     packages = ("experiments", "torch", "mlflow", "numpy", "hydra-core", "pillow")
     return {
         "data (SHA-256)": digest,
+        **({"initial weights (SHA-256)": weights_digest} if weights_digest else {}),
         "device": f"cpu, {counted(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else device.type,
         "machine": f"{platform.system()} {platform.machine()}, {processor()}",
         "python": platform.python_version(),

@@ -14,6 +14,7 @@ import torch
 from experiments.config import MODELS, Config, UserError
 from experiments.config.command_line import Command
 from experiments.config.keys import run_name
+from experiments.config.published import TIMM
 from experiments.data import Splits
 from experiments.data.batches import Batches
 from experiments.data.membership import FILE, Membership
@@ -124,10 +125,10 @@ def started(
         UserError: the network cannot be exported, another process works on the run (a point of a multirun waits for it),
             or MLflow cannot be reached.
     """
-    if config.model.target not in MODELS and config.tracking.uri:
+    if (config.model.target not in MODELS or config.model.target == TIMM) and config.tracking.uri:
         from experiments.runs.export import check_export  # imports mlflow
 
-        check_export(model, config.model.target, splits.image_shape)
+        check_export(model, config.model.choice, splits.image_shape)
     client = None
     if config.tracking.uri:
         from experiments.runs import store  # imports mlflow
@@ -135,7 +136,7 @@ def started(
         client = store.connect(config.tracking.uri, patient=parent is not None)  # before a folder is made
     layers = list_layers(model, splits.image_shape)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
-    identity = fingerprint(config, device.type, splits.digest)
+    identity = fingerprint(config, device.type, splits.digest, model.weights_digest)
     with locked(_folder(config, identity), command, wait=parent is not None) as lock:
         tracker = _tracker(config, client, command, identity, splits, lock, parent)
         # Runs of other MLflow experiments and stores may have this identity, and unfinished checkpoints of their own.

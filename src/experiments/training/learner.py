@@ -6,6 +6,7 @@ loss, correct = learner.step(batch, epoch=1)
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,26 +22,36 @@ from experiments.data.batches import Batches
 from experiments.data.images import Batch
 from experiments.models.build import build, check_batch_norm, check_image_sizes, data_init, needs_data_init
 from experiments.models.classifier import Classifier
+from experiments.models.weights import Weights, load
 from experiments.training import devices
 from experiments.training.averaging import ExponentialMovingAverage
 from experiments.training.optimizers import Optimizer, make_optimizer
 
+log = logging.getLogger(__name__)
+
 INITIAL_PIXELS = 5000 * 32 * 32  # for the data-dependent initialisation, which needs several times their memory
 
 
-def initial_model(config: Config, splits: Splits) -> Classifier:
-    """The model before the first step, on the CPU: always the same for the same seed.
+def initial_model(config: Config, splits: Splits, weights: Weights | None = None) -> Classifier:
+    """The model before the first step, on the CPU: always the same for the same seed and the same weights.
 
-    Seeds torch's global random generator, which all of the training then uses.
+    Seeds torch's global random generator, which all of the training then uses. Logs which of the weights are not taken.
+
+    Raises:
+        UserError: the network does not fit the images, the batches, or the weights.
     """
     torch.manual_seed(config.seed)
     model = build(config, len(splits.classes))
-    check_image_sizes(model, config.model.target, config.training.image_sizes)
+    check_image_sizes(model, config.model.title, config.training.image_sizes)
     check_batch_norm(model, config.training.batch_size, len(splits.train))
-    if needs_data_init(model):
+    if needs_data_init(model) and not (weights and weights.complete):
         _, height, width = splits.image_shape
         order = np.random.default_rng(config.seed).permutation(len(splits.train))
         data_init(model, splits.train[order[: max(1, INITIAL_PIXELS // (height * width))]].pixels)
+    if weights is not None:
+        if incomplete := load(weights, model, config.model.title, splits.classes):
+            log.warning("%s", incomplete)
+        model.weights_digest = weights.digest()
     return model
 
 

@@ -1,0 +1,84 @@
+"""The networks of torchvision by name: trained, loaded from torchvision's own files, and equal to torchvision's own."""
+
+import pytest
+import torch
+
+from conftest import ROOT
+from experiments.config.loading import compose_config
+from experiments.experiment import run
+from experiments.models.build import build
+from experiments.models.weights import load, read
+from experiments.runs.export import check_export
+
+NAMES = sorted(file.stem for file in (ROOT / "conf/model").glob("[!_]*.yaml") if "_torchvision" in file.read_text())
+NAMES.remove("torchvision")
+SMALL = {"vgg16": 32, "inception_v3": 75, "convnext_tiny": 32, "vit_b_16": 32, "swin_t": 32}  # else 32
+
+
+def published_weights(name):
+    """torchvision's own network, whose weights are all random, also the head of a vision transformer."""
+    from torchvision import models
+
+    torch.manual_seed(1)
+    options = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
+    network = models.get_model(name, weights=None, **options)
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            if tensor.is_floating_point() and len(tensor.unique()) == 1:
+                tensor.add_(torch.rand_like(tensor), alpha=0.1)
+    return network
+
+
+def config_of(name, *overrides):
+    return compose_config(["data=digits", f"model={name}", *overrides])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_an_epoch_at_its_size(name, here):
+    """A dozen images are enough to see it."""
+    from samples import paint
+
+    for label in ("cat", "dog"):
+        paint(here / "pictures", label, 8, 10 * len(label) * (label == "dog"))
+    folder = ("data=image_folder", "data.root=pictures", "data.validation_size=4", "data.test_size=4")
+    few = ("training.epochs=1", "training.batch_size=4", "threads=1", "tracking=none")
+    config = compose_config([*folder, *few, f"model={name}"])
+    assert config.data.image_size == {"efficientnet_v2_s": 384, "inception_v3": 299}.get(name, 224)
+    result = run(config)
+    assert result.metrics["seconds"] > 0 and result.history[0]["train/loss"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_it_predicts_what_torchvisions_own_network_predicts(name, tmp_path):
+    own = published_weights(name)
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    config = config_of(name)
+    model = build(config, 1000)
+    assert load(read(tmp_path / "own.pth", "model.weights=own.pth"), model, name, [str(n) for n in range(1000)]) == ""
+    pixels = torch.randint(0, 256, (2, *config.data.image_shape), dtype=torch.uint8)
+    mean, std = (torch.tensor(values).double().view(3, 1, 1) for values in (config.data.mean, config.data.std))
+    if name == "inception_v3":
+        own.transform_input = True  # as torchvision does with its weights
+    with torch.inference_mode():  # in float64, in which an error is no rounding
+        expected = own.double().eval()((pixels.double() / 255 - mean) / std)
+        torch.testing.assert_close(model.double().eval()(pixels), expected, rtol=0, atol=1e-5)
+    assert expected.isfinite().all() and (expected[0] - expected[1]).abs().max() > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_its_head_is_replaced_and_it_can_be_exported(name, tmp_path):
+    torch.save(published_weights(name).state_dict(), tmp_path / "own.pth")
+    config = config_of(name, f"data.image_size={SMALL.get(name, 32)}")
+    model = build(config, 3)
+    line = load(read(tmp_path / "own.pth", "model.weights=own.pth"), model, name, ["a", "b", "c"])
+    assert model.head_prefix in line and "random: " in line and "not used" not in line
+    head = [name for name, _ in model.network.named_parameters() if name.startswith(model.head_prefix)]
+    assert len(head) == 2
+    if name != "vit_b_16":  # its position embeddings were resized
+        own = published_weights(name).state_dict()
+        for key, tensor in model.network.state_dict().items():
+            assert key in head or torch.equal(tensor, own[key])
+    check_export(model, f"model={name}", config.data.image_shape)
