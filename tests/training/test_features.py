@@ -24,7 +24,7 @@ from experiments.training.evaluation import evaluate_images
 from experiments.training.learner import Learner, initial_model, training_batches
 
 CPU = torch.device("cpu")
-FROZEN = [*DIGITS, "data.seed=1", "training.freeze=backbone", "optimizer.lr=0.01"]
+FROZEN = [*DIGITS, "data.seed=1", "training.freeze=backbone", "optimizer=sgd"]
 CNN_KEYS = [f"~model.{key}" for key in ("filters", "kernel_size", "dense_width", "blocks", "dropout")]
 
 
@@ -142,6 +142,7 @@ def cache(folder):
     return sorted(file.name for file in Path(folder).glob("outputs/cache/*-features.npy"))
 
 
+@pytest.mark.slow
 def test_they_are_computed_once_for_all_heads_seeds_and_splits(here, capsys):
     small = [*FROZEN, *NETWORKS["cnn"], "tracking=none", "training.epochs=1"]
     run(compose_config(small))
@@ -201,6 +202,7 @@ def test_a_damaged_cache_is_computed_again(here, caplog):
     assert "damaged" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_continues_to_the_same_bits(tmp_path, monkeypatch):
     settings = compose_config([*FROZEN, *NETWORKS["cnn"], "tracking=none", "training.epochs=3", "training.ema=0.9"])
     found = []

@@ -105,6 +105,7 @@ def test_only_named_modules_are_frozen():
     assert not any(name.startswith(("network.net.conv1", "network.net.bn1", "network.net.layer1")) for name in moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -88,15 +88,19 @@ def _cut_before(graph: fx.Graph, first: fx.Node) -> Cut | None:
             break
         before[node] = front.node_copy(node, before.__getitem__)
     front.output(before[features])
-    front.eliminate_dead_code()
+    front.eliminate_dead_code(_is_needed)
     for node in graph.nodes:
         inputs = node.all_input_nodes
         if node not in after and all(one in after for one in inputs) and (inputs or node.op == "get_attr"):
             after[node] = rest.node_copy(node, after.__getitem__)
         elif node.op == "output":
             return None
-    rest.eliminate_dead_code()
+    rest.eliminate_dead_code(_is_needed)
     return Cut(front, rest)
+
+
+def _is_needed(node: fx.Node) -> bool:
+    return node.op in ("placeholder", "output")
 
 
 def noise(image_shape: tuple[int, int, int], device: torch.device) -> Tensor:

@@ -46,7 +46,7 @@ def _check(model: Classifier, choice: Freeze, chosen: Sequence[str]) -> None:
         return
     for name in _names(choice):
         if not any(_is_within(parameter, name) for parameter in chosen):
-            there = ", ".join(path for path, module in model.network.named_children() if any(module.parameters()))
+            there = ", ".join(dict.fromkeys(path.partition(".")[0] for path, _ in model.network.named_parameters()))
             raise UserError(
                 f"training.freeze={_typed(choice)}: {name} has no parameters in this network; "
                 f"must be {NONE}, {BACKBONE}, or names of modules, such as {there}"
@@ -121,9 +121,9 @@ def learning_rate_shares(model: Classifier, backbone_lr: float, layer_decay: flo
     """The learning rate of the backbone's parameters as a share of the head's: backbone_lr * layer_decay ** depth.
 
     Empty if both are 1. The depth of the last block before the head is 1, that of the block before it 2, and so on, in the order in which the
-    network defines them. Blocks are the modules of the network; lists of modules (nn.Sequential, nn.ModuleList,
-    nn.ModuleDict), a module that contains the head, and one with nearly all parameters are not blocks themselves, but made
-    of them. A block with only biases and norms, and a parameter outside of all blocks, belong to the block before them.
+    network defines them. Blocks are the modules of the network. These are not blocks themselves, but made of
+    them: a list of modules (nn.Sequential, nn.ModuleList, nn.ModuleDict), a module that has a list of blocks of one class,
+    one that contains the head, and one with nearly all parameters. A block with only biases and norms, and a parameter outside of all blocks, belong to the block before them.
     """
     if backbone_lr == layer_decay == 1:
         return {}
@@ -155,8 +155,20 @@ def _depths(model: Classifier) -> dict[str, int]:
 def _blocks(path: str, module: nn.Module, most: float) -> Iterator[str]:
     """The paths of the blocks of a module; `most`: parameters of a block, at most."""
     parts = list(module.named_children())
-    if parts and (isinstance(module, CONTAINERS) or sum(map(nn.Parameter.numel, module.parameters())) > most):
+    large = sum(map(nn.Parameter.numel, module.parameters())) > most
+    if parts and (large or isinstance(module, CONTAINERS) or _has_list_of_blocks(module)):
         for name, part in parts:
             yield from _blocks(f"{path}.{name}", part, most)
     else:
         yield path
+
+
+def _has_list_of_blocks(module: nn.Module) -> bool:
+    """Whether there is a list with two modules of one class in it, which are not lists and have two levels of modules."""
+    for child in module.children():
+        modules = child.children() if isinstance(child, CONTAINERS) else ()
+        deep = [type(one) for one in modules if any(list(part.children()) for part in one.children())]
+        kinds = [kind for kind in deep if not issubclass(kind, CONTAINERS)]
+        if len(kinds) > len(set(kinds)):
+            return True
+    return False

@@ -149,12 +149,12 @@ def views(pixels: Tensor, tta: str) -> list[tuple[float, Tensor]]:
 
 def _shifted(pixels: Tensor, dim: int, by: int) -> Tensor:
     """Moved by -1, 0 or 1 pixel along a dimension; the pixels beyond the border are its reflection."""
+    if by == 0:
+        return pixels
     length = pixels.shape[dim]
     if by < 0:
         return torch.cat([pixels.narrow(dim, 1, length - 1), pixels.narrow(dim, length - 2, 1)], dim)
-    if by > 0:
-        return torch.cat([pixels.narrow(dim, 1, 1), pixels.narrow(dim, 0, length - 1)], dim)
-    return pixels
+    return torch.cat([pixels.narrow(dim, 1, 1), pixels.narrow(dim, 0, length - 1)], dim)
 
 
 def evaluate_images(
