@@ -55,9 +55,10 @@ def run(
         Diverged: the loss is not finite; the best epoch before that is kept.
     """
     splits = load_splits(config.data)
-    from experiments.reports import terminal  # these import torch, which takes seconds: missing data is reported first
-    from experiments.reports.content import few_images_of_run
-    from experiments.reports.features import prepared
+    from experiments.reports import (  # these import torch, which takes seconds: missing data is reported first
+        features,
+        terminal,
+    )
     from experiments.runs.start import started
     from experiments.training.devices import choose_device
     from experiments.training.learner import Learner, initial_model
@@ -73,7 +74,7 @@ def run(
         else:
             state = active.restore(Learner.create(config, model, splits.train, device), should_prune)
             terminal.show_progress_so_far(tracker, state.history, active.layers)
-            active = dataclasses.replace(active, inputs=prepared(state.learner, splits))
+            active = dataclasses.replace(active, inputs=features.prepared(state.learner, splits))
             with _keeping(active, state), terminal.EpochLog(config.training.epochs, active.batches) as log:
                 for epoch in train(state.learner, active.batches, active.validation, state.remaining, log):
                     tracker.log(epoch.epoch, epoch.metrics)

@@ -157,7 +157,10 @@ KEYS = [  # python train.py data=digits ...
     ("training.freeze=", "training.freeze=: must be text of 1 to 4,000 characters or a list"),
     ("training.freeze=[]", "training.freeze=[]: must be none, backbone, or names of modules"),
     ("training.freeze={a:1}", "training.freeze={a: 1}: must be text"),
-    ("training.freeze=[body]", "training.freeze=[body]: body has no parameters in this network; must be none, backbone"),
+    (
+        "training.freeze=[body]",
+        "training.freeze=[body]: body has no parameters in this network; must be none, backbone",
+    ),
     ("training.freeze=head", "or names of modules, such as 0, 3, 7, 9"),
     ("training.freeze=[0,3,7,9]", "training.freeze=[0, 3, 7, 9]: nothing is left to train"),
     ("training.unfreeze_epoch=3", "training.unfreeze_epoch=3: needs training.freeze=backbone, or names of modules"),

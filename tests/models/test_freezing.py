@@ -93,7 +93,11 @@ def test_names_are_those_of_whole_modules():
 @pytest.mark.parametrize(
     ("network", "choice", "message"),
     [
-        (Stacked, ["feature"], r"training\.freeze=\[feature\]: feature has no parameters in this network; .*features, classifier$"),
+        (
+            Stacked,
+            ["feature"],
+            r"training\.freeze=\[feature\]: feature has no parameters in this network; .*features, classifier$",
+        ),
         (Stacked, "pool", r"training\.freeze=pool: pool has no parameters"),
         (Stacked, ["features", "classifier"], r"training\.freeze=\[features, classifier\]: nothing is left to train"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(9, 3)), "backbone", "has no parameters before its head"),
@@ -128,7 +132,9 @@ def test_frozen_statistics_do_not_change():
     freezing.train(model, "backbone")
     model(torch.randint(0, 256, (4, *SHAPE), dtype=torch.uint8)).sum().backward()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert {name for name, parameter in model.network.named_parameters() if parameter.grad is not None} == trained(model)
+    assert {name for name, parameter in model.network.named_parameters() if parameter.grad is not None} == trained(
+        model
+    )
 
 
 def depths(network):

@@ -34,7 +34,12 @@ class Published(nn.Module):
     def __init__(self, image_shape, classes, name):
         super().__init__()
         self.net = models.get_model(name, num_classes=classes)
-        heads = {"resnet18": "fc", "squeezenet1_1": "classifier.1", "mobilenet_v3_small": "classifier.3", "vgg11": "classifier.6"}
+        heads = {
+            "resnet18": "fc",
+            "squeezenet1_1": "classifier.1",
+            "mobilenet_v3_small": "classifier.3",
+            "vgg11": "classifier.6",
+        }
         self.head_prefix = f"net.{heads[name]}."
 
     def forward(self, images):
@@ -112,7 +117,9 @@ def trained(learner, splits, epochs):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("more", [(), ("training.ema=0.5", "training.class_weights=balanced", "training.accumulate=3")], ids=["", "more"])
+@pytest.mark.parametrize(
+    "more", [(), ("training.ema=0.5", "training.class_weights=balanced", "training.accumulate=3")], ids=["", "more"]
+)
 def test_the_numbers_are_those_of_the_whole_network(here, network, more):
     """Until the epoch in which it would be trained, a run with training.unfreeze_epoch computes all layers."""
     found = []
@@ -164,7 +171,10 @@ def test_they_are_computed_once_for_all_heads_seeds_and_splits(here, capsys):
         ("evaluation.tta=flip", "evaluation.tta=flip is set"),
         ("training.unfreeze_epoch=2", "training.unfreeze_epoch=2 is set"),
         ("model=fastnet training.image_sizes=[16]", r"training.image_sizes=[16] is set"),
-        *((" ".join(own(name)), "the network cannot be cut at its head") for name in ("Untraceable", "Noisy", "Bypassed")),
+        *(
+            (" ".join(own(name)), "the network cannot be cut at its head")
+            for name in ("Untraceable", "Noisy", "Bypassed")
+        ),
     ],
 )
 def test_else_every_epoch_computes_all_layers(here, capsys, overrides, reason):
@@ -219,7 +229,9 @@ def test_a_run_that_is_cut_continues_to_the_same_bits(tmp_path, monkeypatch):
 def test_the_logged_model_is_the_whole_network(here):
     result = run(compose_config([*FROZEN, *NETWORKS["cnn"], "training.epochs=1"]))
     finished = load_run(result.run_id)
-    found = evaluate_images(finished.model, finished.splits().test, CPU, torch.autocast("cpu", enabled=False), "none")[0]
+    found = evaluate_images(finished.model, finished.splits().test, CPU, torch.autocast("cpu", enabled=False), "none")[
+        0
+    ]
     assert found.loss == pytest.approx(result.metrics["test/loss"], rel=1e-6)
     assert 0 < result.metrics["trainable_parameters"] < result.metrics["parameters"]
 

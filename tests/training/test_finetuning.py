@@ -66,7 +66,9 @@ def changed(model, before):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
-@pytest.mark.parametrize("network", [SMALL, ("model=fastnet", "model.widths=[4,4]"), RESNET], ids=["cnn", "fastnet", "resnet"])
+@pytest.mark.parametrize(
+    "network", [SMALL, ("model=fastnet", "model.widths=[4,4]"), RESNET], ids=["cnn", "fastnet", "resnet"]
+)
 def test_frozen_layers_do_not_change(network, optimizer):
     """Neither by weight decay, nor by an average, nor by statistics of batches; the head is trained."""
     learner, splits = learner_of(
@@ -111,14 +113,27 @@ def test_only_named_modules_are_frozen():
     [
         ("training.freeze=backbone", "training.unfreeze_epoch=3"),
         ("training.freeze=['0']", "training.unfreeze_epoch=3", "training.ema=0.9", "optimizer=muon"),
-        ("training.freeze=backbone", "training.unfreeze_epoch=3", "optimizer.backbone_lr=0.1", "optimizer.layer_decay=0.5"),
+        (
+            "training.freeze=backbone",
+            "training.unfreeze_epoch=3",
+            "optimizer.backbone_lr=0.1",
+            "optimizer.layer_decay=0.5",
+        ),
         ("training.freeze=backbone",),
         ("training.accumulate=4", "augment.mixup=0.2"),
     ],
 )
 def test_a_run_that_is_cut_anywhere_continues_to_the_same_bits(tmp_path, monkeypatch, overrides):
     settings = compose_config(
-        [*DIGITS, *SMALL, "model.dropout=0.2", "early_stopping.patience=null", "training.epochs=4", "tracking=none", *overrides]
+        [
+            *DIGITS,
+            *SMALL,
+            "model.dropout=0.2",
+            "early_stopping.patience=null",
+            "training.epochs=4",
+            "tracking=none",
+            *overrides,
+        ]
     )
     found = []
     for last in (None, 1, 2, 3):
@@ -184,7 +199,9 @@ def test_a_batch_in_parts_is_the_same_batch(overrides, parts):
         learner, splits = learner_of(
             *SMALL, "optimizer=sgd", "optimizer.lr=0.1", *overrides, f"training.accumulate={accumulate}", images=77
         )
-        results = [(epoch.train_loss, epoch.train_accuracy, epoch.validation.loss) for epoch in epochs(learner, splits, 1, 2)]
+        results = [
+            (epoch.train_loss, epoch.train_accuracy, epoch.validation.loss) for epoch in epochs(learner, splits, 1, 2)
+        ]
         found.append((results, learner.model.state_dict(), torch.get_rng_state()))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-4)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-5)
@@ -201,7 +218,9 @@ def test_parts_of_a_batch(parts):
 
 
 def test_a_part_of_one_image_is_refused_where_there_is_batch_norm():
-    with pytest.raises(UserError, match=r"training\.accumulate=32: must be at most 16 for this network, because Norm needs"):
+    with pytest.raises(
+        UserError, match=r"training\.accumulate=32: must be at most 16 for this network, because Norm needs"
+    ):
         learner_of("model=fastnet", "model.widths=[4]", "training.accumulate=32")
     learner, splits = learner_of("model=fastnet", "model.widths=[4]", "training.accumulate=16")
     epochs(learner, splits, 1)
@@ -209,7 +228,12 @@ def test_a_part_of_one_image_is_refused_where_there_is_batch_norm():
 
 def test_waiting_for_a_better_epoch_begins_with_the_whole_network(here):
     """With steps so small that the accuracy stays the same, it would stop after the second epoch."""
-    still = ["optimizer.lr=1e-9", "early_stopping.monitor=val/accuracy", "early_stopping.patience=1", "training.epochs=6"]
+    still = [
+        "optimizer.lr=1e-9",
+        "early_stopping.monitor=val/accuracy",
+        "early_stopping.patience=1",
+        "training.epochs=6",
+    ]
     frozen = ["training.freeze=backbone", "training.unfreeze_epoch=4"]
     for options, expected in (([], 2), (frozen, 4)):
         result = run(compose_config([*DIGITS, *SMALL, "tracking=none", *still, *options]))

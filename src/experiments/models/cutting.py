@@ -16,7 +16,9 @@ from torch.nn.modules.dropout import _DropoutNd
 from experiments.models import freezing
 from experiments.models.classifier import Classifier
 
-ROUNDING = 0.01  # largest difference of logits, relative to the largest: far above rounding, far below that of a dropout
+ROUNDING = (
+    0.01  # largest difference of logits, relative to the largest: far above rounding, far below that of a dropout
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Cut:
     def backbone(self, model: Classifier) -> Classifier:
         """Raw images to features, with the layers of `model`; in evaluation mode, which these layers then have."""
         front = fx.GraphModule(model.network, self.front)
-        front.used_size = model.used_size
+        front.used_size = model.used_size  # type: ignore[assignment]
         return Classifier(model.normalize, front).eval()
 
     def head(self, model: Classifier) -> fx.GraphModule:
@@ -110,9 +112,7 @@ def noise(image_shape: tuple[int, int, int], device: torch.device) -> Tensor:
 
 
 @torch.no_grad()
-def computes_the_same(
-    model: Classifier, cut: Cut, autocast: torch.autocast, image_shape: tuple[int, int, int]
-) -> bool:
+def computes_the_same(model: Classifier, cut: Cut, autocast: torch.autocast, image_shape: tuple[int, int, int]) -> bool:
     """Whether both parts compute what the network does in training, with the dropout before the head switched off.
 
     They do not if the network draws random numbers elsewhere, computes other values in training mode, or was traced wrongly.

@@ -96,9 +96,7 @@ def _frozen_modules(model: Classifier, choice: Freeze) -> list[nn.Module]:
         last = max((number for number, (_, piece) in enumerate(pieces) if piece.state_dict()), default=-1)
         return [piece for _, piece in pieces[: last + 1]]
     return [
-        module
-        for path, module in model.network.named_modules()
-        if path and _is_frozen(path, model.head_prefix, choice)
+        module for path, module in model.network.named_modules() if path and _is_frozen(path, model.head_prefix, choice)
     ]
 
 
@@ -141,9 +139,7 @@ def _depths(model: Classifier) -> dict[str, int]:
     }
     most = NEARLY_ALL * sum(parameter.numel() for parameter in backbone.values())
     blocks = [block for piece in _pieces(model.network, model.head_prefix) for block in _blocks(*piece, most)]
-    weighted = {
-        block for block in blocks for name in backbone if _is_within(name, block) and backbone[name].ndim >= 2
-    }
+    weighted = {block for block in blocks for name in backbone if _is_within(name, block) and backbone[name].ndim >= 2}
     numbers: dict[str, int] = {}
     seen: set[str] = set()
     for name in backbone:

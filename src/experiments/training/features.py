@@ -32,6 +32,7 @@ from experiments.models.classifier import Classifier
 from experiments.models.cutting import Cut, computes_the_same, cut_at_head, noise
 from experiments.training.evaluation import batch_size
 
+
 def unchanged(batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
     """In place of an augmentation: features are not augmented."""
     return batch.pixels, batch.labels

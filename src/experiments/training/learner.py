@@ -207,9 +207,7 @@ def resize(images: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(images.float(), (size[0], size[0]), mode="bilinear", antialias=True)
 
 
-def split_in_parts(
-    images: Tensor, targets: Tensor, batch_size: int, parts: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def split_in_parts(images: Tensor, targets: Tensor, batch_size: int, parts: int) -> Iterator[tuple[Tensor, Tensor]]:
     """A batch in as many parts as it needs: of nearly equal sizes, none larger than a whole batch in `parts` parts.
 
     A smaller batch has fewer parts. No part has only one image, which has no variance for BatchNorm, unless all have: for
