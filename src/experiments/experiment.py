@@ -55,10 +55,7 @@ def run(
         Diverged: the loss is not finite; the best epoch before that is kept.
     """
     splits = load_splits(config.data)
-    from experiments.reports import (  # these import torch, which takes seconds: missing data is reported first
-        features,
-        terminal,
-    )
+    from experiments.reports import content, features, terminal  # these import torch: missing data is reported first
     from experiments.runs.start import started
     from experiments.training.devices import choose_device
     from experiments.training.learner import Learner, initial_model
@@ -87,7 +84,7 @@ def run(
                 return Result(tracker.run_id, tracker.name, active.prune(state), state.history, pruned=True)
             evaluation = _evaluate_and_report(active, state)
             results, history = active.finish(state, evaluation), state.history
-    caution = few_images_of_run(splits, results)
+    caution = content.few_images_of_run(splits, results)
     terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits.classes, caution)
     return Result(tracker.run_id, tracker.name, results, history)
 
