@@ -88,7 +88,7 @@ NETWORKS = {
     "fastnet": ["model=fastnet", "model.widths=[4,8]"],
     "vit": own("Vit"),
     "resnet18": own("Published", "+model.name=resnet18"),
-    "squeezenet1_1": own("Published", "+model.name=squeezenet1_1"),
+    "squeezenet1_1": own("Published", "+model.name=squeezenet1_1", "data.image_size=64"),  # the dropout is of 512x3x3
     "mobilenet_v3_small": own("Published", "+model.name=mobilenet_v3_small"),
 }
 

@@ -106,20 +106,20 @@ def frozen_features(
     size = batch_size(splits.image_shape)
     compute = _Compute(backbone, size, device, autocast)
     probe = compute(noise(splits.image_shape, device))
-    width = probe[0].nbytes
+    width, layout = probe[0].nbytes, _layout(probe)
     key = (
-        "features", _sha256(distinct), splits.image_shape, _digest(backbone), _sha256(probe), config.precision,
-        device.type,
+        "features", _sha256(distinct), splits.image_shape, _digest(backbone), _sha256(probe), layout,
+        config.precision, device.type,
     )  # fmt: skip
     started: list[float] = []
 
     def make() -> tuple[Chunks]:
         started.append(time.perf_counter())
         batches = (first[start : start + size] for start in range(0, len(first), size))
-        return (Chunks((len(first), width), _computed(compute, parts, batches, advance)),)
+        return (Chunks((len(first), width), _computed(compute, parts, batches, layout, advance)),)
 
     (kept,) = cached(str(cache_folder(config)), key, ("features",), make)
-    source = FeatureRows(kept, probe.shape[1:])
+    source = FeatureRows(kept, probe.shape[1:], layout)
     bounds = np.cumsum([len(part) for part in parts])[:-1]
     images = [Images(source, part.labels, part.classes, own) for part, own in zip(parts, np.split(rows, bounds))]
     seconds = time.perf_counter() - started[0] if started else None
@@ -141,12 +141,25 @@ class _Compute:
         with self.autocast:
             for part in pixels.to(self.device).split(self.size):
                 full = functional.pad(part, (0,) * 7 + (self.size - len(part),))
-                parts.append(self.backbone(full).float()[: len(part)].contiguous())
+                parts.append(self.backbone(full).float()[: len(part)])
         return torch.cat(parts).cpu().numpy()
 
 
+def _layout(features: np.ndarray) -> tuple[int, ...]:
+    """The dimensions of an array in the order in which it is in memory: of channels-last (0, 2, 3, 1).
+
+    Features keep it, because dropout draws its random numbers in this order, and a convolution need not copy them.
+    """
+    order = tuple(int(axis) for axis in np.argsort([-stride for stride in features.strides], kind="stable"))
+    return order if order[0] == 0 else tuple(range(features.ndim))
+
+
 def _computed(
-    compute: _Compute, parts: Sequence[Images], batches: Iterator[np.ndarray], advance: Callable[[int], None]
+    compute: _Compute,
+    parts: Sequence[Images],
+    batches: Iterator[np.ndarray],
+    layout: Sequence[int],
+    advance: Callable[[int], None],
 ) -> Iterator[np.ndarray]:
     """The features of the images at `batches`, which count through all parts, as bytes."""
     starts = np.cumsum([0, *map(len, parts)])
@@ -156,7 +169,8 @@ def _computed(
             own = (positions >= start) & (positions < start + len(part))
             if own.any():
                 pixels[own] = part.take(positions[own] - start)
-        yield compute(torch.from_numpy(pixels)).reshape(len(positions), -1).view(np.uint8)
+        features = compute(torch.from_numpy(pixels)).transpose(layout)
+        yield np.ascontiguousarray(features).reshape(len(positions), -1).view(np.uint8)
         advance(len(positions))
 
 
@@ -173,11 +187,12 @@ def _sha256(array: np.ndarray) -> str:
 
 
 class FeatureRows(Pixels):
-    """Features in place of pixels: float32, kept as rows of bytes."""
+    """Features in place of pixels: float32, kept as rows of bytes in the order of `layout`, see `_layout`."""
 
-    def __init__(self, rows: Cached, shape: tuple[int, ...]) -> None:
+    def __init__(self, rows: Cached, shape: tuple[int, ...], layout: Sequence[int]) -> None:
         self._cached = rows
         self._shape = shape
+        self._layout = tuple(layout)
 
     @property
     def image_shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -190,4 +205,6 @@ class FeatureRows(Pixels):
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """A copy of the features of the images at `indices`, float32 (len(indices), ...)."""
-        return super().take(indices).view(np.float32).reshape(len(indices), *self._shape)
+        shape = (len(indices), *self._shape)
+        stored = super().take(indices).view(np.float32).reshape([shape[axis] for axis in self._layout])
+        return stored.transpose(np.argsort(self._layout))
