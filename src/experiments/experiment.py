@@ -55,7 +55,7 @@ def run(
         Diverged: the loss is not finite; the best epoch before that is kept.
     """
     splits = load_splits(config.data)
-    from experiments.reports import content, terminal  # these import torch, which is slow: missing data comes first
+    from experiments.reports import content, features, terminal  # these import torch: missing data is reported first
     from experiments.runs.start import started
     from experiments.runs.weights import initial_weights
     from experiments.training.devices import choose_device
@@ -72,6 +72,7 @@ def run(
         else:
             state = active.restore(Learner.create(config, model, splits.train, device), should_prune)
             terminal.show_progress_so_far(tracker, state.history, active.layers)
+            active = dataclasses.replace(active, inputs=features.prepared(state.learner, splits))
             with _keeping(active, state), terminal.EpochLog(config.training.epochs, active.batches) as log:
                 for epoch in train(state.learner, active.batches, active.validation, state.remaining, log):
                     tracker.log(epoch.epoch, epoch.metrics)
@@ -110,13 +111,14 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
     from experiments.data.augmentation import examples  # this and what follows import torch
     from experiments.reports import content, report
     from experiments.runs.provenance import environment
-    from experiments.training.evaluation import evaluate_images
+    from experiments.training.evaluation import batch_size, evaluate_images
 
     config, splits, learner = active.config, active.splits, state.learner
     split = "test" if active.test else "validation"
-    images = splits.parts()[split]
+    images, inputs = splits.parts()[split], active.inputs.parts()[split]
+    state.final_model()  # has the weights to keep
     evaluation, probabilities = evaluate_images(
-        state.final_model(), images, learner.device, learner.autocast, config.evaluation.tta
+        learner.eval_forward, inputs, learner.device, learner.autocast, config.evaluation.tta, batch_size(images.shape)
     )
     report.write(
         active.artifacts,

@@ -102,7 +102,8 @@ class Result:
     def network(self) -> pd.DataFrame:
         """One row per layer: its kind, output shape, and number of parameters."""
         shape = self.config.data.image_shape
-        return pd.DataFrame(layers_of(self.model, shape).rows, columns=["layer", "output shape", "parameters"])
+        rows = [row[:3] for row in layers_of(self.model, shape).rows]
+        return pd.DataFrame(rows, columns=["layer", "output shape", "parameters"])
 
     @functools.cached_property
     def splits(self) -> Splits:

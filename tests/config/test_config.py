@@ -78,7 +78,10 @@ def test_every_preset_composes(preset):
         ("filters=64", "filters: there is no such key; did you mean model.filters?"),
         ("+model.foo=1", "model.foo: there is no such key"),
         ("~seed", "seed is missing"),
-        ("optimizer.decay=0.1", "optimizer.decay: there is no such key; did you mean optimizer.weight_decay?"),
+        (
+            "optimizer.weightdecay=0.1",
+            "optimizer.weightdecay: there is no such key; did you mean optimizer.weight_decay?",
+        ),
         ("modle.filters=4", "modle.filters: there is no such key; did you mean model.filters?"),
         ("schedule.warm=1", "schedule.warm: there is no such key; did you mean schedule.warmup?"),
         ("augment.zoom=1", "augment.zoom: there is no such key; augment has flip, translate,"),

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.config import Config, UserError
 from experiments.data import load_splits
+from experiments.reports.features import prepared
 from experiments.runs.weights import initial_weights
 from experiments.training.devices import choose_device
 from experiments.training.learner import Learner, initial_model, training_batches
@@ -42,7 +43,7 @@ class RangeTest:
 def range_test(config: Config, first: float, last: float, steps: int) -> RangeTest:
     """Train like a run of `config`, with a learning rate that rises exponentially per step, until the loss explodes.
 
-    The learning rates of other groups of parameters (optimizer.adam_lr) rise in proportion.
+    The learning rates of other groups of parameters (optimizer.adam_lr, optimizer.backbone_lr) rise in proportion.
 
     Raises:
         UserError: no learning rate made the loss smaller, or a mistake that only shows here, such as missing data.
@@ -50,13 +51,13 @@ def range_test(config: Config, first: float, last: float, steps: int) -> RangeTe
     splits = load_splits(config.data)
     device = choose_device(config)
     learner = Learner.create(config, initial_model(config, splits, initial_weights(config)), splits.train, device)
-    batches = training_batches(config, splits.train, device)
+    batches = training_batches(config, prepared(learner, splits).train, device)
     epochs = ((epoch, batch) for epoch in itertools.count(1) for batch in batches)
     losses: list[float] = []
     smoothed: list[float] = []
     weights = total = 0.0
     learning_rates = np.geomspace(first, last, steps)
-    learner.model.train()
+    learner.train_mode(epoch=1)  # with training.unfreeze_epoch: the learning rate of the frozen network
     for lr, (epoch, batch) in zip(learning_rates, epochs):
         learner.set_lr(lr / config.optimizer.lr)
         loss = learner.step(batch, epoch)[0].item()

@@ -48,6 +48,9 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield from _check_image_sizes(*values)
         if "model.dense_width" in valid:
             yield f"training.image_sizes={list(values[0])}: must be [] for a network with a dense layer; model=fastnet accepts any"
+    yield from _check_freezing(valid)
+    if (values := get("training.accumulate", "training.batch_size")) and values[0] > values[1]:
+        yield f"training.accumulate={values[0]}: must be at most training.batch_size={values[1]}"
     if (values := get("optimizer.nesterov", "optimizer.momentum")) and values[0] and values[1] == 0:
         yield "optimizer.nesterov=true: needs optimizer.momentum above 0"
     if (values := get("schedule.warmup", "training.epochs")) and values[0] >= values[1]:
@@ -101,6 +104,16 @@ def _check_image_sizes(sizes: tuple[int, ...], epochs: int, image_size: int) -> 
         yield f"training.image_sizes={list(sizes)}: must be fewer than training.epochs={epochs}, or []; the last epochs need data.image_size"
     if max(sizes) > image_size:
         yield f"training.image_sizes={list(sizes)}: must be at most data.image_size={image_size}"
+
+
+def _check_freezing(valid: Mapping[str, Any]) -> Iterator[str]:
+    freeze, first = valid.get("training.freeze"), valid.get("training.unfreeze_epoch")
+    if freeze == ():
+        yield "training.freeze=[]: must be none, backbone, or names of modules"
+    if first and freeze == "none":
+        yield f"training.unfreeze_epoch={first}: needs training.freeze=backbone, or names of modules; nothing is frozen"
+    if first and first > valid.get("training.epochs", first):
+        yield f"training.unfreeze_epoch={first}: must be at most training.epochs={valid['training.epochs']}"
 
 
 def _check_halvings(widths: tuple[int, ...], patch: int, stride: int, image_size: int) -> Iterator[str]:

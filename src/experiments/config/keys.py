@@ -49,8 +49,9 @@ def text_keys() -> frozenset[str]:
 
 @functools.cache
 def text_lists() -> frozenset[str]:
-    """Those of the text keys whose values are lists."""
-    return frozenset(key for key, hint, _ in _fields(Config, "", Role.DECIDES) if get_origin(hint) is tuple)
+    """Those of the text keys whose values are, or may be, lists."""
+    listed = ((key, (hint, *get_args(hint))) for key, hint, _ in _fields(Config, "", Role.DECIDES))
+    return frozenset(key for key, hints in listed if any(get_origin(hint) is tuple for hint in hints))
 
 
 def _holds_text(hint: Any) -> bool:

@@ -42,6 +42,7 @@ METRICS = (
     Metric("images_per_second", True, "epoch"),
     Metric("kept/epoch", False, "end"),
     Metric("parameters", False, "end", objective=True),
+    Metric("trainable_parameters", False, "end"),
     Metric("seconds", False, "end", objective=True),
     Metric("test/macro_f1", True, "evaluation", at_most=1),
     Metric("test/f1/<class>", True, "evaluation", at_most=1),

@@ -14,6 +14,8 @@ class OptimizerSettings:
     lr: Annotated[float, Between(0, 100, above=True)]
     weight_decay: Annotated[float, Between(0, 10)]
     weight_decay_exclude: Literal["none", "bias_and_norm"]
+    backbone_lr: Annotated[float, Between(0, 1, above=True)]  # share of lr
+    layer_decay: Annotated[float, Between(0, 1, above=True)]
 
 
 @dataclass(frozen=True)

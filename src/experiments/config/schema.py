@@ -29,6 +29,21 @@ class TrainingSettings:
     gradient_clip: Positive | None
     ema: Annotated[float, Between(0, 0.999999, above=True)] | None
     compile: bool
+    freeze: Text | tuple[Text, ...]
+    unfreeze_epoch: Annotated[int, Between(2)] | None
+    accumulate: Annotated[int, Between(1, 1_000_000)]
+
+    @property
+    def batches(self) -> str:
+        """The batches, in words."""
+        return f"batches of {self.batch_size}{f' in {self.accumulate} parts' if self.accumulate > 1 else ''}"
+
+    @property
+    def frozen(self) -> str:
+        """What is frozen, and until when, in words; empty if nothing is."""
+        names = self.freeze if isinstance(self.freeze, str) else ", ".join(self.freeze)
+        until = f" until epoch {self.unfreeze_epoch}" if self.unfreeze_epoch else ""
+        return "" if names == "none" else names + until
 
 
 @dataclass(frozen=True)

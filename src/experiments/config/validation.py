@@ -67,6 +67,8 @@ class _Parser:
             return value
         if get_origin(hint) is tuple:
             return self.sequence(get_args(hint), value, key)
+        if isinstance(value, list) and (lists := [one for one in get_args(hint) if get_origin(one) is tuple]):
+            return self.sequence(get_args(lists[0]), value, key)
         fitting = _fit(hint, value)
         if fitting is _INVALID:
             return self.refuse(key, value, describe(hint))
@@ -157,6 +159,8 @@ def describe(hint: Any) -> str:
     if get_origin(hint) is Annotated:
         base, detail = get_args(hint)[:2]
         return str(detail) if isinstance(detail, OneOf) else f"{describe(base)} {detail}"
+    if get_origin(hint) is tuple:
+        return "a list"
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(str(option) for option in get_args(hint))
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}

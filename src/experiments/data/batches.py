@@ -105,7 +105,8 @@ def _too_large(images: Images, device: torch.device) -> bool:
 
 def _copied(images: Images, device: torch.device) -> Tensor:
     """All pixels on the device, copied chunk by chunk, so that the host's memory never holds all of them."""
-    pixels = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    kind = torch.from_numpy(images[:0].pixels).dtype  # uint8, but for features in place of pixels
+    pixels = torch.empty(images.shape, dtype=kind, device=device)
     start = 0
     for chunk in images.chunks():
         pixels[start : start + len(chunk)] = torch.from_numpy(chunk)

@@ -99,18 +99,21 @@ def check_image_sizes(model: Classifier, target: str, sizes: Sequence[int]) -> N
     model.train(training)
 
 
-def check_batch_norm(model: Classifier, batch_size: int, images: int) -> None:
-    """Check that no batch of training has only one image, if the network has a BatchNorm layer.
+def check_batch_norm(model: Classifier, batch_size: int, images: int, parts: int = 1) -> None:
+    """Check that no batch of training, or part of one, has only one image, if the network has a BatchNorm layer.
 
     Raises:
         UserError: one has, so that its values have no variance.
     """
     normed = next((layer for layer in model.modules() if isinstance(layer, _BatchNorm)), None)
-    if normed is None or min(batch_size, images) > 1:
+    if normed is None or (min(batch_size, images) > 1 and batch_size > parts):
         return
     why = f"{type(normed).__name__} needs the variance over several images"
     if batch_size == 1:
         raise UserError(f"training.batch_size=1: must be at least 2 for this network, because {why}")
+    if images > 1:
+        most = max(1, batch_size // 2)
+        raise UserError(f"training.accumulate={parts}: must be at most {most} for this network, because {why}")
     raise UserError(f"data: there is only 1 training image, and this network needs at least 2, because {why}")
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from experiments.config.wording import counted
 
-Layer = tuple[str, tuple[int, ...], int]  # kind, output shape of one image, parameters
+
+class Layer(NamedTuple):
+    """A row of the table of layers: the output shape is that of one image; `frozen` is empty if a parameter is trained."""
+
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    frozen: str = ""
 
 
 class Normalize(nn.Module):
@@ -36,9 +44,10 @@ class Classifier(nn.Module):
     If the network has a `used_size`, the rows and columns beyond it are cut off first.
 
     Attributes:
-        head_prefix: of the names of the head's parameters in `network`, such as "fc."; a network may have this attribute,
-            else it is the name of its last layer.
         weights_digest: of the weights from which training starts; None for random ones.
+        head_prefix: the start of the names of the parameters that give the logits, such as "fc.": the network's own
+            `head_prefix`, or that of its last module with parameters.
+        frozen: names of the network's parameters that `freezing.freeze` has frozen.
     """
 
     normalize: Normalize
@@ -49,16 +58,19 @@ class Classifier(nn.Module):
         self.normalize = normalize
         self.network = network
         self.used_size = getattr(network, "used_size", None)
-        layers = [
-            name for name, layer in network.named_modules() if name and any(True for _ in layer.parameters(False))
-        ]
-        self.head_prefix: str = getattr(network, "head_prefix", "") or f"{(layers or [''])[-1]}."
+        self.head_prefix: str = getattr(network, "head_prefix", "") or _last_prefix(network)
+        self.frozen: Sequence[str] = ()
 
     def forward(self, pixels: Tensor) -> Tensor:
         if self.used_size:
             height, width = self.used_size
             pixels = pixels[..., :height, :width]
         return self.network(self.normalize(pixels))
+
+
+def _last_prefix(network: nn.Module) -> str:
+    names = [name for name, module in network.named_modules() if any(True for _ in module.parameters(recurse=False))]
+    return f"{names[-1]}." if names and names[-1] else ""
 
 
 @dataclass(frozen=True)
@@ -68,26 +80,49 @@ class Layers:
     Attributes:
         rows: with the shapes of the network as it is written, for a whole image.
         note: which pixels the output does not depend on; empty if it depends on all.
+        untrained: how many parameters are never trained.
     """
 
     rows: Sequence[Layer]
     note: str = ""
+    untrained: int = 0
 
     @property
     def parameters(self) -> int:
-        return sum(parameters for *_, parameters in self.rows)
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def counts(self) -> str:
+        """The number of parameters, and of those that are trained if these are fewer."""
+        trained = f", {self.parameters - self.untrained:,} trainable" if self.untrained else ""
+        return f"{counted(self.parameters, 'parameter')}{trained}"
 
 
-def list_layers(model: Classifier, image_shape: tuple[int, int, int]) -> Layers:
-    """Every layer of a model, and the pixels that it cuts off."""
+def list_layers(model: Classifier, image_shape: tuple[int, int, int], unfreeze_epoch: int | None = None) -> Layers:
+    """Every layer of a model, and the pixels that it cuts off.
+
+    Every parameter is counted once: a layer has those of the layers in it that do not run by themselves.
+
+    Args:
+        unfreeze_epoch: from which on `model.frozen` is trained.
+    """
     rows: list[Layer] = []
+    later = {model.network.get_parameter(name) for name in model.frozen if unfreeze_epoch}
+    left = dict.fromkeys(model.parameters())  # not counted yet
 
     def note(layer: nn.Module, _: object, output: object) -> None:
+        own = [parameter for parameter in layer.parameters() if parameter in left]
+        if not own and any(True for _ in layer.children()):
+            return
+        for parameter in own:
+            del left[parameter]
         shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
-        rows.append((type(layer).__name__, shape, sum(p.numel() for p in layer.parameters(recurse=False))))
+        frozen = "frozen" if own and not any(parameter.requires_grad for parameter in own) else ""
+        if frozen and later.issuperset(own):
+            frozen = f"frozen until epoch {unfreeze_epoch}"
+        rows.append(Layer(type(layer).__name__, shape, sum(map(nn.Parameter.numel, own)), frozen))
 
-    leaves = [layer for layer in model.modules() if not list(layer.children())]
-    hooks = [layer.register_forward_hook(note) for layer in leaves]
+    hooks = [layer.register_forward_hook(note) for layer in model.modules() if layer is not model]
     training = model.training
     try:
         device = model.normalize.scale.device
@@ -98,7 +133,8 @@ def list_layers(model: Classifier, image_shape: tuple[int, int, int]) -> Layers:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return Layers(rows, _cut_off(model.used_size or image_shape[1:], image_shape[1:]))
+    untrained = sum(one.numel() for one in model.parameters() if not one.requires_grad and one not in later)
+    return Layers(rows, _cut_off(model.used_size or image_shape[1:], image_shape[1:]), untrained)
 
 
 def _cut_off(used: Sequence[int], size: Sequence[int]) -> str:

@@ -20,7 +20,7 @@ from experiments.config.wording import counted, shortened
 from experiments.data import Splits
 from experiments.data.batches import PREFETCH, Batches
 from experiments.models.classifier import Layers
-from experiments.reports import confusion
+from experiments.reports import confusion, network
 from experiments.training.evaluation import Evaluation
 from experiments.training.loop import EpochResult
 
@@ -59,12 +59,13 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
         ),
         "optimizer": f"{config.optimizer.name} lr={config.optimizer.lr:g} weight_decay={config.optimizer.weight_decay:g}, "
         f"{config.schedule.name} schedule",
-        "training": f"at most {counted(config.training.epochs, 'epoch')}, batches of {config.training.batch_size}, seed {config.seed}",
+        "training": f"at most {counted(config.training.epochs, 'epoch')}, {config.training.batches}, seed {config.seed}",
         "stopping": f"{counted(stop.patience, 'epoch')} without a better {stop.monitor}"
         if stop.patience is not None
         else "never early",
         "device": f"{device} ({_hardware(device)}), {config.precision}",
     }
+    rows |= {"frozen": config.training.frozen} if config.training.frozen else {}
     rows |= {"evaluation": f"{config.evaluation.note} of every image"} if config.evaluation.note else {}
     for key, value in rows.items():
         console.print(f"[bold]{key:<10}[/bold] {escape(value)}")
@@ -80,13 +81,9 @@ def show_progress_so_far(run: TrackedRun, history: Sequence[Mapping[str, float]]
         console.print(f"\ncontinuing run [bold]{escape(run.name)}[/bold] after epoch {len(history)}\n")
         _show_threads(run)
         return
-    table = Table("layer", "output shape", "parameters", box=None, padding=(0, 3, 0, 0))
-    table.columns[2].justify = "right"
-    for kind, shape, parameters in layers.rows:
-        table.add_row(kind, " x ".join(map(str, shape)), f"{parameters:,}" if parameters else "")
     console.print()
-    console.print(table)
-    console.print(f"[bold]{counted(layers.parameters, 'parameter')}[/bold]{'; ' if layers.note else ''}{layers.note}\n")
+    console.print(network.table(layers))
+    console.print(f"[bold]{layers.counts}[/bold]{'; ' if layers.note else ''}{layers.note}\n")
 
 
 class EpochLog:

@@ -53,7 +53,9 @@ class State:
     @classmethod
     def fresh(cls, learner: Learner) -> State:
         """The state before the first epoch."""
-        return cls(learner, EarlyStopping(learner.config.early_stopping), [], None)
+        config = learner.config
+        stopping = EarlyStopping(config.early_stopping, first=config.training.unfreeze_epoch or 1)
+        return cls(learner, stopping, [], None)
 
     @property
     def remaining(self) -> range:
@@ -89,6 +91,7 @@ class State:
             **final[0],
             **final[1],
             "parameters": sum(parameter.numel() for parameter in self.learner.model.parameters()),
+            "trainable_parameters": self.learner.optimizer.parameters,
             "seconds": sum(epoch["epoch_seconds"] for epoch in self.history),
         }
 

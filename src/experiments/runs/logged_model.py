@@ -50,7 +50,7 @@ def layers_of(model: classifier.Classifier, image_shape: tuple[int, int, int]) -
     with torch.inference_mode():
         output = model(torch.zeros((2, *image_shape), dtype=torch.uint8))  # exported for at least two images
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return classifier.Layers([("exported network", tuple(output.shape[1:]), parameters)])
+    return classifier.Layers([classifier.Layer("exported network", tuple(output.shape[1:]), parameters)])
 
 
 class LoggedModel(classifier.Classifier):

@@ -39,6 +39,7 @@ class ActiveRun:
     """A run that only this process works on.
 
     Attributes:
+        inputs: what is trained, validated and tested on: the splits, or frozen features of their images.
         layers: of its network.
         test: whether to evaluate it on the test set.
         folder: has its checkpoint, and its artifacts until they are logged.
@@ -47,6 +48,7 @@ class ActiveRun:
     config: Config
     command: Command
     splits: Splits
+    inputs: Splits
     layers: Layers
     device: torch.device
     test: bool
@@ -64,12 +66,12 @@ class ActiveRun:
     @functools.cached_property
     def batches(self) -> Batches:
         """The training set."""
-        return training_batches(self.config, self.splits.train, self.device)
+        return training_batches(self.config, self.inputs.train, self.device)
 
     @functools.cached_property
     def validation(self) -> Batches:
         """The validation set."""
-        return Batches(self.splits.validation, batch_size(self.splits.image_shape), self.device)
+        return Batches(self.inputs.validation, batch_size(self.splits.image_shape), self.device)
 
     @property
     def is_complete(self) -> bool:
@@ -134,7 +136,7 @@ def started(
         from experiments.runs import store  # imports mlflow
 
         client = store.connect(config.tracking.uri, patient=parent is not None)  # before a folder is made
-    layers = list_layers(model, splits.image_shape)
+    layers = list_layers(model, splits.image_shape, config.training.unfreeze_epoch)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
     identity = fingerprint(config, device.type, splits.digest, model.weights_digest)
     with locked(_folder(config, identity), command, wait=parent is not None) as lock:
@@ -143,7 +145,7 @@ def started(
         folder = lock.with_name(f"{lock.name}-{tracker.run_id[:8]}") if config.tracking.uri else lock
         folder.mkdir(exist_ok=True)
         try:
-            yield ActiveRun(config, command, splits, layers, device, test, folder, tracker)
+            yield ActiveRun(config, command, splits, splits, layers, device, test, folder, tracker)
         except BaseException as error:
             if not tracker.finished:  # a finished run is only shown; an error there does not change its status
                 tracker.fail(error)

@@ -133,7 +133,7 @@ def predict(model: nn.Module, batches: Batches, autocast: torch.autocast, tta: s
     try:
         with autocast:
             for pixels, _, _ in batches:
-                full = functional.pad(pixels, (0,) * 7 + (batches.batch_size - len(pixels),))
+                full = functional.pad(pixels, (0,) * (2 * pixels.ndim - 1) + (batches.batch_size - len(pixels),))
                 weighted = torch.stack([weight * model(view).float() for weight, view in views(full, tta)])
                 logits.append(weighted.sum(dim=0)[: len(pixels)])
     finally:
@@ -149,19 +149,19 @@ def views(pixels: Tensor, tta: str) -> list[tuple[float, Tensor]]:
 
 def _shifted(pixels: Tensor, dim: int, by: int) -> Tensor:
     """Moved by -1, 0 or 1 pixel along a dimension; the pixels beyond the border are its reflection."""
+    if by == 0:
+        return pixels
     length = pixels.shape[dim]
     if by < 0:
         return torch.cat([pixels.narrow(dim, 1, length - 1), pixels.narrow(dim, length - 2, 1)], dim)
-    if by > 0:
-        return torch.cat([pixels.narrow(dim, 1, 1), pixels.narrow(dim, 0, length - 1)], dim)
-    return pixels
+    return torch.cat([pixels.narrow(dim, 1, 1), pixels.narrow(dim, 0, length - 1)], dim)
 
 
 def evaluate_images(
-    model: nn.Module, images: Images, device: torch.device, autocast: torch.autocast, tta: str
+    model: nn.Module, images: Images, device: torch.device, autocast: torch.autocast, tta: str, size: int | None = None
 ) -> tuple[Evaluation, np.ndarray]:
-    """(evaluation, class probabilities float32 (N, classes)) of a model on images."""
-    batches = Batches(images, batch_size(images.shape), device)
+    """(evaluation, class probabilities float32 (N, classes)) of a model on images, `size` at a time."""
+    batches = Batches(images, size or batch_size(images.shape), device)
     logits = predict(model, batches, autocast, tta)
     return score(logits, batches.labels), logits.softmax(dim=1).cpu().numpy()
 

@@ -7,7 +7,7 @@ loss, correct = learner.step(batch, epoch=1)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +20,14 @@ from experiments.data import Images, Splits
 from experiments.data.augmentation import Augmentation
 from experiments.data.batches import Batches
 from experiments.data.images import Batch
+from experiments.models import freezing
 from experiments.models.build import build, check_batch_norm, check_image_sizes, data_init, needs_data_init
 from experiments.models.classifier import Classifier
 from experiments.models.weights import Weights, load
 from experiments.training import devices
 from experiments.training.averaging import ExponentialMovingAverage
+from experiments.training.features import Cut, find_cut, unchanged
+from experiments.training.loss import correct, cross_entropy, total_weight
 from experiments.training.optimizers import Optimizer, make_optimizer
 
 log = logging.getLogger(__name__)
@@ -42,8 +45,9 @@ def initial_model(config: Config, splits: Splits, weights: Weights | None = None
     """
     torch.manual_seed(config.seed)
     model = build(config, len(splits.classes))
+    freezing.freeze(model, config.training.freeze)
     check_image_sizes(model, config.model.title, config.training.image_sizes)
-    check_batch_norm(model, config.training.batch_size, len(splits.train))
+    check_batch_norm(model, config.training.batch_size, len(splits.train), config.training.accumulate)
     if needs_data_init(model) and not (weights and weights.complete):
         _, height, width = splits.image_shape
         order = np.random.default_rng(config.seed).permutation(len(splits.train))
@@ -65,46 +69,81 @@ class Learner:
     """Everything that a training step needs.
 
     Attributes:
-        forward: `model`, compiled if training.compile is set.
+        forward: `model`, compiled if training.compile is set; with frozen features, its head.
         average: of the weights of `model`, evaluated and kept instead of these; None without training.ema.
         class_weights: float32 (classes,), or None: the loss is a plain mean.
+        cut: where the network is cut if a frozen backbone computes the features of every image once; else None.
+        not_cut: why not, if the backbone is frozen; else empty.
     """
 
     model: Classifier
     forward: Callable[[Tensor], Tensor]
     optimizer: Optimizer
     average: ExponentialMovingAverage | None
-    augmentation: Augmentation
+    augmentation: Callable[[Batch, int], tuple[Tensor, Tensor]]
     autocast: torch.autocast
     class_weights: Tensor | None
     config: Config
     device: torch.device
+    cut: Cut | None
+    not_cut: str
 
     @classmethod
     def create(cls, config: Config, model: Classifier, images: Images, device: torch.device) -> Learner:
         """A learner for a fresh model, which is moved to `device`, and its training images."""
-        training = config.training
+        training, settings = config.training, config.optimizer
         model.to(device)
+        autocast = devices.autocast(config, device.type)
+        cut, not_cut = find_cut(config, model, autocast)
+        freezing.set_trainable(model, training.unfreeze_epoch is not None)  # what joins later is in both from the start
+        precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        shares = freezing.learning_rate_shares(model, settings.backbone_lr, settings.layer_decay)
+        optimizer = make_optimizer(model, settings, precision, shares)
+        average = ExponentialMovingAverage(model, training.ema) if training.ema is not None else None
+        freezing.set_trainable(model, False)
+        compiled = _compiled(model, device, len(set(training.image_sizes)) or 1) if training.compile else model
         return cls(
             model=model,
-            forward=_compiled(model, device, len(set(training.image_sizes)) or 1) if training.compile else model,
-            optimizer=make_optimizer(
-                model, config.optimizer, torch.bfloat16 if config.precision == "bf16" else torch.float32
-            ),
-            average=ExponentialMovingAverage(model, training.ema) if training.ema is not None else None,
-            augmentation=Augmentation(config.augment, len(images.classes)),
-            autocast=devices.autocast(config, device.type),
+            forward=cut.head(model) if cut else compiled,
+            optimizer=optimizer,
+            average=average,
+            augmentation=unchanged if cut else Augmentation(config.augment, len(images.classes)),
+            autocast=autocast,
             class_weights=torch.tensor(images.balancing_weights, dtype=torch.float32, device=device)
             if training.class_weights == "balanced"
             else None,
             config=config,
             device=device,
+            cut=cut,
+            not_cut=not_cut,
         )
 
     @property
     def eval_model(self) -> Classifier:
         """The model that is validated, tested and kept."""
         return self.average.model if self.average else self.model
+
+    @property
+    def eval_forward(self) -> nn.Module:
+        """What is called to evaluate `eval_model`: this model, or with frozen features its head."""
+        return self.cut.head(self.eval_model) if self.cut else self.eval_model
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step, of the parameters with the largest one: the head's."""
+        first = self.optimizer.groups[0]
+        return first.lr / first.share
+
+    def train_mode(self, epoch: int) -> None:
+        """Training mode as it is in `epoch`, counted from 1: with frozen layers, or from training.unfreeze_epoch on with none."""
+        training = self.config.training
+        if training.freeze == freezing.NONE:
+            self.model.train()
+        elif training.unfreeze_epoch and epoch >= training.unfreeze_epoch:
+            freezing.set_trainable(self.model, True)
+            self.model.train()
+        else:
+            freezing.train(self.model, training.freeze)
 
     def set_lr(self, factor: float) -> None:
         """Set the learning rate of every group of parameters to `factor` times its base learning rate."""
@@ -117,18 +156,44 @@ class Learner:
         Nothing here makes the CPU wait for a GPU.
         """
         images, targets = self.augmentation(batch, epoch)
-        images = resize(images, self.config.training.image_sizes[epoch - 1 : epoch])
+        training = self.config.training
+        images = resize(images, training.image_sizes[epoch - 1 : epoch])
+        if training.accumulate > 1:
+            return self._step_in_parts(images, targets)
         with self.autocast:
             logits = self.forward(images)
-        training = self.config.training
         loss = cross_entropy(logits.float(), targets, self.class_weights, training.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
-        if training.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), training.gradient_clip)
+        self._update()
+        return loss.detach(), correct(logits, targets)
+
+    def _step_in_parts(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """`step` with the gradients of parts of the batch added up: the loss is the sum over all images, divided once.
+
+        Only the statistics of BatchNorm, and random numbers of dropout, are those of each part.
+        """
+        training = self.config.training
+        weight = total_weight(targets, self.class_weights)
+        losses, right = [], []
+        self.optimizer.zero_grad()
+        for some, their in split_in_parts(images, targets, training.batch_size, training.accumulate):
+            with self.autocast:
+                logits = self.forward(some)
+            loss = functional.cross_entropy(
+                logits.float(), their, self.class_weights, label_smoothing=training.label_smoothing, reduction="sum"
+            )
+            (loss / weight).backward()
+            losses.append(loss.detach())
+            right.append(correct(logits, their))
+        self._update()
+        return torch.stack(losses).sum() / weight, torch.stack(right).sum()
+
+    def _update(self) -> None:
+        """Update the parameters by their gradients."""
+        if self.config.training.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.gradient_clip)
         self.optimizer.step()
-        labels = targets.argmax(dim=1) if targets.is_floating_point() else targets
-        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
 
 
 def _compiled(model: nn.Module, device: torch.device, sizes: int) -> Callable[[Tensor], Tensor]:
@@ -153,13 +218,13 @@ def resize(images: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(images.float(), (size[0], size[0]), mode="bilinear", antialias=True)
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None, smoothing: float) -> Tensor:
-    """The mean cross-entropy over a batch, weighted by the weights of the targets' classes, if there are any.
+def split_in_parts(images: Tensor, targets: Tensor, batch_size: int, parts: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """A batch in as many parts as it needs: of nearly equal sizes, none larger than a whole batch in `parts` parts.
 
-    For mixed targets (batch, classes) PyTorch divides by the number of images. Here the sum of the weights divides, as for
-    labels (batch,), so that a mixture of only one class gives the same loss as its label.
+    A smaller batch has fewer parts. No part has only one image, which has no variance for BatchNorm, unless all have: for
+    that, an odd batch whose parts would have two images has one part with three.
     """
-    if class_weights is None or not targets.is_floating_point():
-        return functional.cross_entropy(logits, targets, class_weights, label_smoothing=smoothing)
-    total = functional.cross_entropy(logits, targets, class_weights, label_smoothing=smoothing, reduction="sum")
-    return total / (targets @ class_weights).sum()
+    size = -(-batch_size // parts)
+    count = -(-len(images) // size)
+    count = max(1, min(count, len(images) // 2)) if size > 1 else count
+    return zip(images.tensor_split(count), targets.tensor_split(count))

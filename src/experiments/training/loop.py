@@ -82,9 +82,8 @@ def train(
     for epoch in epochs:
         started = time.perf_counter()
         loss, accuracy = _train_epoch(learner, train_batches, epoch, progress)
-        validation = evaluate(learner.eval_model, validation_batches, learner.autocast, learner.config.evaluation.tta)
-        lr = learner.optimizer.groups[0].lr
-        result = EpochResult(epoch, loss, accuracy, validation, lr, time.perf_counter() - started, images)
+        validation = evaluate(learner.eval_forward, validation_batches, learner.autocast, learner.config.evaluation.tta)
+        result = EpochResult(epoch, loss, accuracy, validation, learner.lr, time.perf_counter() - started, images)
         if not math.isfinite(validation.loss):
             raise Diverged(f"validation loss is {validation.loss} after epoch {epoch}; {_advice(learner)}")
         yield result
@@ -99,7 +98,7 @@ def _train_epoch(learner: Learner, batches: Batches, epoch: int, progress: Progr
     correct = torch.zeros((), dtype=torch.int64, device=batches.device)
     images = 0
     schedule, epochs = learner.config.schedule, learner.config.training.epochs
-    learner.model.train()
+    learner.train_mode(epoch)
     for step, batch in enumerate(batches):
         position = (epoch - 1) * len(losses) + step
         learner.set_lr(schedules.factor(schedule, position, len(losses), epochs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ class Group:
     Attributes:
         settings: their class chooses the rule, see `RULES`.
         base_lr: the learning rate that a schedule multiplies by a factor to get `lr`.
+        share: of the head's learning rate; a part of `base_lr`.
         state: the tensors that the rule keeps between steps, under each name one per parameter.
         precision: the dtype that Muon orthogonalises in.
     """
@@ -32,6 +33,7 @@ class Group:
     base_lr: float
     weight_decay: float
     precision: torch.dtype
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         self.lr = self.base_lr
@@ -60,6 +62,11 @@ class Optimizer:
     def __init__(self, groups: list[Group]) -> None:
         self.groups = groups
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained, at first or later."""
+        return sum(parameter.numel() for group in self.groups for parameter in group.parameters)
+
     def zero_grad(self) -> None:
         for group in self.groups:
             for parameter in group.parameters:
@@ -82,11 +89,17 @@ class Optimizer:
                     tensor.copy_(value)
 
 
-def make_optimizer(model: nn.Module, settings: OptimizerSettings, precision: torch.dtype = torch.float32) -> Optimizer:
+def make_optimizer(
+    model: nn.Module,
+    settings: OptimizerSettings,
+    precision: torch.dtype = torch.float32,
+    shares: Mapping[nn.Parameter, float] | None = None,
+) -> Optimizer:
     """The optimizer of `settings` for the trainable parameters of `model`.
 
     Args:
         precision: the dtype that Muon orthogonalises in.
+        shares: parameters whose learning rate is a share of that of the others.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     parts = [(parameters, settings)]
@@ -94,14 +107,23 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings, precision: tor
         hidden = _hidden_weights(model)
         others = [parameter for parameter in parameters if all(parameter is not weight for weight in hidden)]
         parts = [(hidden, settings), (others, _adam_settings(settings))]
+    shared = [(alike, rule, share) for some, rule in parts for alike, share in _by_share(some, shares or {})]
     groups = []
-    for some, rule in parts:
+    for some, rule, share in shared:
         excluded = [p for p in some if p.ndim < 2 and settings.weight_decay_exclude == "bias_and_norm"]
         decayed = [p for p in some if all(p is not other for other in excluded)]
         for chosen, weight_decay in ((decayed, settings.weight_decay), (excluded, 0.0)):
             if chosen:
-                groups.append(Group(chosen, rule, rule.lr, weight_decay, precision))
+                groups.append(Group(chosen, rule, rule.lr * share, weight_decay, precision, share))
     return Optimizer(groups)
+
+
+def _by_share(
+    parameters: list[nn.Parameter], shares: Mapping[nn.Parameter, float]
+) -> list[tuple[list[nn.Parameter], float]]:
+    """(parameters, their share of the learning rate), the largest share first."""
+    found = sorted({shares.get(parameter, 1.0) for parameter in parameters}, reverse=True)
+    return [([one for one in parameters if shares.get(one, 1.0) == share], share) for share in found]
 
 
 def _hidden_weights(model: nn.Module) -> list[nn.Parameter]:
