@@ -37,6 +37,8 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield from _check_halvings(widths, patch, stride, min((image_size, *valid.get("training.image_sizes", ()))))
     if values := get("data._target_", "data.name"):
         yield from _check_source(valid, *values)
+    if values := get("data.folds", "data.fold"):
+        yield from _check_folds(*values)
     if (values := get("augment.translate", "data.image_size")) and values[0] >= values[1]:
         yield f"augment.translate={values[0]}: must be less than data.image_size={values[1]}"
     if (values := get("augment.cutout", "data.image_size")) and values[0] > values[1]:
@@ -69,6 +71,17 @@ def _check_source(valid: Mapping[str, Any], target: str, name: str) -> Iterator[
     fixed, size = source.fixed_image_size, valid.get("data.image_size")
     if fixed and size and size != fixed:
         yield f"data.image_size={size}: must be {fixed} for {name}, whose images have {fixed}x{fixed} pixels"
+
+
+def _check_folds(folds: int | None, fold: int | None) -> Iterator[str]:
+    if folds is None:
+        if fold is not None:
+            yield f"data.fold={fold}: needs data.folds, the number of folds, such as data.folds=5"
+    elif fold is None:
+        every = ",".join(map(str, range(folds))) if folds <= 10 else f"range(0,{folds})"
+        yield f"data.folds={folds}: needs data.fold, 0 to {folds - 1}; all of them: python train.py -m data.fold={every} ..."
+    elif fold >= folds:
+        yield f"data.fold={fold}: must be from 0 to {folds - 1}, because data.folds={folds}"
 
 
 def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:

@@ -52,7 +52,7 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
     size = "x".join(str(side) for side in splits.image_shape[1:])
     stop, parameters = config.early_stopping, config.model.parameters.items()
     rows = {
-        "data": f"{config.data.title}: {counts} ({config.data.split} split), {counted(len(splits.classes), 'class', 'classes')}, {size} pixels",
+        "data": f"{config.data.title}: {counts} ({config.data.division}), {counted(len(splits.classes), 'class', 'classes')}, {size} pixels",
         "model": " ".join([config.model.target.rpartition(".")[2], *(f"{key}={value}" for key, value in parameters)]),
         "optimizer": f"{config.optimizer.name} lr={config.optimizer.lr:g} weight_decay={config.optimizer.weight_decay:g}, "
         f"{config.schedule.name} schedule",
