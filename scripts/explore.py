@@ -9,6 +9,7 @@ import dataclasses
 from pathlib import Path
 
 from experiments.analysis.duplicates import SIMILARITY
+from experiments.config import PictureSettings
 from experiments.config.arguments import typed_overrides
 from experiments.config.command_line import add_config_dir, exit_codes
 from experiments.config.loading import compose_config
@@ -42,8 +43,9 @@ def explore(overrides: list[str], similarity: float) -> None:
     if files := list_files(data):
         headers = picture_files.read_headers(files)
         console.print(*picture_files.header_lines(headers, data.image_size), sep="\n")
-        data = dataclasses.replace(data, skip_broken=True)
-    splits = load_splits(data)
+        if isinstance(data, PictureSettings):
+            data = dataclasses.replace(data, skip_broken=True)
+    splits = load_splits(data, keep_copies=True)
     counts = balance(splits)
     broken = picture_files.broken_lines(splits.skipped) if files else ()
     console.print(*broken, *exploration.pixel_lines(splits, measure(splits.train)), "", sep="\n")

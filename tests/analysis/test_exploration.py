@@ -233,7 +233,9 @@ def test_the_command_shows_photographs(photographs, tmp_path):
     assert "pictures   14 files" in done.stdout and "broken     2 pictures; data.skip_broken=true" in done.stdout
     assert "\n  dog/5.jpg: the picture is broken" in done.stdout and "\n  dog/6.jpg: not a picture" in done.stdout
     assert (tmp_path / "outputs/explore/photographs/sizes.png").stat().st_size
-    assert "copy.jpg" in done.stdout + done.stderr
+    (pair,) = csv.DictReader((tmp_path / "outputs/explore/photographs/duplicates.csv").open())
+    assert pair["exact"] == "True" and {pair["name"], pair["other_name"]} == {"cat/1.jpg", "cat/copy.jpg"}
+    assert "cat/copy.jpg" in done.stdout
 
 
 @pytest.mark.parametrize(

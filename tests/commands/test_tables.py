@@ -17,7 +17,11 @@ def table(tmp_path):
     for label, name in enumerate(("cat", "dog")):
         paint(tmp_path / "pictures", name, 15, 100 * label, size=8)
     (tmp_path / "pictures/cat/broken.png").write_bytes(b"no picture")
-    rows = [f"{name}/{100 * label + i}.png,{label},{name}{i // 3}" for label, name in enumerate(("cat", "dog")) for i in range(15)]
+    rows = [
+        f"{name}/{100 * label + i}.png,{label},{name}{i // 3}"
+        for label, name in enumerate(("cat", "dog"))
+        for i in range(15)
+    ]
     (tmp_path / "pictures/birds.csv").write_text("\n".join(["path,label,group", *rows, "cat/broken.png,0,"]))
     (tmp_path / "names.json").write_text(json.dumps({"0": "Katze", "1": "Hund"}))
     return ("data=csv", "data.file=pictures/birds.csv", "data.image_size=8", "data.class_names=names.json", *TINY)
@@ -33,7 +37,9 @@ def test_a_run_lists_what_it_has_left_out(table, tmp_path):
     assert "(fold 1 of 3 folds), 2 classes" in done.stdout
     (page,) = tmp_path.glob("mlruns/birds/*/artifacts/report.html")
     text = page.read_text()
-    assert "Broken pictures that were left out: 1" in text and "cat/broken.png: not a picture" in text and "Katze" in text
+    assert (
+        "Broken pictures that were left out: 1" in text and "cat/broken.png: not a picture" in text and "Katze" in text
+    )
     again = train_py(*skipping, cwd=tmp_path)
     assert "this run is finished already" in again.stdout
     other = train_py(*skipping[:-1], "data.fold=2", cwd=tmp_path)

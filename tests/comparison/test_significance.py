@@ -124,14 +124,20 @@ def test_settings_are_paired_by_fold(tmp_path, capsys):
     low, high = stats.t.interval(0.95, 4, np.mean(FOLDED[8]), stats.sem(FOLDED[8]))
     assert (rows["low"][1], rows["high"][1]) == pytest.approx((low, min(high, 1)))
     page = written(tmp_path, points)
-    assert "<h2>Over folds</h2>" in page and "Paired t test over the folds" in page and "seeds" not in page.split("Ranking")[1]
+    assert (
+        "<h2>Over folds</h2>" in page
+        and "Paired t test over the folds" in page
+        and "seeds" not in page.split("Ranking")[1]
+    )
     terminal.show_comparison(compared(points), "")
     assert "over folds" in capsys.readouterr().out
 
 
 def test_seeds_and_folds_repeat_together(tmp_path):
     points = [each for seed in (1, 2) for each in folded(FOLDED)]
-    points = [replace(each, settings={**each.settings, "seed": str(1 + index // 10)}) for index, each in enumerate(points)]
+    points = [
+        replace(each, settings={**each.settings, "seed": str(1 + index // 10)}) for index, each in enumerate(points)
+    ]
     (row,) = significance.differences(points, ACCURACY).to_dict("records")
     assert row["seeds"] == 10 and "Over seeds and folds" in written(tmp_path, points)
 

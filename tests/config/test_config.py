@@ -47,8 +47,9 @@ def test_the_notebook_preset_differs_in_split_and_weights():
 
 @pytest.mark.parametrize(("group", "choice"), GROUPS, ids=lambda name: name)
 def test_every_choice_of_every_group_composes(group, choice, tmp_path):
-    root = [f"data.root={tmp_path}"] if choice == "image_folder" else []
-    config = compose_config([f"{group}={choice}", *root])
+    (tmp_path / "labels.csv").touch()
+    needed = {"image_folder": [f"data.root={tmp_path}"], "csv": [f"data.file={tmp_path}/labels.csv"]}
+    config = compose_config([f"{group}={choice}", *needed.get(choice, [])])
     assert parse(config.to_dict()) == config
 
 

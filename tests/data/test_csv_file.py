@@ -3,7 +3,6 @@
 import json
 import logging
 
-import numpy as np
 import pytest
 
 from experiments.config import UserError
@@ -11,7 +10,7 @@ from experiments.config.loading import compose_config
 from experiments.data import load_all
 from samples import paint, splits_of
 
-SMALL = ("data=csv", "data.image_size=8")
+SMALL = ("data=csv", "data.image_size=16")
 
 
 @pytest.fixture
@@ -35,12 +34,14 @@ def pictures(count=12):
 
 def lines(*columns):
     """The lines of all pictures, with further columns: functions of the index of a picture in its class."""
-    return [",".join([path, label, *(str(each(i % 12)) for each in columns)]) for i, (path, label) in enumerate(pictures())]
+    return [
+        ",".join([path, label, *(str(each(i % 12)) for each in columns)]) for i, (path, label) in enumerate(pictures())
+    ]
 
 
 def test_a_line_is_a_picture(table):
     splits = splits_of(*table(lines()))
-    assert splits.classes == ("cat", "dog") and splits.image_shape == (3, 8, 8)
+    assert splits.classes == ("cat", "dog") and splits.image_shape == (3, 16, 16)
     assert sum(map(len, splits.parts().values())) == 24
     for part in splits.parts().values():
         assert all(name.startswith(part.classes[label]) for name, label in zip(part.names, part.labels))
@@ -51,7 +52,7 @@ def test_it_is_the_folder_of_the_same_pictures(table, tmp_path):
     (tmp_path / "pictures/labels.csv").unlink()
     # the order is that of the lines; by file name, 10.png comes before 2.png
     rows = sorted(lines(), key=lambda line: line.split(",")[0])
-    of_folder = splits_of("data=image_folder", f"data.root={tmp_path}/pictures", "data.image_size=8")
+    of_folder = splits_of("data=image_folder", f"data.root={tmp_path}/pictures", "data.image_size=16")
     assert splits_of(*table(rows)).digest == of_folder.digest != of_table.digest
 
 
@@ -157,7 +158,11 @@ def test_all_mistakes_are_listed_at_once(table):
     with pytest.raises(UserError) as caught:
         splits_of(*table([*lines(), "x.png,cat", "y.png,", *["z.png,cat"] * 30]))
     text = str(caught.value).split("\n")
-    assert "32 lines" in text[0] and text[1].startswith("  line 26: there is no file") and text[2].startswith("  line 27: the label")
+    assert (
+        "32 lines" in text[0]
+        and text[1].startswith("  line 26: there is no file")
+        and text[2].startswith("  line 27: the label")
+    )
     assert len(text) == 22 and text[-1] == "  and 12 more"
 
 
@@ -219,14 +224,15 @@ def test_a_group_that_is_a_whole_class_is_named(table):
         splits_of(*table(rows, "path,label,group"))
     with pytest.raises(UserError, match="line 14: group=anna holds all 12"):
         splits_of(*table(rows, "path,label,group"), "data.folds=3", "data.fold=0", "data.split=random")
-    parts = [f"{row},{'train val test'.split()[i % 12 % 3]}" for i, row in enumerate(lines(lambda i: f"p{i % 3}"))]
+    parts = [f"{row},{['train', 'val', 'test'][i % 12 % 3]}" for i, row in enumerate(lines(lambda i: f"p{i % 3}"))]
     assert len(splits_of(*table(parts, "path,label,group,split")).test) == 8  # nothing is drawn
 
 
 def test_readable_names(table, tmp_path):
     (tmp_path / "names.json").write_text(json.dumps({"dog": "Hund", "cat": "Katze", "bird": "Vogel"}))
     splits = splits_of(*table(lines()), f"data.class_names={tmp_path}/names.json")
-    assert splits.classes == ("Katze", "Hund") and np.bincount(splits.test.labels).tolist() == [3, 2]
+    assert splits.classes == ("Katze", "Hund")
+    assert all(name.startswith(("cat", "dog")[label]) for name, label in zip(splits.test.names, splits.test.labels))
 
 
 def test_the_data_set_has_the_name_of_the_file(table):

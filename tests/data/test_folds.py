@@ -58,7 +58,11 @@ def test_a_folder_has_folds_beside_its_test_set(picture_folder, here):
 @pytest.mark.parametrize(
     ("labels", "groups", "message"),
     [
-        ([0] * 10 + [1] * 3, None, r"^data\.folds=5: .*too few images are there of bee \(3\); set data\.folds to at most 3"),
+        (
+            [0] * 10 + [1] * 3,
+            None,
+            r"^data\.folds=5: .*too few images are there of bee \(3\); set data\.folds to at most 3",
+        ),
         ([0] * 10 + [1], None, r"bee \(1\); add images$"),
         ([0] * 10 + [1] * 5, [*range(10), *[10] * 5], "all images of bee are in one group"),
         ([0, 1] * 10, [0] * 8 + [1] * 12, r"data\.folds=5: there are only 2 groups"),

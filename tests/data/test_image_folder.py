@@ -235,7 +235,9 @@ def test_the_order_is_not_that_of_the_file_system(picture_folder, here, monkeypa
     monkeypatch.setattr(os, "scandir", lambda folder=".": Backwards(list(scandir(folder))[::-1]))
     again = ImageFolder(compose_config(["data.seed=1", *overrides]).data)
     train, test = again.read(again.listing(), 1)
-    assert test.names == first.test.names and sorted(train.names) == sorted([*first.train.names, *first.validation.names])
+    assert test.names == first.test.names and sorted(train.names) == sorted(
+        [*first.train.names, *first.validation.names]
+    )
 
 
 NAMES = {"cat": "tabby cat", "dog": "Hund"}
@@ -257,7 +259,9 @@ def test_classes_have_readable_names(picture_folder, here, file, text):
     assert splits.classes == ("tabby cat", "Hund") and plain.classes == ("cat", "dog")
     assert splits.train.names == plain.train.names and np.array_equal(splits.test.labels, plain.test.labels)
     (here / file).write_text(text.replace("Hund", "Wolf"))
-    assert splits_of("data=image_folder", f"data.root={picture_folder}", f"data.class_names={file}").classes[1] == "Wolf"
+    assert (
+        splits_of("data=image_folder", f"data.root={picture_folder}", f"data.class_names={file}").classes[1] == "Wolf"
+    )
 
 
 def test_a_name_that_two_classes_share_keeps_them_apart(picture_folder, here):

@@ -13,9 +13,9 @@ from PIL import ExifTags, Image
 
 from experiments.config.wording import counted
 from experiments.data.prefetch import prefetch
-from experiments.files.limits import usable_cpus
 from experiments.reports.drawing import BLUE, GREY, Figure
 
+THREADS = 8  # they wait for the disk
 TURNED = (5, 6, 7, 8)  # values of the EXIF orientation that swap width and height
 SQUARE = 1.05  # an aspect ratio below, and above its inverse, looks square
 NAMED = 20  # broken pictures that are listed
@@ -44,8 +44,7 @@ class Headers:
 
 
 def read_headers(paths: Sequence[str]) -> Headers:
-    threads = usable_cpus()
-    found = [header for header in prefetch(_header, paths, threads, 64 * threads) if header]
+    found = [header for header in prefetch(_header, paths, THREADS, 64 * THREADS) if header]
     sizes = np.array([size for size, _ in found], dtype=np.int64).reshape(-1, 2)
     formats = collections.Counter(name for _, name in found)
     return Headers(sizes, dict(formats.most_common()), sum(map(os.path.getsize, paths)), len(paths) - len(found))

@@ -81,8 +81,8 @@ def _without_seed(point: Point, keys: Sequence[str]) -> tuple[str | None, ...]:
 
 def repeated_by(points: Sequence[Point]) -> str:
     """What repeats the settings of these points: seeds, folds, or both."""
-    varying = [WORDS.get(key, key) for key in varying_keys(points) if repeats(key)]
-    return " and ".join(varying) or "seeds"
+    varying = varying_keys(points)
+    return " and ".join(word for key, word in WORDS.items() if key in varying) or "seeds"
 
 
 def unfinished_seeds(points: Sequence[Point], objective: str) -> str:

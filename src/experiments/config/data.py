@@ -132,7 +132,7 @@ class CsvSettings(PictureSettings):
     group_column: Text | None
 
     folders = {"root": "the pictures that the CSV file names"}  # noqa: RUF012 - a ClassVar of the base class
-    files = {"file": "a line per picture, after a line with the names of the columns", **PictureSettings.files}
+    files = {"file": "a line per picture, after a line with the names of the columns", **PictureSettings.files}  # noqa: RUF012
 
     @property
     def origin(self) -> str:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -148,7 +148,7 @@ class Splits:
     train: Images
     validation: Images
     test: Images
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def classes(self) -> tuple[str, ...]:

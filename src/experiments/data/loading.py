@@ -34,13 +34,16 @@ class ExtraListing:
     labels: tuple[str, ...]
 
 
-def load_splits(config: DataSettings) -> Splits:
+def load_splits(config: DataSettings, keep_copies: bool = False) -> Splits:
     """The images of the configured source, split; the same object as in an earlier call if no file has changed since.
+
+    Args:
+        keep_copies: the splits may share images, as they never do for a run; to look for them.
 
     Raises:
         UserError: if data is missing, broken, or too small for the split.
     """
-    return _load(config, _source(config).listing(), _list_extra(config.extra))
+    return _load(config, _source(config).listing(), _list_extra(config.extra), keep_copies)
 
 
 def load_all(config: DataSettings) -> Images:
@@ -74,17 +77,17 @@ def _source(config: DataSettings) -> Source[Any, Any]:
 
 
 @functools.lru_cache(maxsize=4)  # consecutive runs of a process often differ in everything but the data
-def _load(config: DataSettings, listing: Hashable, extra: ExtraListing) -> Splits:
+def _load(config: DataSettings, listing: Hashable, extra: ExtraListing, keep_copies: bool) -> Splits:
     source = _source(config)
     train, *given, test = source.read(listing, config.seed)
     _check_read(config, train, *given, test)
     if given:
         refuse_folds(config.folds)
-        splits = Splits(train, given[0], test, source.skipped)
+        splits = Splits(train, given[0], test, skipped=source.skipped)
     else:
         training, validation = _divide(config, train)
-        splits = Splits(train[training], train[validation], test, source.skipped)
-    if source.may_hold_copies:
+        splits = Splits(train[training], train[validation], test, skipped=source.skipped)
+    if source.may_hold_copies and not keep_copies:
         splits = drop_duplicates_across_splits(splits)
     return _add_extra(splits, extra, config.image_size) if extra.labels else splits
 
@@ -123,9 +126,7 @@ def drop_duplicates_across_splits(splits: Splits) -> Splits:
         return splits
     found = counted(len(dropped), "copy", "copies")
     log.warning("%s of validation or test images: not used for training (%s)", found, named(dropped))
-    return dataclasses.replace(
-        splits, train=splits.train[keep_train], validation=splits.validation[keep_validation]
-    )
+    return dataclasses.replace(splits, train=splits.train[keep_train], validation=splits.validation[keep_validation])
 
 
 def _list_extra(extra: tuple[ExtraImages, ...]) -> ExtraListing:
@@ -148,7 +149,7 @@ def _add_extra(splits: Splits, extra: ExtraListing, image_size: int) -> Splits:
         raise UserError(
             f"data.extra: {names} is also in the validation or test set; an image must be in one split only"
         )
-    return Splits(joined([train, added]), validation, test, splits.skipped)
+    return Splits(joined([train, added]), validation, test, skipped=splits.skipped)
 
 
 def _with_extra(parts: list[Images], extra: ExtraListing, image_size: int) -> list[Images]:

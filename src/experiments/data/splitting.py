@@ -73,7 +73,7 @@ def check_folds(counts: np.ndarray, classes: Sequence[str], folds: int) -> None:
     Raises:
         UserError: one has fewer.
     """
-    few = [f"{classes[label]} ({counts[label]})" for label in np.flatnonzero((counts > 0) & (counts < folds))]
+    few = [f"{classes[label]} ({counts[label]})" for label in np.flatnonzero((counts > 0) & (counts < folds)).tolist()]
     if few:
         rarest = int(counts[counts > 0].min())
         advice = f"set data.folds to at most {rarest}, or add images" if rarest > 1 else "add images"
@@ -101,7 +101,9 @@ def refuse_folds(folds: int | None) -> None:
 def _check_fold(images: Images, kept: np.ndarray, held_out: np.ndarray, key: str) -> None:
     """Check that groups have left some images of each class to train on; warn of classes that are not validated on."""
     if missing := _missing(images, kept):
-        raise UserError(f"{key}: holds out all groups of {named(missing)}; set data.seed to another number, or add groups")
+        raise UserError(
+            f"{key}: holds out all groups of {named(missing)}; set data.seed to another number, or add groups"
+        )
     if missing := _missing(images, held_out):
         log.warning("%s: no validation image of %s, which has fewer groups than there are folds", key, named(missing))
 

@@ -9,7 +9,6 @@ The columns split and group may be missing.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
@@ -62,7 +61,9 @@ class CsvFile(PictureSource[CsvSettings]):
         self._check_parts(parts)
         classes = _in_order({row.label for row in parts["train"]})
         if len(classes) < 2:
-            raise UserError(f"{self._file}: all pictures to train on are of the class {classes[0]}; there must be at least two classes")
+            raise UserError(
+                f"{self._file}: all pictures to train on are of the class {classes[0]}; there must be at least two classes"
+            )
         self._check_groups(parts)
         return tuple(self._list(part, classes, digest) for part in parts.values() if part)
 

@@ -110,9 +110,7 @@ class PictureSource(Source[PicturesOf, tuple[Listing, ...]]):
             return listing
         broken = [find_broken(part.files, self.settings.cache) for part in listing]
         usable = tuple(_without(part, found) for part, found in zip(listing, broken))
-        self.skipped = tuple(
-            relative_to(str(self.root), problem) for found in broken for problem in found.values()
-        )
+        self.skipped = tuple(relative_to(str(self.root), problem) for found in broken for problem in found.values())
         if not self.skipped:
             return listing
         files = counted(len(self.skipped), "broken picture")

@@ -8,6 +8,7 @@ import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from experiments.config import CsvSettings, UserError
 from experiments.data.decoding import is_picture
@@ -131,7 +132,7 @@ def _problem(row: Row, root: str) -> str:
         return "the split is empty; must be train, val or test"
     if row.split is not None and row.split not in SPLIT_OF.values():
         return f"the split is {row.split}; must be train, val or test"
-    if os.path.relpath(row.path, root).split(os.sep)[0] == os.pardir:
+    if Path(os.path.relpath(row.path, root)).parts[:1] == ("..",):
         return f"{row.path} is outside of {root or '.'}; set data.root to a folder that contains all pictures"
     if os.path.isfile(row.path):  # noqa: PTH113 - false for any text
         return ""
