@@ -64,7 +64,7 @@ def test_a_folder_has_folds_beside_its_test_set(picture_folder, here):
             r"^data\.folds=5: .*too few images are there of bee \(3\); set data\.folds to at most 3",
         ),
         ([0] * 10 + [1], None, r"bee \(1\); add images$"),
-        ([0] * 10 + [1] * 5, [*range(10), *[10] * 5], "all images of bee are in one group"),
+        ([0] * 10 + [1] * 5, [*range(10), *[10] * 5], "all images that are left of bee are in one group"),
         ([0, 1] * 10, [0] * 8 + [1] * 12, r"data\.folds=5: there are only 2 groups"),
     ],
 )
@@ -120,6 +120,14 @@ def test_held_out_groups_have_the_size_and_the_classes_that_were_asked_for(how, 
         assert fractions == pytest.approx(0.2, abs=0.06)
 
 
+def test_a_class_of_two_large_groups_is_in_both_parts():
+    labels = np.repeat([0, 1], [80, 20])
+    data = images(labels, [*(np.arange(80) // 4), *([20] * 11 + [21] * 9)])
+    for seed in range(10):
+        kept, held_out = splitting.split(data, 0.2, "stratified", seed, "key")
+        assert np.bincount(labels[held_out]).tolist() == [16, 9]
+
+
 def test_groups_are_drawn_by_the_seed():
     data = images(np.arange(90) % 3, np.arange(90) // 3)
     first, same, other = (splitting.split(data, 0.3, "stratified", seed, "key")[1].tolist() for seed in (1, 1, 2))
@@ -138,7 +146,7 @@ def test_groups_of_one_image_split_as_without_groups():
     [
         ([0, 0, 1, 1, 2, 2, 3, 3], "first", r"data\.split=first: would divide groups"),
         ([0] * 8, "random", "all images are in one group"),
-        ([0, 0, 0, 0, 1, 1, 2, 2], "stratified", "all images of ant are in one group"),
+        ([0, 0, 0, 0, 1, 1, 2, 2], "stratified", "all images that are left of ant are in one group"),
         ([0, 0, 1, 2, 0, 1, 1, 2], "stratified", None),
     ],
 )

@@ -101,9 +101,11 @@ def sizes_figure(headers: Headers) -> Figure:
     scatter.set(xlabel="width in pixels", ylabel="height in pixels", title="Sizes")
     scatter.set_xlim(0, 1.05 * headers.sizes[:, 0].max())
     scatter.set_ylim(0, 1.05 * headers.sizes[:, 1].max())
-    histogram.hist(np.log2(headers.aspects), bins=40, color=BLUE)
+    octaves = np.log2(headers.aspects)
+    histogram.hist(octaves, bins=np.arange(octaves.min() - 0.05, octaves.max() + 0.1, 0.1), color=BLUE)
     marks = {"1:2": -1, "3:4": np.log2(3 / 4), "1:1": 0, "4:3": np.log2(4 / 3), "2:1": 1}
     histogram.set_xticks(list(marks.values()), list(marks))
+    histogram.set_xlim(min(-1.1, octaves.min() - 0.1), max(1.1, octaves.max() + 0.1))
     histogram.set(xlabel="width : height", ylabel="pictures", title="Aspect ratios")
     for axes in (scatter, histogram):
         axes.grid(alpha=0.3)

@@ -32,7 +32,7 @@ def check_groups(images: Images, setting: str, folds: int = 2) -> None:
     of_class = np.bincount(pairs[0], minlength=len(images.classes))
     if whole := [images.classes[label] for label in np.flatnonzero(of_class == 1)]:
         raise UserError(
-            f"{setting}: all images of {named(whole)} are in one group, so they cannot be in more than one part; add groups"
+            f"{setting}: all images that are left of {named(whole)} are in one group, so they cannot be in more than one part; add groups"
         )
 
 
@@ -84,17 +84,24 @@ def _contents(labels: np.ndarray, group_of: np.ndarray, groups: int) -> list[Con
 def _draw(contents: Sequence[Content], wanted: np.ndarray, order: np.ndarray) -> tuple[int, float, list[int]]:
     """(classes that are not in both parts, distance from the wanted numbers, the groups that are held out)."""
     weights = 1 / np.maximum(wanted, 1e-9)  # a rare class counts as much as a frequent one
-    held = np.zeros(len(wanted))
+    held, total = np.zeros(len(wanted)), np.zeros(len(wanted))
     chosen: list[int] = []
-    for group in order.tolist():
+
+    def farther(group: int) -> float:
+        """By how much this group increases the distance."""
         labels, counts = contents[group]
-        further = (counts * (counts + 2 * (held[labels] - wanted[labels])) * weights[labels]).sum()
-        last = not chosen and group == order[-1]
-        if (further < 0 or last) and len(chosen) < len(contents) - 1:  # at least one group is held out, and one kept
-            held[labels] += counts
-            chosen.append(group)
-    total = np.zeros(len(wanted))
-    for labels, counts in contents:
-        total[labels] += counts
+        return float((counts * (counts + 2 * (held[labels] - wanted[labels])) * weights[labels]).sum())
+
+    def take(group: int) -> None:
+        held[contents[group][0]] += contents[group][1]
+        chosen.append(group)
+
+    for group in order.tolist():
+        total[contents[group][0]] += contents[group][1]
+        if farther(group) < 0 and len(chosen) < len(contents) - 1:
+            take(group)
+    for label in np.flatnonzero(total):  # all groups of a class may be larger than what is wanted of it
+        if not held[label]:
+            take(min((group for group in order.tolist() if label in contents[group][0]), key=farther))
     missing = int(((total > 0) & ((held == 0) | (held == total))).sum())
     return missing, float(((held - wanted) ** 2 * weights).sum()), chosen
