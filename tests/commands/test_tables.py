@@ -6,6 +6,7 @@ import json
 import pytest
 
 from conftest import family, train_py
+from experiments.runs.finished import find_run
 from samples import paint
 
 TINY = ("model.filters=2", "model.dense_width=8", "model.kernel_size=2", "training.epochs=1", "threads=1")
@@ -27,23 +28,26 @@ def table(tmp_path):
     return ("data=csv", "data.file=pictures/birds.csv", "data.image_size=8", "data.class_names=names.json", *TINY)
 
 
-def test_a_run_lists_what_it_has_left_out(table, tmp_path):
-    refused = train_py(*table, cwd=tmp_path)
+def test_a_run_lists_what_it_has_left_out(table, here):
+    refused = train_py(*table, cwd=here)
     assert refused.returncode == 2 and "pictures/cat/broken.png: not a picture" in refused.stderr
     skipping = (*table, "data.skip_broken=true", "data.folds=3", "data.fold=1")
-    done = train_py(*skipping, cwd=tmp_path)
+    done = train_py(*skipping, cwd=here)
     assert done.returncode == 0, done.stderr
     assert "1 broken picture left out, because data.skip_broken=true: cat/broken.png" in done.stdout + done.stderr
     assert "(fold 1 of 3 folds), 2 classes" in done.stdout
-    (page,) = tmp_path.glob("mlruns/birds/*/artifacts/report.html")
+    (page,) = here.glob("mlruns/birds/*/artifacts/report.html")
     text = page.read_text()
     assert (
         "Broken pictures that were left out: 1" in text and "cat/broken.png: not a picture" in text and "Katze" in text
     )
-    again = train_py(*skipping, cwd=tmp_path)
+    again = train_py(*skipping, cwd=here)
     assert "this run is finished already" in again.stdout
-    other = train_py(*skipping[:-1], "data.fold=2", cwd=tmp_path)
+    other = train_py(*skipping[:-1], "data.fold=2", cwd=here)
     assert other.returncode == 0 and "finished already" not in other.stdout
+    uri = f"sqlite:///{here}/mlflow.db"
+    for name in ("birds", str(here / "pictures/birds.csv")):  # the data set, by its name and by its file
+        assert find_run("latest", uri=uri, data=name).data.params["data.fold"] == "2"
 
 
 def test_a_multirun_over_folds(multirun, tmp_path):
