@@ -1,13 +1,15 @@
-"""Explore the data before training: image sizes, class balance, and duplicates.
+"""Explore the data before training: sizes and aspect ratios, broken pictures, class balance, and duplicates.
 
 python scripts/explore.py data=digits
 python scripts/explore.py data=image_folder data.root=pictures data.image_size=64
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from experiments.analysis.duplicates import SIMILARITY
+from experiments.config import PictureSettings
 from experiments.config.arguments import typed_overrides
 from experiments.config.command_line import add_config_dir, exit_codes
 from experiments.config.loading import compose_config
@@ -31,28 +33,29 @@ def explore(overrides: list[str], similarity: float) -> None:
 
     from rich.console import Console  # these imports take time, so mistakes are reported first
 
-    from experiments.analysis import exploration
+    from experiments.analysis import exploration, picture_files
     from experiments.analysis.duplicates import find_duplicates
     from experiments.analysis.statistics import balance, measure
-    from experiments.data import load_splits
+    from experiments.data import list_files, load_splits
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    splits = load_splits(config.data)
+    data, headers = config.data, None
+    if files := list_files(data):
+        headers = picture_files.read_headers(files)
+        console.print(*picture_files.header_lines(headers, data.image_size), sep="\n")
+        if isinstance(data, PictureSettings):
+            data = dataclasses.replace(data, skip_broken=True)
+    splits = load_splits(data, keep_copies=True)
     counts = balance(splits)
-    for line in (
-        *exploration.pixel_lines(splits, measure(splits.train)),
-        "",
-        *exploration.balance_lines(counts, splits.classes),
-    ):
-        console.print(line)
-    console.print("\nduplicates")
+    broken = picture_files.broken_lines(splits.skipped) if files else ()
+    console.print(*broken, *exploration.pixel_lines(splits, measure(splits.train)), "", sep="\n")
+    console.print(*exploration.balance_lines(counts, splits.classes), "\nduplicates", sep="\n")
     total = sum(map(len, splits.parts().values()))
     with console.status(f"comparing {counted(total * (total - 1) // 2, 'pair')} of images"):
         duplicates = find_duplicates(splits, similarity)
-    for line in exploration.duplicate_lines(duplicates, similarity):
-        console.print(line)
-    console.print()
-    for path in exploration.write(Path(config.outputs) / "explore" / config.data.title, splits, counts, duplicates):
+    console.print(*exploration.duplicate_lines(duplicates, similarity), "", sep="\n")
+    folder = Path(config.outputs) / "explore" / config.data.title
+    for path in exploration.write(folder, splits, counts, duplicates, headers):
         console.print(path)
 
 

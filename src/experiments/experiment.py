@@ -134,6 +134,7 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
             layers=active.layers,
             protocol=content.protocol(config, active.test),
             environment=environment(learner.device, splits.digest, learner.model.weights_digest),
+            skipped=splits.skipped,
             history=state.history,
             best_epoch=state.stopping.best_epoch,
             kept_epoch=state.kept_epoch,

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from conftest import ROOT
 from experiments.analysis import exploration
 from experiments.analysis.duplicates import SIMILARITY, describe, find_duplicates
+from experiments.analysis.picture_files import header_lines, read_headers
 from experiments.analysis.statistics import balance, measure, ratio
 from experiments.data import Images, Splits
 
@@ -192,6 +194,48 @@ def test_the_command(tmp_path):
     files = [line for line in done.stdout.split("\n") if line.startswith("elsewhere/explore/digits/")]
     assert len(files) == 5 and all((tmp_path / file).stat().st_size for file in files)
     assert "1,200 train, 300 validation, 297 test" in done.stdout and done.stderr == ""
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """12 pictures of two classes; one is turned by its EXIF data, one cut off, one no picture."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / "photographs" / name).mkdir(parents=True)
+        for number in range(6):
+            size = ((60, 90), (60, 60), (90, 60))[number % 3]  # height, width
+            picture = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+            exif = picture.getexif()
+            exif[0x0112] = 6 if number == 0 and label == 0 else 1
+            picture.save(tmp_path / f"photographs/{name}/{number}.jpg", exif=exif)
+    whole = (tmp_path / "photographs/dog/5.jpg").read_bytes()
+    (tmp_path / "photographs/dog/5.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "photographs/dog/6.jpg").write_bytes(b"no picture")
+    return tmp_path / "photographs"
+
+
+def test_sizes_come_from_the_headers(photographs):
+    headers = read_headers(sorted(map(str, photographs.rglob("*.jpg"))))
+    assert headers.unreadable == 1 and headers.formats == {"JPEG": 12}
+    assert headers.sizes[0].tolist() == [60, 90]  # as it is shown, not as it is stored
+    assert sorted(headers.aspects) == pytest.approx([2 / 3] * 5 + [1] * 4 + [1.5] * 3)
+    text = "\n".join(header_lines(headers, 64))
+    assert "13 files" in text and "12 JPEG" in text and "60 to 90 pixels, median 60" in text
+    assert "3 wide, 4 square, 5 tall" in text and "12 pictures (100.0%) with a side below data.image_size=64" in text
+
+
+@pytest.mark.slow
+def test_the_command_shows_photographs(photographs, tmp_path):
+    shutil.copy(photographs / "cat/1.jpg", photographs / "cat/copy.jpg")
+    small = ("data.image_size=16", "data.test_size=2", "data.validation_size=2")
+    done = explore("data=image_folder", f"data.root={photographs}", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "pictures   14 files" in done.stdout and "broken     2 pictures; data.skip_broken=true" in done.stdout
+    assert "\n  dog/5.jpg: the picture is broken" in done.stdout and "\n  dog/6.jpg: not a picture" in done.stdout
+    assert (tmp_path / "outputs/explore/photographs/sizes.png").stat().st_size
+    (pair,) = csv.DictReader((tmp_path / "outputs/explore/photographs/duplicates.csv").open())
+    assert pair["exact"] == "True" and {pair["name"], pair["other_name"]} == {"cat/1.jpg", "cat/copy.jpg"}
+    assert "cat/copy.jpg" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,7 @@ KEYS = [  # python train.py data=digits ...
 ]
 
 DATA = [  # python train.py ...
-    ("data=null", "data=null: must be one of cifar10, cifar100, digits, image_folder"),
+    ("data=null", "data=null: must be one of cifar10, cifar100, csv, digits, image_folder"),
     ("data=", "data=: must be one of cifar10"),
     ("data=image_folder", "data.root is missing"),
     ("data=image_folder data.root=nowhere", "data.root=nowhere: there is no such folder"),
@@ -335,6 +335,41 @@ DATA = [  # python train.py ...
     ("data=image_folder data.root=pictures data.test_size=0", "data.test_size=0: must be"),
     ("data=image_folder data.root=pictures data.image_size=2", "data.image_size=2: must be a whole number from 4"),
     ("data=image_folder data.root=pictures/cat/0.png", "is not a folder"),
+    ("data=csv", "data.file is missing"),
+    (
+        "data=csv data.file=nowhere.csv",
+        "data.file=nowhere.csv: there is no such file; it must contain a line per picture",
+    ),
+    ("data=csv data.file=pictures", "data.file=pictures: is not a file"),
+    ("data=csv data.file=tables/good.csv data.root=nowhere", "data.root=nowhere: there is no such folder"),
+    ("data=csv data.file=tables/good.csv data.root=pictures data.fold=0", "data.fold=0: needs data.folds"),
+    ("data=csv data.file=tables/good.csv data.root=pictures data.folds=5", "data.folds=5: needs data.fold, 0 to 4"),
+    (
+        "data=csv data.file=tables/good.csv data.root=pictures data.folds=30 data.fold=0",
+        "too few images are there of cat (10), dog (10)",
+    ),
+    (
+        "data=csv data.file=tables/good.csv data.root=pictures data.class_names=nowhere.txt",
+        "data.class_names=nowhere.txt: there is no such",
+    ),
+    (
+        "data=csv data.file=tables/good.csv data.root=pictures data.class_names=file.txt",
+        "has 200 names, but there are 2 classes: cat, dog",
+    ),
+    ("data=csv data.file=tables/missing.csv data.root=pictures", "line 22: there is no file pictures/cat/99.png"),
+    ("data=csv data.file=tables/unlabelled.csv data.root=pictures", "line 22: the label is empty"),
+    ("data=csv data.file=tables/twice.csv data.root=pictures", "line 22: pictures/cat/0.png is on line 2 too"),
+    ("data=csv data.file=tables/outside.csv data.root=pictures", "line 22: broken/cat/0.png is outside of pictures"),
+    ("data=csv data.file=tables/headless.csv data.root=pictures", "line 1: names a picture (cat/0.png), but must name"),
+    ("data=csv data.file=tables/semicolons.csv data.root=pictures", "line 1: the columns are separated by semicolons"),
+    ("data=csv data.file=tables/grouped.csv data.root=pictures", "line 12: group=g holds all 10 pictures of dog"),
+    ("data=csv data.file=tables/good.csv data.root=pictures data.group_column=patient", "there is no column patient"),
+    ("data=tables/good.csv", "for the pictures named in this file: data=csv data.file=tables/good.csv"),
+    (
+        "data=image_folder data.root=pictures data.folds=11 data.fold=0",
+        "too few images are there of cat (10), dog (10)",
+    ),
+    ("data=image_folder data.root=pictures data.skip_broken=yes", "data.skip_broken=yes: must be true or false"),
     ("data=cifar10 data.urls=[]", "data.urls=[]: "),
     ("data=cifar10 data.urls=null", "data.urls=null: must be a list"),
     ("data=cifar10 data.root=file.txt", "data.root=file.txt: "),
@@ -433,12 +468,36 @@ SCRIPTS = [
     ("explore.py data=nothing", "data=nothing: must be one of"),
     ("explore.py data=digits --similarity 2", "--similarity 2: must be from 0.5 to 1"),
     ("explore.py data=digits outputs=/dev/null/x", "outputs=/dev/null/x"),
+    (
+        "explore.py data=csv data.file=tables/twice.csv data.root=pictures",
+        "line 22: pictures/cat/0.png is on line 2 too",
+    ),
     ("explore.py data=image_folder data.root=2024", "data.root=2024: there is no such folder"),
     ("find_lr.py data=digits --from 1 --to 0.1", "must be above 0, and --to above --from"),
     ("find_lr.py data=digits --steps 1", "--steps 1: must be at least 20"),
     ("find_lr.py data=digits optimizer.lr=a,b", "optimizer.lr=a,b: several values need a multirun"),
     ("find_lr.py data=digits outputs=file.txt", "outputs=file.txt"),
 ]
+
+
+def make_tables(folder):
+    """Tables of the pictures, each with one mistake but the first."""
+    rows = [f"{name}/{start + i}.png,{name}" for start, name in ((0, "cat"), (10, "dog")) for i in range(10)]
+    good = ["path,label", *rows]
+    grouped = ["path,label,group", *(f"{row},{'g' if row.endswith('dog') else ''}" for row in rows)]
+    tables = {
+        "good": good,
+        "missing": [*good, "cat/99.png,cat"],
+        "unlabelled": [*good, "cat/0.png,"],
+        "twice": [*good, "cat/0.png,cat"],
+        "outside": [*good, "../broken/cat/0.png,cat"],
+        "headless": rows,
+        "semicolons": [row.replace(",", ";") for row in good],
+        "grouped": grouped,
+    }
+    folder.mkdir()
+    for name, lines in tables.items():
+        (folder / f"{name}.csv").write_text("\n".join(lines))
 
 
 @pytest.fixture(scope="module")
@@ -453,6 +512,7 @@ def project(tmp_path_factory):
         paint(folder / name, "cat", 3, 0)
     paint(folder / "wrapped/inside", "dog", 3, 10)
     (folder / "empty").mkdir()
+    make_tables(folder / "tables")
     (folder / "file.txt").write_text("a file\n" * 200)
     files = {
         "broken/model/broken": "_target_: [mine.Net\n",

@@ -46,6 +46,7 @@ def users_files(here, monkeypatch):
     for folder in ("my/cats", "pictures/cat", "holiday", "FOLDER"):
         (here / folder).mkdir(parents=True)
     (here / "tiger.jpg").touch()
+    (here / "labels.csv").touch()
     monkeypatch.setenv("SEARCHES", "sqlite:///searches.db")
     return here
 

@@ -1,5 +1,7 @@
 """Seeds: the right intervals and the right verdicts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sample_points import ACCURACY, compared, grid, point, written
@@ -94,6 +96,56 @@ def test_differences_are_paired_by_seed_and_corrected():
         significance.SIGNIFICANT,
         significance.NOT_SIGNIFICANT,
     ]
+
+
+def folded(values, **settings):
+    """{filters: an accuracy per fold} -> points."""
+    return [
+        point(value, filters=filters, data__folds=len(row), data__fold=fold, seed=888, **settings)
+        for filters, row in values.items()
+        for fold, value in enumerate(row)
+    ]
+
+
+# folds differ in difficulty by 0.1, settings by 0.02 in every fold
+FOLDED = {8: [0.60, 0.71, 0.80, 0.90, 0.69], 16: [0.62, 0.728, 0.823, 0.919, 0.712]}
+
+
+def test_settings_are_paired_by_fold(tmp_path, capsys):
+    points = folded(FOLDED)
+    assert stats.ttest_ind(FOLDED[8], FOLDED[16]).pvalue > 0.7  # without pairs there is nothing to be seen
+    for mixed in (points, points[::-1], [*points[::2], *points[1::2]]):
+        (row,) = significance.differences(mixed, ACCURACY).to_dict("records")
+        assert row["verdict"] == significance.SIGNIFICANT and row["seeds"] == 5
+        assert row["p"] == pytest.approx(stats.ttest_rel(FOLDED[8], FOLDED[16]).pvalue)
+    rows = significance.over_seeds(points, ACCURACY)
+    assert rows["group"].tolist() == ["filters=16", "filters=8"] and rows["n"].tolist() == [5, 5]
+    assert rows["mean"].tolist() == pytest.approx([np.mean(FOLDED[16]), np.mean(FOLDED[8])])
+    low, high = stats.t.interval(0.95, 4, np.mean(FOLDED[8]), stats.sem(FOLDED[8]))
+    assert (rows["low"][1], rows["high"][1]) == pytest.approx((low, min(high, 1)))
+    page = written(tmp_path, points)
+    assert (
+        "<h2>Over folds</h2>" in page
+        and "Paired t test over the folds" in page
+        and "seeds" not in page.split("Ranking")[1]
+    )
+    terminal.show_comparison(compared(points), "")
+    assert "over folds" in capsys.readouterr().out
+
+
+def test_seeds_and_folds_repeat_together(tmp_path):
+    points = [each for seed in (1, 2) for each in folded(FOLDED)]
+    points = [
+        replace(each, settings={**each.settings, "seed": str(1 + index // 10)}) for index, each in enumerate(points)
+    ]
+    (row,) = significance.differences(points, ACCURACY).to_dict("records")
+    assert row["seeds"] == 10 and "Over seeds and folds" in written(tmp_path, points)
+
+
+def test_a_run_without_folds_has_the_seed_of_one_from_before_there_were_folds():
+    before, now = ({8: [0.5, 0.6, 0.7]}, {16: [0.6, 0.7, 0.81]})
+    points = [*grid(before), *(replace(each, settings={**each.settings, "data.fold": "None"}) for each in grid(now))]
+    assert significance.differences(points, ACCURACY)["seeds"].tolist() == [3]
 
 
 def test_the_correction_is_holms():

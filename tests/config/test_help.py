@@ -36,13 +36,15 @@ def test_every_key_of_a_run_is_explained(shown):
 
 @pytest.mark.parametrize(("group", "choice"), CHOSEN, ids=lambda name: name)
 def test_every_key_of_every_choice_is_explained(group, choice, shown, tmp_path):
-    root = {
+    (tmp_path / "labels.csv").touch()
+    needed = {
         "image_folder": [f"data.root={tmp_path}"],
+        "csv": [f"data.file={tmp_path}/labels.csv"],
         "torchvision": ["model.name=resnet34"],
         "timm": ["model.name=resnet18"],
         "inception_v3": ["data=digits"],  # too small are the images of CIFAR-10
-    }.get(choice, [])
-    settings = compose_config([f"{group}={choice}", *root]).to_dict()[group]
+    }
+    settings = compose_config([f"{group}={choice}", *needed.get(choice, [])]).to_dict()[group]
     keys = [key for key, _ in flatten(settings) if key not in CHOICES]
     assert set(explained([CONF], f"{group}/{choice}")[1]) == set(keys)
     assert not without_explanation(CONF, f"{group}/{choice}")

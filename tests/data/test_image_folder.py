@@ -1,6 +1,8 @@
 """Folders of pictures: classes, splits, and what is wrong with a folder."""
 
+import json
 import logging
+import os
 import re
 import shutil
 
@@ -9,6 +11,8 @@ import pytest
 from PIL import Image
 
 from experiments.config import UserError
+from experiments.config.loading import compose_config
+from experiments.data.sources.image_folder import ImageFolder
 from samples import paint, splits_of
 
 
@@ -63,10 +67,10 @@ def test_a_folder_of_copies_only_is_reported(tmp_path, here):
 
 
 def test_splits_are_not_taken_for_classes(tmp_path, here, caplog):
-    for part in ("train", "val"):
+    for part in ("test", "val"):
         for name in "ab":
             paint(tmp_path / f"set/{part}", name, 6, ord(name) * (1 + len(part)))
-    with pytest.raises(UserError, match=r"must contain both train/ and test/.*it contains train, val"):
+    with pytest.raises(UserError, match=r"must contain both train/ and test/.*it contains test, val, but no train"):
         splits_of("data=image_folder", f"data.root={tmp_path}/set")
 
 
@@ -187,3 +191,132 @@ def test_every_extension_that_pillow_opens_counts_and_others_are_mentioned(pictu
 def test_a_folder_without_classes_is_reported(tmp_path, here):
     with pytest.raises(UserError, match="at least two folders"):
         splits_of("data=image_folder", f"data.root={tmp_path}")
+
+
+def test_with_the_layout_of_imagenet_val_is_the_test_set(tmp_path, here, caplog):
+    root = paint_splits(tmp_path / "set", train=10, val=4)
+    with caplog.at_level(logging.WARNING):
+        splits = splits_of("data=image_folder", root)
+    assert [len(part) for part in splits.parts().values()] == [16, 4, 8]
+    assert all(name.startswith("val/") for name in splits.test.names)
+    assert "val/ is the test set, because there is no test/; the validation set is taken from train/" in caplog.text
+    folds = splits_of("data=image_folder", root, "data.folds=5", "data.fold=1")
+    assert sorted(folds.test.names) == sorted(splits.test.names) and len(folds.validation) == 4
+
+
+def test_a_test_folder_without_labels_is_not_used(tmp_path, here, caplog):
+    root = paint_splits(tmp_path / "set", train=10, val=4)
+    paint(tmp_path / "set", "test", 3, 5000)
+    with caplog.at_level(logging.WARNING):
+        splits = splits_of("data=image_folder", root)
+    assert all(name.startswith("val/") for name in splits.test.names)
+    assert "val/ is the test set, because test/ has no folders of classes" in caplog.text
+    assert "3 pictures ignored, because they are in no folder of a class" in caplog.text
+
+
+def test_other_folders_beside_the_layout_of_imagenet_are_left_out_on_demand(tmp_path, here):
+    root = paint_splits(tmp_path / "set", train=10, val=4, devkit=1)
+    with pytest.raises(UserError, match=r"to use only train, val, as splits, set data\.layout=splits"):
+        splits_of("data=image_folder", root)
+    assert splits_of("data=image_folder", root, "data.layout=splits").classes == ("a", "b")
+
+
+def test_the_order_is_not_that_of_the_file_system(picture_folder, here, monkeypatch):
+    overrides = ("data=image_folder", f"data.root={picture_folder}")
+    first, scandir = splits_of(*overrides), os.scandir
+
+    class Backwards(list):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(os, "scandir", lambda folder=".": Backwards(list(scandir(folder))[::-1]))
+    again = ImageFolder(compose_config(["data.seed=1", *overrides]).data)
+    train, test = again.read(again.listing(), 1)
+    assert test.names == first.test.names and sorted(train.names) == sorted(
+        [*first.train.names, *first.validation.names]
+    )
+
+
+NAMES = {"cat": "tabby cat", "dog": "Hund"}
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("names.txt", "tabby cat\nHund\n"),
+        ("names.json", json.dumps(NAMES)),
+        ("names.json", json.dumps(["tabby cat", "Hund"])),
+        ("index.json", json.dumps({"0": ["cow", "cow"], "1": ["dog", "Hund"], "2": ["cat", "tabby cat"]})),
+    ],
+)
+def test_classes_have_readable_names(picture_folder, here, file, text):
+    (here / file).write_text("\ufeff" + text, encoding="utf-8")
+    splits = splits_of("data=image_folder", f"data.root={picture_folder}", f"data.class_names={file}")
+    plain = splits_of("data=image_folder", f"data.root={picture_folder}")
+    assert splits.classes == ("tabby cat", "Hund") and plain.classes == ("cat", "dog")
+    assert splits.train.names == plain.train.names and np.array_equal(splits.test.labels, plain.test.labels)
+    (here / file).write_text(text.replace("Hund", "Wolf"))
+    assert (
+        splits_of("data=image_folder", f"data.root={picture_folder}", f"data.class_names={file}").classes[1] == "Wolf"
+    )
+
+
+def test_a_name_that_two_classes_share_keeps_them_apart(picture_folder, here):
+    (here / "names.json").write_text(json.dumps({"cat": "crane", "dog": "crane"}))
+    splits = splits_of("data=image_folder", f"data.root={picture_folder}", "data.class_names=names.json")
+    assert splits.classes == ("crane (cat)", "crane (dog)")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("names.txt", "cat\n", r"names\.txt: has 1 name, but there are 2 classes: cat, dog; .* in this order"),
+        ("names.txt", "cat\n\nx\n", "has 3 names"),
+        ("names.txt", "\nHund\n", "the name of cat is empty"),
+        ("names.json", '{"cat": "Katze"}', "has no name for dog"),
+        ("names.json", '{"cat": 3, "dog": "Hund"}', "must be"),
+        ("names.json", '{"cat": ', "is not JSON"),
+        ("names.json", "3", "must be"),
+    ],
+)
+def test_wrong_class_names_are_explained(picture_folder, here, file, text, message):
+    (here / file).write_text(text)
+    with pytest.raises(UserError, match=rf"data\.class_names=.*{message}"):
+        splits_of("data=image_folder", f"data.root={picture_folder}", f"data.class_names={file}")
+
+
+SKIPPING = ("data=image_folder", "data.skip_broken=true")
+
+
+def test_broken_pictures_are_left_out_on_demand(picture_folder, here, caplog):
+    intact = splits_of("data=image_folder", f"data.root={picture_folder}")
+    (picture_folder / "cat/broken.png").write_bytes(b"no picture")
+    whole = (picture_folder / "dog/100.png").read_bytes()
+    (picture_folder / "dog/cut.png").write_bytes(whole[: len(whole) // 2])
+    with caplog.at_level(logging.WARNING):
+        splits = splits_of(*SKIPPING, f"data.root={picture_folder}")
+    assert splits.digest == intact.digest
+    assert [text.partition(":")[0] for text in splits.skipped] == ["cat/broken.png", "dog/cut.png"]
+    assert "2 broken pictures left out, because data.skip_broken=true: cat/broken.png, dog/cut.png" in caplog.text
+    (picture_folder / "cat/broken.png").unlink()
+    assert len(splits_of(*SKIPPING, f"data.root={picture_folder}").skipped) == 1
+    (picture_folder / "dog/cut.png").unlink()
+    assert not splits_of(*SKIPPING, f"data.root={picture_folder}").skipped
+
+
+def test_broken_pictures_of_each_split_are_left_out(tmp_path, here):
+    root = paint_splits(tmp_path / "set", train=3, val=3, test=2)
+    for part in ("train", "val", "test"):
+        (tmp_path / f"set/{part}/a/broken.png").write_bytes(b"no picture")
+    splits = splits_of(*SKIPPING, root)
+    assert [len(part) for part in splits.parts().values()] == [6, 6, 4] and len(splits.skipped) == 3
+
+
+def test_a_class_of_broken_pictures_is_an_error(picture_folder, here):
+    for file in (picture_folder / "cat").iterdir():
+        file.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="all pictures of cat are broken"):
+        splits_of(*SKIPPING, f"data.root={picture_folder}")

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from experiments.analysis import figures
 from experiments.analysis.duplicates import Duplicates, Pair, Place
+from experiments.analysis.picture_files import Headers, sizes_figure
 from experiments.analysis.statistics import PixelStatistics, ratio
 from experiments.config.wording import counted, shortened
 from experiments.data import Splits
@@ -113,12 +114,19 @@ def on_terminal(text: str, longest: int = 30) -> str:
 SHEET_PAIRS = 48  # pairs on a sheet
 
 
-def write(folder: Path, splits: Splits, counts: np.ndarray, duplicates: Duplicates) -> Iterator[Path]:
-    """Write all files, replacing those of an earlier call, and yield the path of each."""
+def write(
+    folder: Path, splits: Splits, counts: np.ndarray, duplicates: Duplicates, headers: Headers | None = None
+) -> Iterator[Path]:
+    """Write all files, replacing those of an earlier call, and yield the path of each.
+
+    Args:
+        headers: of the picture files, if the images come from such files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("duplicates_*.png"):  # there may be no duplicates now
+    for old in (*folder.glob("duplicates_*.png"), *folder.glob("sizes.png")):  # there may be no duplicates now
         old.unlink()
-    for name, figure in _figures(splits, counts, duplicates):
+    sizes = [("sizes", sizes_figure(headers))] if headers and len(headers.sizes) else []
+    for name, figure in (*sizes, *_figures(splits, counts, duplicates)):
         save(figure, folder / f"{name}.png")
         yield folder / f"{name}.png"
     with (folder / "duplicates.csv").open("w", encoding="utf-8", errors="replace", newline="") as file:

@@ -60,7 +60,7 @@ class Comparison:
 
     @property
     def statement(self) -> str:
-        """How the test set was used, how predictions were made, and whether seeds of the best setting are missing."""
+        """How the test set was used, how predictions were made, and whether seeds or folds of the best setting are missing."""
         missing = significance.unfinished_seeds(self.points, self.objectives[0])
         return " ".join(filter(None, [self._test_set, self._note, missing]))
 

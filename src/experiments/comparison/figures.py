@@ -141,7 +141,7 @@ def _draw_axis(axes: Axes, place: int, ticks: Sequence[tuple[float, str]]) -> No
 
 
 def heatmap(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Figure:
-    """The mean over seeds for each pair of values of two settings; up to 100 cells show it as text."""
+    """The mean over seeds and folds for each pair of values of two settings; up to 100 cells show it as text."""
     down, across = (ordered([point.settings.get(key) for point in points]) for key in keys)
     cells: dict[tuple[int, int], list[float]] = {}
     for point in points:

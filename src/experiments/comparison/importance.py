@@ -18,8 +18,8 @@ def importance(points: Sequence[Point], objective: str) -> dict[str, float] | No
     """Setting -> fraction of the variance of the objective over finished points that it explains; the largest first, sum 1.
 
     fANOVA (Hutter et al., "An efficient approach for assessing hyperparameter importance", 2014) as in Optuna: a random
-    forest learns the objective from the settings. The seed is included only if several points have the same one. Interactions are not
-    separated. None with fewer than `POINTS` finished points or `SETTINGS` settings, with all points equally good, or
+    forest learns the objective from the settings. Seed and fold are included only if several points have the same ones. Interactions
+    are not separated. None with fewer than `POINTS` finished points or `SETTINGS` settings, with all points equally good, or
     without Optuna.
     """
     finished = [(point, point.value(objective)) for point in ranked(points, objective)]
@@ -63,7 +63,7 @@ def _fanova(columns: Mapping[str, Sequence[str | None]], values: Sequence[float]
 
 
 def _axis(key: str, column: Sequence[str | None]) -> Sequence[Any]:
-    """Numbers, or their logarithms if they span decades; anything else, and the seed, is a category."""
+    """Numbers, or their logarithms if they span decades; anything else, and seed and fold, is a category."""
     found = numbers(column) if not repeats(key) else None
     if found is None:
         return column

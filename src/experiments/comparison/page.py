@@ -48,7 +48,7 @@ class Drawn:
 
     @functools.cached_property
     def swept(self) -> list[str]:
-        """The swept settings without the seed."""
+        """The swept settings without seed and fold."""
         return [key for key in swept_keys(self.points) if not repeats(key)]
 
     @functools.cached_property
@@ -182,6 +182,7 @@ def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figur
         differences=_records(significance.with_the_best(pairs, groups) if pairs is not None else None),
         pairs=0 if pairs is None else len(pairs),
         significance=significance,
+        repeated=significance.repeated_by(comparison.points),
         unfinished=[point for point in comparison.points if point.status not in ("finished", "pruned")],
         figures=drawn,
         links=links,

@@ -1,4 +1,4 @@
-"""Points that differ in their seed -> mean and deviation over seeds, and which differences are significant."""
+"""Points that differ in their seed or fold -> mean and deviation over these repetitions, and which differences are significant."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from experiments.config.keys import key_labels, key_of, repeats, repetition
 from experiments.config.metrics import at_most, higher_is_better
 
 SIGNIFICANT, NOT_SIGNIFICANT = "significant", "not significant"
-UNTESTABLE = "the same with every seed, so it cannot be tested"
-SEEDS = 3  # at least, for an interval or a test: two seeds have intervals 12.7 standard errors wide
-TOO_FEW = f"Intervals and tests need at least {SEEDS} seeds for each setting."
+UNTESTABLE = "the same in every repetition, so it cannot be tested"
+SEEDS = 3  # repetitions, at least, for an interval or a test: two have intervals 12.7 standard errors wide
+TOO_FEW = f"Intervals and tests need at least {SEEDS} seeds or folds for each setting."
+WORDS = {"seed": "seeds", "data.fold": "folds"}  # the keys that repeat a setting, in the plural
 ALL_PAIRS = 8  # groups, at most, to show every pair; with more groups, those with the best one
 LEVEL = 0.95  # of the intervals; one in 20 tables may contain a wrong "significant"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Points with the same settings except for the seed, of which at least one finished.
+    """Points with the same settings except for seed and fold, of which at least one finished.
 
     Attributes:
-        settings: values of the varying keys without the seed; None if a point has no such setting.
-        by_seed: seed -> values of the objective; more than one if the same seed was run again.
-        started: the number of seeds of all its points, also of those that failed or are running.
+        settings: values of the varying keys without seed and fold; None if a point has no such setting.
+        by_seed: seed and fold -> values of the objective; more than one if the same ones were run again.
+        started: the number of seeds and folds of all its points, also of those that failed or are running.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Group:
 
     @property
     def values(self) -> np.ndarray:
-        """The objective per seed, (seeds,): runs of one seed are not independent, so their mean counts once."""
+        """The objective per seed and fold, (repetitions,): runs of the same are not independent, so their mean counts once."""
         return np.array([np.mean(values) for values in self.by_seed.values()])
 
     @property
@@ -47,7 +48,7 @@ class Group:
 
 
 def groups(points: Sequence[Point], objective: str) -> list[Group]:
-    """The finished points, grouped by all varying settings except the seed; the best mean first."""
+    """The finished points, grouped by all varying settings except seed and fold; the best mean first."""
     keys = _keys(points)
     short = key_labels([key for key in swept_keys(points) if not repeats(key)])
     seeds: dict[tuple[str | None, ...], set[tuple[str, ...]]] = {}
@@ -78,21 +79,28 @@ def _without_seed(point: Point, keys: Sequence[str]) -> tuple[str | None, ...]:
     return tuple(_settings(point).get(key) for key in keys)
 
 
+def repeated_by(points: Sequence[Point]) -> str:
+    """What repeats the settings of these points: seeds, folds, or both."""
+    varying = varying_keys(points)
+    return " and ".join(word for key, word in WORDS.items() if key in varying) or "seeds"
+
+
 def unfinished_seeds(points: Sequence[Point], objective: str) -> str:
-    """A sentence if not all seeds of the best point's setting finished, else nothing."""
+    """A sentence if not all seeds or folds of the best point's setting finished, else nothing."""
     keys, best = _keys(points), ranked(points, objective)[:1]
     for group in groups(points, objective) if best else ():
         if group.settings == _without_seed(best[0], keys) and len(group.by_seed) < group.started:
-            return f"Only {len(group.by_seed)} of {group.started} seeds finished for the setting of the best point."
+            repetitions = f"{len(group.by_seed)} of {group.started} {repeated_by(points)}"
+            return f"Only {repetitions} finished for the setting of the best point."
     return ""
 
 
 def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
-    """One row per group, the best mean first, those with unfinished seeds last; None if no group has two seeds.
+    """One row per group, the best mean first, those with unfinished repetitions last; None if no group has two.
 
-    Columns: group (its settings in short), the varying settings, n (seeds that finished), started (seeds), mean, sd (with
+    Columns: group (its settings in short), the varying settings, n (repetitions that finished), started, mean, sd (with
     n - 1), low and high (the 95 % interval of the mean by Student's t, within the range of the objective). sd is missing
-    for a single seed, low and high are missing below `SEEDS` seeds.
+    for a single repetition, low and high are missing below `SEEDS`. A repetition is a seed, a fold, or a pair of both.
     """
     from scipy import stats
 
@@ -110,13 +118,13 @@ def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
 
 
 def differences(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
-    """One row per pair of groups that share at least `SEEDS` seeds: is their difference significant?
+    """One row per pair of groups that share at least `SEEDS` seeds or folds: is their difference significant?
 
-    Paired t test over seeds; p is corrected for the number of pairs after Holm, "A simple sequentially rejective multiple
+    Paired t test over seeds and folds; p is corrected for the number of pairs after Holm, "A simple sequentially rejective multiple
     test procedure", Scandinavian Journal of Statistics, 1979.
 
-    Columns: first (the better mean), second, seeds (shared), difference (first - second), low and high (the 95 %
-    interval, not corrected), p (corrected) and verdict. If the difference is the same with every seed, there is no
+    Columns: first (the better mean), second, seeds (shared seeds and folds), difference (first - second), low and high (the 95 %
+    interval, not corrected), p (corrected) and verdict. If the difference is always the same, there is no
     variance to test against: p is 1 if it is zero, else missing, with the verdict `UNTESTABLE`. None without pairs.
     """
     found = groups(points, objective)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from experiments.comparison.comparison import Comparison
 from experiments.comparison.ranking import in_order
-from experiments.comparison.significance import SEEDS, TOO_FEW
+from experiments.comparison.significance import SEEDS, TOO_FEW, repeated_by
 from experiments.comparison.values import NO_REASON, format_number
 from experiments.config.wording import counted
 from experiments.reports.terminal import console
@@ -18,7 +18,7 @@ TOP = 10
 
 
 def show_comparison(comparison: Comparison, where: str) -> None:
-    """Print the best points, how the test set was used, the groups over seeds, the failures, and what to type next.
+    """Print the best points, how the test set was used, the groups over seeds or folds, the failures, and what to type next.
 
     Args:
         where: how to open the page.
@@ -64,7 +64,8 @@ def _show_seeds(comparison: Comparison) -> None:
     if groups is None:
         return
     console.print()
-    table = _table(["over seeds", "seeds", f"mean {comparison.objectives[0]}", "± sd", "95 % interval"], words=1)
+    repeated = repeated_by(comparison.points)
+    table = _table([f"over {repeated}", repeated, f"mean {comparison.objectives[0]}", "± sd", "95 % interval"], words=1)
     for row in groups.head(TOP).to_dict("records"):
         interval = f"{format_number(row['low'])} to {format_number(row['high'])}" if row["n"] >= SEEDS else "—"
         seeds = f"{row['n']} of {row['started']}" if row["n"] < row["started"] else str(row["n"])

@@ -7,10 +7,12 @@ mistake is reported before they are loaded; `composition` and `loading`, which i
 from experiments.config.data import (
     AugmentSettings,
     CifarSettings,
+    CsvSettings,
     DataSettings,
     DigitsSettings,
     ExtraImages,
     ImageFolderSettings,
+    PictureSettings,
 )
 from experiments.config.errors import UserError
 from experiments.config.networks import MODELS, ModelSettings, feature_size
@@ -23,12 +25,14 @@ __all__ = [
     "AugmentSettings",
     "CifarSettings",
     "Config",
+    "CsvSettings",
     "DataSettings",
     "DigitsSettings",
     "EarlyStoppingSettings",
     "ExtraImages",
     "ImageFolderSettings",
     "ModelSettings",
+    "PictureSettings",
     "UserError",
     "feature_size",
 ]

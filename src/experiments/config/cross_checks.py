@@ -40,6 +40,8 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield from _check_network(valid, *values)
     if values := get("data._target_", "data.name"):
         yield from _check_source(valid, *values)
+    if values := get("data.folds", "data.fold"):
+        yield from _check_folds(*values)
     if (values := get("augment.translate", "data.image_size")) and values[0] >= values[1]:
         yield f"augment.translate={values[0]}: must be less than data.image_size={values[1]}"
     if (values := get("augment.cutout", "data.image_size")) and values[0] > values[1]:
@@ -83,6 +85,17 @@ def _check_network(valid: Mapping[str, Any], target: str, weights: str | None) -
         yield from network_mistakes(target, valid["model.name"], weights, sizes)
     elif weights == IMAGENET and target not in LIBRARIES:
         yield f"model.weights={IMAGENET}: this network has none; set null, a file, or run:ID"
+
+
+def _check_folds(folds: int | None, fold: int | None) -> Iterator[str]:
+    if folds is None:
+        if fold is not None:
+            yield f"data.fold={fold}: needs data.folds, the number of folds, such as data.folds=5"
+    elif fold is None:
+        every = ",".join(map(str, range(folds))) if folds <= 10 else f"range(0,{folds})"
+        yield f"data.folds={folds}: needs data.fold, 0 to {folds - 1}; all of them: python train.py -m data.fold={every} ..."
+    elif fold >= folds:
+        yield f"data.fold={fold}: must be from 0 to {folds - 1}, because data.folds={folds}"
 
 
 def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from experiments.config.constraints import Between, CountOrFraction, Finite, ImageSize, Positive, Role, Text
 
-DATA_SET_KEYS = ("data.name", "data.root")  # runs that differ in one of these are of several data sets
+DATA_SET_KEYS = ("data.name", "data.root", "data.file")  # runs that differ in one of these are of several data sets
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class DataSettings:
     Attributes:
         training_images: number of training images, with those for validation; None if it is not known before reading.
         fixed_image_size: the only image size of the source; None if it resizes its images.
-        folders: keys whose value must be an existing folder, and what it must contain.
+        folders: keys whose value must be an existing folder if it is not null, and what it must contain.
+        files: the same for files.
     """
 
     _target_: str
@@ -36,6 +37,8 @@ class DataSettings:
     image_size: ImageSize
     validation_size: CountOrFraction
     split: Literal["random", "stratified", "first"]
+    folds: Annotated[int, Between(2, 1000)] | None
+    fold: Annotated[Annotated[int, Between(0, 999)] | None, Role.REPEATS]
     mean: Annotated[tuple[Finite, Finite, Finite], Role.DECIDES]  # red, green, blue, of pixels scaled to 0..1
     std: Annotated[tuple[Positive, Positive, Positive], Role.DECIDES]
     extra: tuple[ExtraImages, ...]
@@ -43,6 +46,7 @@ class DataSettings:
     training_images: ClassVar[int | None] = None
     fixed_image_size: ClassVar[int | None] = None
     folders: ClassVar[Mapping[str, str]] = {}
+    files: ClassVar[Mapping[str, str]] = {}
 
     @property
     def origin(self) -> str:
@@ -53,6 +57,11 @@ class DataSettings:
     def title(self) -> str:
         """The name of the data set, as shown to users."""
         return self.name
+
+    @property
+    def division(self) -> str:
+        """How the validation images are taken from the training images, in words."""
+        return f"{self.split} split" if self.folds is None else f"fold {self.fold} of {self.folds} folds"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -86,11 +95,21 @@ class DigitsSettings(DataSettings):
 
 
 @dataclass(frozen=True)
-class ImageFolderSettings(DataSettings):
+class PictureSettings(DataSettings):
+    """The keys of the sources that read picture files."""
+
+    test_size: CountOrFraction  # used if the data has no test set of its own
+    class_names: Text | None
+    skip_broken: bool
+    cache: Annotated[Text, Role.PLACE]
+
+    files = {"class_names": "a name per class"}  # noqa: RUF012 - a ClassVar of the base class
+
+
+@dataclass(frozen=True)
+class ImageFolderSettings(PictureSettings):
     root: Text
     layout: Literal["auto", "classes", "splits"]
-    test_size: CountOrFraction  # used if there is no test/ folder
-    cache: Annotated[Text, Role.PLACE]
 
     folders = {"root": "one folder of pictures per class"}  # noqa: RUF012 - a ClassVar of the base class
 
@@ -101,6 +120,29 @@ class ImageFolderSettings(DataSettings):
     @property
     def title(self) -> str:
         return folder_title(self.name, self.root)
+
+
+@dataclass(frozen=True)
+class CsvSettings(PictureSettings):
+    """The keys of a table with a row per picture. Columns with the names of the defaults may be missing."""
+
+    file: Text
+    root: Text | None
+    path_column: Text
+    label_column: Text
+    split_column: Text | None
+    group_column: Text | None
+
+    folders = {"root": "the pictures that the CSV file names"}  # noqa: RUF012 - a ClassVar of the base class
+    files = {"file": "a line per picture, after a line with the names of the columns", **PictureSettings.files}  # noqa: RUF012
+
+    @property
+    def origin(self) -> str:
+        return self.file
+
+    @property
+    def title(self) -> str:
+        return table_title(self.name, self.file)
 
 
 @dataclass(frozen=True)
@@ -117,11 +159,18 @@ def folder_title(name: str, root: str) -> str:
     return last or name if name == "image_folder" else name
 
 
+def table_title(name: str, file: str) -> str:
+    """The name of a table of pictures: `name` if the user has set one, else that of its file without the extension."""
+    return Path(file).stem or name if name == "csv" else name
+
+
 FOLDER = "experiments.data.sources.image_folder.ImageFolder"
+TABLE = "experiments.data.sources.csv_file.CsvFile"
 SOURCES: dict[str, type[DataSettings]] = {  # any other target: its YAML file defines keys and types
     "experiments.data.sources.cifar.Cifar": CifarSettings,
     "experiments.data.sources.digits.Digits": DigitsSettings,
     FOLDER: ImageFolderSettings,
+    TABLE: CsvSettings,
 }
 
 

@@ -87,8 +87,8 @@ def repeats(key: str) -> bool:
 
 
 def repetition(settings: Mapping[str, str]) -> tuple[str, ...]:
-    """The values of the keys that repeat a setting; they identify the repetition."""
-    return tuple(value for key, value in settings.items() if repeats(key))
+    """The keys that repeat a setting and their values; they identify the repetition. A run without folds may lack the key."""
+    return tuple(sorted(f"{key}={value}" for key, value in settings.items() if repeats(key) and value != "None"))
 
 
 def key_of(override: str) -> str:

@@ -242,4 +242,6 @@ def _wrong_choice(text: str, overrides: Sequence[str]) -> str:
     hint = f"; did you mean {group}={nearest[0]}?" if nearest else ""
     if group == "data" and os.path.isdir(str(choice)):  # noqa: PTH112 - false for any text
         hint = f"; for the pictures in this folder: data=image_folder data.root={choice}"
+    if group == "data" and os.path.isfile(str(choice)):  # noqa: PTH113
+        hint = f"; for the pictures named in this file: data=csv data.file={choice}"
     return f"{text}: must be one of {', '.join(options)}{hint}"

@@ -1,6 +1,6 @@
 """Checks before a run is started. A finished run that is loaded does not have to pass them."""
 
-# ruff: noqa: PTH110, PTH112, PTH113 - `Path.exists` and others raise an error for some texts, such as a very long one
+# ruff: noqa: PTH110, PTH112, PTH113 - `Path.exists`, `is_dir` and `is_file` raise an error for some texts, such as a very long one
 from __future__ import annotations
 
 import dataclasses
@@ -111,11 +111,13 @@ def _missing_weights(composed: DictConfig) -> Iterator[str]:
 
 def _missing_paths(composed: DictConfig) -> Iterator[str]:
     data = composed.get("data") or {}
-    for key, content in SOURCES.get(str(data.get("_target_")), DataSettings).folders.items():
-        folder = OmegaConf.select(composed, f"data.{key}", throw_on_missing=False)
-        if isinstance(folder, str) and not os.path.isdir(place := expanded(folder)):
-            wrong = "is not a folder" if os.path.exists(place) else "there is no such folder"
-            yield f"data.{key}={folder}: {wrong}; it must contain {content}"
+    source = SOURCES.get(str(data.get("_target_")), DataSettings)
+    for kind, keys, is_there in (("folder", source.folders, os.path.isdir), ("file", source.files, os.path.isfile)):
+        for key, content in keys.items():
+            path = OmegaConf.select(composed, f"data.{key}", throw_on_missing=False)
+            if isinstance(path, str) and not is_there(place := expanded(path)):
+                wrong = f"is not a {kind}" if os.path.exists(place) else f"there is no such {kind}"
+                yield f"data.{key}={path}: {wrong}; it must contain {content}"
     for entry in data.get("extra") or []:
         path = entry.get("path") if isinstance(entry, DictConfig) else None
         if isinstance(path, str) and not os.path.exists(expanded(path)):

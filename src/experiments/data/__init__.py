@@ -4,7 +4,7 @@ splits = load_splits(config.data)     # NumPy only; torch is not needed to find 
 """
 
 from experiments.data.images import Images, Splits
-from experiments.data.loading import load_all, load_splits
+from experiments.data.loading import list_files, load_all, load_splits
 from experiments.data.sources import Source
 
-__all__ = ["Images", "Source", "Splits", "load_all", "load_splits"]
+__all__ = ["Images", "Source", "Splits", "list_files", "load_all", "load_splits"]

@@ -139,23 +139,24 @@ class Finding:
             )
 
     def tell(self, root: Path) -> None:
-        """Log what was passed over, once per process: every run of a multirun lists the same folder."""
+        """Log what was passed over."""
         if self._others:
             endings = _by_count(self._others)
             advice = f"; {HEIF_ADVICE}" if HEIF_ENDINGS & self._others.keys() else ""
             files = counted(self._others.total(), "file")
-            _warn(f"{root}: {files} ignored: {endings}{advice}")
+            tell_once(f"{root}: {files} ignored: {endings}{advice}")
         if self._ignored:
             names = _by_count(collections.Counter(map(os.path.basename, self._ignored)))
             files = counted(len(self._ignored), "file or folder", "files and folders")
-            _warn(f"{root}: {files} of systems and tools ignored: {names}")
+            tell_once(f"{root}: {files} of systems and tools ignored: {names}")
         if self._loose:
             pictures = counted(len(self._loose), "picture")
-            _warn(f"{root}: {pictures} ignored, because they are in no folder of a class")
+            tell_once(f"{root}: {pictures} ignored, because they are in no folder of a class")
 
 
 @functools.cache
-def _warn(message: str) -> None:
+def tell_once(message: str) -> None:
+    """Log a line about the data, once per process: every run of a multirun reads the same data."""
     log.warning("%s", message)
 
 

@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ class Images:
         classes: the class names.
         indices: int64, shape (N,): which of `pixels` these images are; by default all, in their order.
         names: the name of each of `pixels` if they are an array; by default their indices. Names are not in the digest.
+        groups: int64, shape (N,): images of one group stay in one split; None if each may be in any. Not in the digest.
 
     Attributes:
         source: where the pixels are.
@@ -42,6 +43,7 @@ class Images:
         classes: tuple[str, ...],
         indices: np.ndarray | None = None,
         names: Sequence[str] | None = None,
+        groups: np.ndarray | None = None,
     ) -> None:
         if not isinstance(pixels, Pixels):
             pixels = Pixels(pixels, names.__getitem__) if names else Pixels(pixels)
@@ -49,6 +51,7 @@ class Images:
         self.labels = read_only(labels)
         self.classes = classes
         self.indices = read_only(np.arange(len(self.source.array)) if indices is None else indices)
+        self.groups = groups
         assert labels.dtype == np.int64 and labels.shape == self.indices.shape, (labels.dtype, labels.shape)
 
     def __len__(self) -> int:
@@ -56,7 +59,8 @@ class Images:
 
     def __getitem__(self, indices: np.ndarray | slice | Sequence[int]) -> Images:
         """Some of these images; no pixels are copied."""
-        return Images(self.source, self.labels[indices], self.classes, self.indices[indices])
+        groups = None if self.groups is None else self.groups[indices]
+        return Images(self.source, self.labels[indices], self.classes, self.indices[indices], groups=groups)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -135,11 +139,16 @@ def joined(parts: Sequence[Images]) -> Images:
 
 @dataclass(frozen=True)
 class Splits:
-    """The images that a run trains on, validates on and is tested on; all three have the same class names."""
+    """The images that a run trains on, validates on and is tested on; all three have the same class names.
+
+    Attributes:
+        skipped: the broken pictures that were left out, each with its name and what is wrong with it.
+    """
 
     train: Images
     validation: Images
     test: Images
+    skipped: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def classes(self) -> tuple[str, ...]:

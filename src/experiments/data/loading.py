@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import unicodedata
@@ -19,7 +20,7 @@ from experiments.data.decoding import read_pictures, refuse
 from experiments.data.finding import pictures_in
 from experiments.data.images import Images, Splits, joined
 from experiments.data.sources import Source
-from experiments.data.splitting import split
+from experiments.data.splitting import fold, refuse_folds, split
 from experiments.files.cache import Files
 
 log = logging.getLogger(__name__)
@@ -33,13 +34,16 @@ class ExtraListing:
     labels: tuple[str, ...]
 
 
-def load_splits(config: DataSettings) -> Splits:
+def load_splits(config: DataSettings, keep_copies: bool = False) -> Splits:
     """The images of the configured source, split; the same object as in an earlier call if no file has changed since.
+
+    Args:
+        keep_copies: the splits may share images, as they never do for a run; to look for them.
 
     Raises:
         UserError: if data is missing, broken, or too small for the split.
     """
-    return _load(config, _source(config).listing(), _list_extra(config.extra))
+    return _load(config, _source(config).listing(), _list_extra(config.extra), keep_copies)
 
 
 def load_all(config: DataSettings) -> Images:
@@ -55,6 +59,16 @@ def load_all(config: DataSettings) -> Images:
     return joined(_with_extra([images], extra, config.image_size)) if extra.labels else images
 
 
+def list_files(config: DataSettings) -> tuple[str, ...]:
+    """The paths of the picture files of the configured source, also of broken ones; none if it reads other files.
+
+    Raises:
+        UserError: if data is missing.
+    """
+    source = _source(config)
+    return source.files(source.listing())
+
+
 def _source(config: DataSettings) -> Source[Any, Any]:
     source_class = locate("data", config._target_, Source, "experiments.data.Source")
     if missing := getattr(source_class, "__abstractmethods__", ()):
@@ -63,18 +77,26 @@ def _source(config: DataSettings) -> Source[Any, Any]:
 
 
 @functools.lru_cache(maxsize=4)  # consecutive runs of a process often differ in everything but the data
-def _load(config: DataSettings, listing: Hashable, extra: ExtraListing) -> Splits:
+def _load(config: DataSettings, listing: Hashable, extra: ExtraListing, keep_copies: bool) -> Splits:
     source = _source(config)
     train, *given, test = source.read(listing, config.seed)
     _check_read(config, train, *given, test)
     if given:
-        splits = Splits(train, given[0], test)
+        refuse_folds(config.folds)
+        splits = Splits(train, given[0], test, skipped=source.skipped)
     else:
-        training, validation = split(train, config.validation_size, config.split, config.seed, "data.validation_size")
-        splits = Splits(train[training], train[validation], test)
-    if source.may_hold_copies:
+        training, validation = _divide(config, train)
+        splits = Splits(train[training], train[validation], test, skipped=source.skipped)
+    if source.may_hold_copies and not keep_copies:
         splits = drop_duplicates_across_splits(splits)
     return _add_extra(splits, extra, config.image_size) if extra.labels else splits
+
+
+def _divide(config: DataSettings, train: Images) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the images to train on, and of those for validation."""
+    if config.folds is not None and config.fold is not None:
+        return fold(train, config.folds, config.fold, config.seed)
+    return split(train, config.validation_size, config.split, config.seed, "data.validation_size")
 
 
 def _check_read(config: DataSettings, *parts: Images) -> None:
@@ -104,7 +126,7 @@ def drop_duplicates_across_splits(splits: Splits) -> Splits:
         return splits
     found = counted(len(dropped), "copy", "copies")
     log.warning("%s of validation or test images: not used for training (%s)", found, named(dropped))
-    return Splits(splits.train[keep_train], splits.validation[keep_validation], splits.test)
+    return dataclasses.replace(splits, train=splits.train[keep_train], validation=splits.validation[keep_validation])
 
 
 def _list_extra(extra: tuple[ExtraImages, ...]) -> ExtraListing:
@@ -127,7 +149,7 @@ def _add_extra(splits: Splits, extra: ExtraListing, image_size: int) -> Splits:
         raise UserError(
             f"data.extra: {names} is also in the validation or test set; an image must be in one split only"
         )
-    return Splits(joined([train, added]), validation, test)
+    return Splits(joined([train, added]), validation, test, skipped=splits.skipped)
 
 
 def _with_extra(parts: list[Images], extra: ExtraListing, image_size: int) -> list[Images]:

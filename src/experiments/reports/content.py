@@ -29,6 +29,7 @@ class Content:
         images: the images that were evaluated; `probabilities` (N, classes) and `evaluation` belong to them.
         class_counts: split -> images per class, (classes,); the evaluated split is the last.
         protocol: how often the test set was used, and what was selected on which images.
+        skipped: the broken pictures that were left out, each with its name and what is wrong with it.
         history: metrics of each epoch; empty if nothing was trained.
         kept_epoch: the epoch whose weights were evaluated.
         augmented: training images without augmentation and as in the first epochs, uint8 (1 + epochs, images, 3, H, W);
@@ -46,6 +47,7 @@ class Content:
     layers: Layers
     protocol: str
     environment: Mapping[str, str]
+    skipped: Sequence[str] = ()
     history: Sequence[Mapping[str, float]] = ()
     best_epoch: int = 0
     kept_epoch: int = 0

@@ -53,7 +53,7 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
     stop, parameters = config.early_stopping, dict(config.model.parameters)
     parameters |= {"weights": config.model.weights} if config.model.weights else {}
     rows = {
-        "data": f"{config.data.title}: {counts} ({config.data.split} split), {counted(len(splits.classes), 'class', 'classes')}, {size} pixels",
+        "data": f"{config.data.title}: {counts} ({config.data.division}), {counted(len(splits.classes), 'class', 'classes')}, {size} pixels",
         "model": " ".join(
             [config.model.target.rpartition(".")[2], *(f"{key}={value}" for key, value in parameters.items())]
         ),

@@ -14,25 +14,27 @@ from mlflow.exceptions import MlflowException
 
 from experiments.config import Config, UserError
 from experiments.config.command_line import mask_passwords
-from experiments.config.data import DATA_SET_KEYS, FOLDER, folder_title
+from experiments.config.data import DATA_SET_KEYS, FOLDER, TABLE, folder_title, table_title
 from experiments.config.wording import counted
 from experiments.data import Splits
 
 
 class DataSet(NamedTuple):
-    """A data set: two folders of pictures are different ones, also if they have the same name."""
+    """A data set: two folders of pictures, or tables, are different ones, also if they have the same name."""
 
     title: str
     folder: str = ""
 
     @classmethod
     def of(cls, run: Run) -> DataSet:
-        name, root = (run.data.params.get(f"data.{key}", "") for key in ("name", "root"))
-        is_folder = run.data.params.get("data._target_", FOLDER if name == "image_folder" else "") == FOLDER
-        return cls(folder_title(name, root), _path(root)) if is_folder else cls(name)
+        name, root, file = (run.data.params.get(f"data.{key}", "") for key in ("name", "root", "file"))
+        target = run.data.params.get("data._target_", FOLDER if name == "image_folder" else "")
+        if target == TABLE:
+            return cls(table_title(name, file), _path(file))
+        return cls(folder_title(name, root), _path(root)) if target == FOLDER else cls(name)
 
     def is_named(self, name: str) -> bool:
-        """Whether a user means this data set: by its title, or by its folder in any spelling."""
+        """Whether a user means this data set: by its title, or by its folder or table in any spelling."""
         return name == self.title or bool(self.folder and _path(name) == self.folder)
 
 

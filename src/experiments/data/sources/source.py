@@ -40,9 +40,11 @@ class Source(ABC, Generic[Settings, Listing]):
         settings: the keys of its YAML file; those of a custom source are in `settings.parameters`.
         may_hold_copies: whether the same image may be there more than once. Copies of test images are then removed from
             training and validation, and copies of validation images from training.
+        skipped: the broken pictures that `read` has left out, each with its name and what is wrong with it.
     """
 
     may_hold_copies: ClassVar[bool] = False
+    skipped: tuple[str, ...] = ()
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -58,11 +60,15 @@ class Source(ABC, Generic[Settings, Listing]):
     @abstractmethod
     def read(self, listing: Listing, seed: int) -> tuple[Images, ...]:
         """(training, test) images, `settings.image_size` pixels per side, from the first of which the validation images are
-        taken later; or (training, validation, test) images.
+        taken later; or (training, validation, test) images. `Images.groups` of the first are kept together.
 
         Raises:
             UserError: if data is broken, or too small to be split.
         """
+
+    def files(self, listing: Listing) -> tuple[str, ...]:
+        """The paths of the picture files of a listing; none if the images are kept in another way."""
+        return ()
 
     def read_all(self) -> Images | None:
         """Every image without a split, for an evaluation; None if they are those of `read`.
