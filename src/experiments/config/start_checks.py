@@ -1,6 +1,6 @@
 """Checks before a run is started. A finished run that is loaded does not have to pass them."""
 
-# ruff: noqa: PTH110, PTH112, PTH113 - `Path.exists`, `is_dir` and `is_file` raise an error for some texts, such as a very long one
+# ruff: noqa: PTH110, PTH113 - `Path.exists`, `is_dir` and `is_file` raise an error for some texts, such as a very long one
 from __future__ import annotations
 
 import dataclasses
