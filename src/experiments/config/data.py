@@ -19,6 +19,16 @@ class ExtraImages:
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """How picture files become images; see the keys of the same names."""
+
+    image_size: int
+    fit: str
+    map_limit: int
+    workers: int | None
+
+
+@dataclass(frozen=True)
 class DataSettings:
     """The keys that every data source has; `_target_` is the class that reads the images.
 
@@ -26,12 +36,16 @@ class DataSettings:
         training_images: number of training images, with those for validation; None if it is not known before reading.
         fixed_image_size: the only image size of the source; None if it resizes its images.
         folders: keys whose value must be an existing folder, and what it must contain.
+        of_files: every image is decoded from a picture file.
     """
 
     _target_: str
     name: Text
     seed: Annotated[int, Between(0, 2**32 - 1)]
     image_size: ImageSize
+    fit: Annotated[Literal["squash", "crop", "pad"], Role.DECIDES]  # also of the pictures that are predicted later
+    map_limit: Annotated[int, Between(0)]
+    workers: Annotated[Annotated[int, Between(0, 1024)] | None, Role.HARDWARE]
     validation_size: CountOrFraction
     split: Literal["random", "stratified", "first"]
     mean: Annotated[tuple[Finite, Finite, Finite], Role.DECIDES]  # red, green, blue, of pixels scaled to 0..1
@@ -41,6 +55,7 @@ class DataSettings:
     training_images: ClassVar[int | None] = None
     fixed_image_size: ClassVar[int | None] = None
     folders: ClassVar[Mapping[str, str]] = {}
+    of_files: ClassVar[bool] = False
 
     @property
     def origin(self) -> str:
@@ -56,6 +71,11 @@ class DataSettings:
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return (3, self.image_size, self.image_size)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How picture files become images."""
+        return Decoding(self.image_size, self.fit, self.map_limit, self.workers)
 
 
 @dataclass(frozen=True)
@@ -91,6 +111,7 @@ class ImageFolderSettings(DataSettings):
     cache: Annotated[Text, Role.PLACE]
 
     folders = {"root": "one folder of pictures per class"}  # noqa: RUF012 - a ClassVar of the base class
+    of_files = True
 
     @property
     def origin(self) -> str:
@@ -115,6 +136,8 @@ def folder_title(name: str, root: str) -> str:
     return last or name if name == "image_folder" else name
 
 
+Fraction = Annotated[float, Between(0, 1, above=True)]
+Ratio = Annotated[float, Between(0.1, 10)]
 FOLDER = "experiments.data.sources.image_folder.ImageFolder"
 SOURCES: dict[str, type[DataSettings]] = {  # any other target: its YAML file defines keys and types
     "experiments.data.sources.cifar.Cifar": CifarSettings,
@@ -132,6 +155,8 @@ class AugmentSettings:
     rotate: Annotated[float, Between(0, 180)]  # degrees
     scale: Annotated[float, Between(0, 0.9)]
     crop: Annotated[float, Between(0, 0.95)]
+    crop_scale: tuple[Fraction, Fraction] | None  # the least and the greatest
+    crop_ratio: tuple[Ratio, Ratio]
     brightness: Annotated[float, Between(0, 1)]
     contrast: Annotated[float, Between(0, 1)]
     saturation: Annotated[float, Between(0, 1)]
@@ -143,4 +168,6 @@ class AugmentSettings:
     @property
     def active(self) -> dict[str, Any]:
         """The keys that are switched on, with their values."""
-        return {key: value for key, value in vars(self).items() if value not in ("none", 0)}
+        off = ("none", 0, None)
+        keys = {key: value for key, value in vars(self).items() if value not in off}
+        return {key: value for key, value in keys.items() if self.crop_scale or key != "crop_ratio"}
