@@ -48,3 +48,25 @@ def digest_of(*parts):
         for pixels, labels, classes in parts
     ]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def photograph(number, width, height):
+    """A picture with smooth parts and edges, as photographs have them."""
+    rng = np.random.default_rng(number)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    pixels = np.asarray(coarse).copy()
+    for left, top in zip(rng.integers(0, width, 5), rng.integers(0, height, 5)):
+        pixels[top : top + height // 4, left : left + width // 4] = rng.integers(0, 256, 3)
+    return Image.fromarray(pixels)
+
+
+def photographs(folder, counts, size=(100, 75)):
+    """JPEG photographs in folders of classes, some of them upright; returns the overrides that read them."""
+    for label, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            shape = size if number % 3 else size[::-1]
+            photograph(1000 * label + number, *shape).save(folder / name / f"{number}.jpg", quality=92)
+    return ("data=image_folder", f"data.root={folder}", "data.fit=crop", "data.image_size=48")

@@ -162,7 +162,7 @@ class Result:
         """
         part = self._run.examined
         images = self.splits.parts()[part]
-        predicted = self.predict(images.image(index).transpose(1, 2, 0))
+        predicted = prediction.predict_image(self._run, images, index)
         figure = figures.prediction(predicted.picture, predicted.pixels, predicted.top[:5])
         figure.suptitle(f"{part} image {index}, {images.name(index)}: {images.classes[images.labels[index]]}")
         return figure

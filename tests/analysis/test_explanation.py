@@ -269,7 +269,8 @@ def test_the_command_explains_the_good_and_names_the_bad(finished, trained, comm
     assert all(Image.open(file).size > (1000, 400) for file in folder.iterdir())
 
     # Once more, in another order: each replaces its own.
-    again = explanation.subjects([tmp_path / "b" / "cat.png", tmp_path / "a"], 32, pytest.fail)
+    settings = trained.config.data
+    again = explanation.subjects([tmp_path / "b" / "cat.png", tmp_path / "a"], settings, pytest.fail)
     written = list(explanation.save(explanation.explain(trained, again, "gradcam"), folder))
     assert [path.name for path, _ in written] == ["cat_gradcam_2.png", "cat_gradcam.png"]
     assert len(list(folder.iterdir())) == 2

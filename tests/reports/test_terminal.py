@@ -26,7 +26,7 @@ def log_an_epoch(monkeypatch, losses):
     times = (step / 10 for step in range(100))
     monkeypatch.setattr(terminal, "time", SimpleNamespace(perf_counter=lambda: next(times)))
     result = EpochResult(1, 0.9, 0.7, Evaluation(0.4, np.array([[3, 1], [0, 4]])), 0.001, 1.0, 100)
-    with terminal.EpochLog(12, SimpleNamespace(images=range(100), streamed=False)) as log:
+    with terminal.EpochLog(12, SimpleNamespace(images=range(100), note="")) as log:
         for step in range(1, 11):
             log.step(1, step, 10 * step, losses, torch.tensor(6 * step))
         log.finish_epoch(result, best=True)

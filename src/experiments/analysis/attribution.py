@@ -1,6 +1,6 @@
 """Heatmaps that explain a prediction, computed by Captum. The network is left unchanged.
 
-heatmap = gradcam(run.model, read_picture(Path("tiger.jpg"), run.image_size), target=3)
+heatmap = gradcam(run.model, read_picture(Path("tiger.jpg"), run.image_size, run.config.data.fit), target=3)
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def evaluate_run(
     settings = _data_settings(run, data, overrides, search)
     split = split or (ALL if data else "test")
     images, changes = _load_images(run, settings, data, split)
-    logits = run.logits(images.pixels)
+    logits = run.logits(images)
     evaluation = score(logits, torch.tensor(images.labels))
     warning = " ".join(filter(None, [_caution(run, settings, images, split), changes]))
     protocol = f"Run {run.run_id} on {split} of {settings.title}: {counted(len(images), 'image')}."
@@ -106,8 +106,9 @@ def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str],
         changed = OmegaConf.merge(run.config.to_dict(), OmegaConf.from_dotlist(list(overrides)))
         settings = with_defaults(OmegaConf.to_container(changed)).data  # type: ignore[arg-type]
     else:
-        size = [] if any("data.image_size" in text for text in overrides) else [f"data.image_size={run.image_size}"]
-        settings = compose_config([*search, f"data={data}", *size, *overrides]).data
+        own = {"data.image_size": run.image_size, "data.fit": run.config.data.fit}
+        same = [f"{key}={value}" for key, value in own.items() if not any(key in text for text in overrides)]
+        settings = compose_config([*search, f"data={data}", *same, *overrides]).data
     if settings.image_size != run.image_size:
         raise UserError(
             f"data.image_size={settings.image_size}: must be {run.image_size}, the image size of this network"

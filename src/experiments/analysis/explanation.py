@@ -20,8 +20,8 @@ import numpy as np
 from experiments.analysis import attribution
 from experiments.analysis.heatmaps import Heatmap, draw
 from experiments.analysis.methods import METHODS
-from experiments.analysis.pictures import AT_ONCE, SEEN, Picture, find_pictures, save_figure
-from experiments.config import UserError
+from experiments.analysis.pictures import AT_ONCE, SEEN, SHOWN, Picture, find_pictures, save_figure
+from experiments.config import DataSettings, UserError
 
 if TYPE_CHECKING:
     from experiments.runs.finished import FinishedRun
@@ -110,14 +110,16 @@ def class_index(name: str, classes: Sequence[str]) -> int:
     return classes.index(name)
 
 
-def subjects(paths: Iterable[str | Path], image_size: int, report: Callable[[UserError], object]) -> Iterator[Subject]:
+def subjects(
+    paths: Iterable[str | Path], settings: DataSettings, report: Callable[[UserError], object]
+) -> Iterator[Subject]:
     """The pictures at `paths`, which may be folders; one that cannot be read is reported and left out."""
     files, errors = find_pictures(paths)
     for error in errors:
         report(error)
     for file in files:
         try:
-            picture = Picture.read(file, image_size)
+            picture = Picture.read(file, settings)
         except UserError as error:
             report(error)
         else:
@@ -134,13 +136,13 @@ def mistakes(run: FinishedRun, count: int) -> list[Subject]:
     """
     part = run.examined
     images = run.splits().parts()[part]
-    probabilities = run.probabilities(images.pixels)
+    probabilities = run.probabilities(images)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != images.labels)
     most_confident = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
     return [
         Subject(
             images.name(index), f"{images.name(index)} of {run.config.data.origin}",
-            images.image(index).transpose(1, 2, 0), images.image(index), images.classes[images.labels[index]],
+            images.original(index, SHOWN), images.image(index), images.classes[images.labels[index]],
         )
         for index in most_confident.tolist()
     ]  # fmt: skip

@@ -30,7 +30,7 @@ def pixel_lines(splits: Splits, pixels: PixelStatistics) -> Iterator[str]:
     """Shape and range, and mean and standard deviation of the training set as overrides of train.py."""
     counts = ", ".join(f"{len(images):,} {name}" for name, images in splits.parts().items())
     channels, height, width = splits.image_shape
-    yield f"images     {counts}; {counted(channels, 'channel')} of {height} x {width}, {splits.train.source.array.dtype}"
+    yield f"images     {counts}; {counted(channels, 'channel')} of {height} x {width}, uint8"
     yield f"range      {pixels.lowest} to {pixels.highest} in training; scaled to 0..1 for the network"
     mean, std = (",".join(f"{value:.4f}" for value in values) for values in (pixels.mean, pixels.std))
     yield f"mean, std  of red, green, blue in training, scaled:  data.mean=[{mean}] data.std=[{std}]"

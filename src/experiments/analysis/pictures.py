@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 from collections.abc import Iterable
@@ -12,8 +13,8 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from experiments.config import UserError
-from experiments.data.decoding import open_picture, resize, to_rgb
+from experiments.config import DataSettings, UserError
+from experiments.data.decoding import open_picture, read_picture, to_rgb
 from experiments.data.finding import pictures_in
 
 if TYPE_CHECKING:
@@ -39,19 +40,28 @@ class Picture:
     pixels: np.ndarray
 
     @classmethod
-    def read(cls, source: str | IO[bytes] | Image.Image, image_size: int) -> Picture:
-        """Read a picture from a path, an open file, or an image of Pillow.
+    def read(cls, source: str | IO[bytes] | Image.Image, settings: DataSettings) -> Picture:
+        """Read a picture from a path, an open file, or an image of Pillow, as the pictures of a run are read.
 
         Raises:
             UserError: it cannot be read; the message names the file.
         """
         if isinstance(source, Image.Image):
             original = to_rgb(source).copy()
+            pixels = read_picture(original, settings.image_size, settings.fit)
         else:
-            original = open_picture(Path(source) if isinstance(source, str) else source)
-        pixels = resize(original, image_size)
+            file = Path(source) if isinstance(source, str) else _twice(source)
+            original = open_picture(file)
+            pixels = read_picture(original if settings.fit == "squash" else file, settings.image_size, settings.fit)
         original.thumbnail((SHOWN, SHOWN))
         return cls(source if isinstance(source, str) else "-", original, pixels)
+
+
+def _twice(file: IO[bytes]) -> IO[bytes]:
+    """The content of a file, which can be read twice, as standard input cannot; of the same name, for messages."""
+    content = io.BytesIO(file.read())
+    content.name = getattr(file, "name", "picture")
+    return content
 
 
 def find_pictures(paths: Iterable[str | Path]) -> tuple[list[str], list[UserError]]:

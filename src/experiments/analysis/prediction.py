@@ -10,8 +10,9 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from experiments.analysis.pictures import AT_ONCE, Picture, save_figure
-from experiments.config import UserError
+from experiments.analysis.pictures import AT_ONCE, SHOWN, Picture, save_figure
+from experiments.config import DataSettings, UserError
+from experiments.data import Images
 from experiments.runs.finished import FinishedRun
 
 
@@ -41,7 +42,7 @@ class Prediction:
 def predict(run: FinishedRun, sources: Sequence[str | IO[bytes] | Image.Image]) -> Iterator[Prediction | UserError]:
     """The prediction for each picture, in order; for one that cannot be read, the error, which names its file."""
     for start in range(0, len(sources), AT_ONCE):
-        pictures = [_read(source, run.image_size) for source in sources[start : start + AT_ONCE]]
+        pictures = [_read(source, run.config.data) for source in sources[start : start + AT_ONCE]]
         pixels = [picture.pixels for picture in pictures if isinstance(picture, Picture)]
         probabilities = iter(run.probabilities(np.stack(pixels)) if pixels else [])
         for picture in pictures:
@@ -52,9 +53,16 @@ def predict(run: FinishedRun, sources: Sequence[str | IO[bytes] | Image.Image]) 
                 yield picture
 
 
-def _read(source: str | IO[bytes] | Image.Image, image_size: int) -> Picture | UserError:
+def predict_image(run: FinishedRun, images: Images, index: int) -> Prediction:
+    """The prediction for one of the images of a data set, which are squares already."""
+    (probabilities,) = run.probabilities(images[[index]])
+    original = Image.fromarray(images.original(index, SHOWN))
+    return Prediction(images.name(index), original, images.image(index), _ranked(run.classes, probabilities))
+
+
+def _read(source: str | IO[bytes] | Image.Image, settings: DataSettings) -> Picture | UserError:
     try:
-        return Picture.read(source, image_size)
+        return Picture.read(source, settings)
     except UserError as error:
         return error
 

@@ -46,6 +46,10 @@ def cross_checks(valid: Mapping[str, Any]) -> Iterator[str]:
         yield f"augment.translate={values[0]}: must be less than data.image_size={values[1]}"
     if (values := get("augment.cutout", "data.image_size")) and values[0] > values[1]:
         yield f"augment.cutout={values[0]}: must be at most data.image_size={values[1]}"
+    if (values := get("augment.crop_scale", "augment.crop_ratio", "augment.crop")) and values[0]:
+        yield from _check_crops(*values)
+        if SOURCES.get(valid.get("data._target_", ""), DataSettings).of_files and valid.get("data.fit") == "squash":
+            yield "augment.crop_scale needs data.fit=crop or data.fit=pad: with squash, images are small copies of the pictures"
     if (values := get("training.image_sizes", "training.epochs", "data.image_size")) and values[0]:
         yield from _check_image_sizes(*values)
         if "model.dense_width" in valid:
@@ -96,6 +100,14 @@ def _check_folds(folds: int | None, fold: int | None) -> Iterator[str]:
         yield f"data.folds={folds}: needs data.fold, 0 to {folds - 1}; all of them: python train.py -m data.fold={every} ..."
     elif fold >= folds:
         yield f"data.fold={fold}: must be from 0 to {folds - 1}, because data.folds={folds}"
+
+
+def _check_crops(scale: tuple[float, float], ratio: tuple[float, float], crop: float) -> Iterator[str]:
+    for key, (low, high) in (("scale", scale), ("ratio", ratio)):
+        if low > high:
+            yield f"augment.crop_{key}={show_value((low, high))}: must be the least, then the greatest: [{high}, {low}]"
+    if crop:
+        yield f"augment.crop={crop}: must be 0 with augment.crop_scale, which crops the photograph itself"
 
 
 def _check_kernel(kernel: int, blocks: int, image_size: int) -> Iterator[str]:

@@ -21,6 +21,16 @@ class ExtraImages:
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """How picture files become images; see the keys of the same names."""
+
+    image_size: int
+    fit: str
+    map_limit: int
+    workers: int | None
+
+
+@dataclass(frozen=True)
 class DataSettings:
     """The keys that every data source has; `_target_` is the class that reads the images.
 
@@ -29,12 +39,16 @@ class DataSettings:
         fixed_image_size: the only image size of the source; None if it resizes its images.
         folders: keys whose value must be an existing folder if it is not null, and what it must contain.
         files: the same for files.
+        of_files: every image is decoded from a picture file.
     """
 
     _target_: str
     name: Text
     seed: Annotated[int, Between(0, 2**32 - 1)]
     image_size: ImageSize
+    fit: Annotated[Literal["squash", "crop", "pad"], Role.DECIDES]  # also of the pictures that are predicted later
+    map_limit: Annotated[int, Between(0)]
+    workers: Annotated[Annotated[int, Between(0, 1024)] | None, Role.HARDWARE]
     validation_size: CountOrFraction
     split: Literal["random", "stratified", "first"]
     folds: Annotated[int, Between(2, 1000)] | None
@@ -47,6 +61,7 @@ class DataSettings:
     fixed_image_size: ClassVar[int | None] = None
     folders: ClassVar[Mapping[str, str]] = {}
     files: ClassVar[Mapping[str, str]] = {}
+    of_files: ClassVar[bool] = False
 
     @property
     def origin(self) -> str:
@@ -67,6 +82,11 @@ class DataSettings:
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return (3, self.image_size, self.image_size)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How picture files become images."""
+        return Decoding(self.image_size, self.fit, self.map_limit, self.workers)
 
 
 @dataclass(frozen=True)
@@ -104,6 +124,7 @@ class PictureSettings(DataSettings):
     cache: Annotated[Text, Role.PLACE]
 
     files = {"class_names": "a name per class"}  # noqa: RUF012 - a ClassVar of the base class
+    of_files = True
 
 
 @dataclass(frozen=True)
@@ -164,6 +185,8 @@ def table_title(name: str, file: str) -> str:
     return Path(file).stem or name if name == "csv" else name
 
 
+Fraction = Annotated[float, Between(0, 1, above=True)]
+Ratio = Annotated[float, Between(0.1, 10)]
 FOLDER = "experiments.data.sources.image_folder.ImageFolder"
 TABLE = "experiments.data.sources.csv_file.CsvFile"
 SOURCES: dict[str, type[DataSettings]] = {  # any other target: its YAML file defines keys and types
@@ -183,6 +206,8 @@ class AugmentSettings:
     rotate: Annotated[float, Between(0, 180)]  # degrees
     scale: Annotated[float, Between(0, 0.9)]
     crop: Annotated[float, Between(0, 0.95)]
+    crop_scale: tuple[Fraction, Fraction] | None  # the least and the greatest
+    crop_ratio: tuple[Ratio, Ratio]
     brightness: Annotated[float, Between(0, 1)]
     contrast: Annotated[float, Between(0, 1)]
     saturation: Annotated[float, Between(0, 1)]
@@ -194,4 +219,6 @@ class AugmentSettings:
     @property
     def active(self) -> dict[str, Any]:
         """The keys that are switched on, with their values."""
-        return {key: value for key, value in vars(self).items() if value not in ("none", 0)}
+        off = ("none", 0, None)
+        keys = {key: value for key, value in vars(self).items() if value not in off}
+        return {key: value for key, value in keys.items() if self.crop_scale or key != "crop_ratio"}

@@ -5,16 +5,33 @@ Images that are too large for that are streamed: a thread reads the next batches
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.config.wording import counted
 from experiments.data.images import Batch, Images
+from experiments.data.on_the_fly import workers
 from experiments.data.prefetch import prefetch
 
+if TYPE_CHECKING:
+    from experiments.data.crops import RandomCrops
+
+PIECE = 8  # pictures that a thread decodes at a time
 PREFETCH = 3  # chunks of one or more batches: enough to hide an occasional slow read
+
+
+class Piece(NamedTuple):
+    """The rows of a chunk that a thread fills with the images at `indices` of their source."""
+
+    chunk: np.ndarray
+    first: int
+    indices: np.ndarray
+    draws: np.ndarray | None
 
 
 class Batches:
@@ -26,6 +43,10 @@ class Batches:
     The order is that of `images` (`as_is`), a new permutation in every pass (`shuffle`), or a new draw with replacement in
     every pass, in which all classes are equally frequent (`balanced`). Random numbers come from torch's global generator
     of the CPU, so that they are the same on every device.
+
+    Args:
+        crops: cut from the photographs instead of taking the images; their random numbers are drawn after the order.
+        threads: that decode and cut, see data.workers; None: all processors.
 
     Attributes:
         sizes: images per batch, in the order of a pass.
@@ -40,29 +61,59 @@ class Batches:
         device: torch.device,
         order: Literal["as_is", "shuffle", "balanced"] = "as_is",
         streamed: bool | None = None,
+        crops: RandomCrops | None = None,
+        threads: int | None = None,
     ) -> None:
         self.images = images
         self.batch_size = batch_size
         self.device = device
         self.order = order
+        self.crops = crops
+        self.threads = workers(threads)
         self.sizes = _sizes(len(images), batch_size, merge=order != "as_is")
         self.streamed = _too_large(images, device) if streamed is None else streamed
         self.labels = torch.tensor(images.labels, device=device)
-        self._pixels = None if device.type == "cpu" or self.streamed else _copied(images, device)
+        resident = device.type != "cpu" and not self.streamed and not crops
+        self._pixels = _copied(images, device) if resident else None
 
     def __len__(self) -> int:
         """Batches per pass."""
         return len(self.sizes)
 
+    @property
+    def note(self) -> str:
+        """Where the pixels come from, if not from memory, in words."""
+        source, threads = self.images.source, counted(self.threads, "thread")
+        if source.on_the_fly:
+            return f"{counted(len(self.images), 'photograph')}, decoded on the fly by {threads}"
+        if self.crops and self.crops.copies:
+            copies = self.crops.copies
+            return f"random crops of {len(source):,} photographs, kept with {copies.shorter} pixels per shorter side ({copies.nbytes / 1e9:.1f} GB), cut by {threads}"
+        if self.streamed and not self.crops:
+            size = f"{self.images.nbytes / 1e9:.1f} GB"
+            return f"{size} of training images, streamed from disk, {PREFETCH} or more batches prefetched"
+        return ""
+
     def __iter__(self) -> Iterator[Batch]:
-        batches = max(1, self.images.source.chunk_size // self.batch_size)  # several small ones are copied at once
-        groups = [self.sizes[start : start + batches] for start in range(0, len(self.sizes), batches)]
-        together = [sum(group) for group in groups]
+        return self.from_step(0)
+
+    def from_step(self, step: int) -> Iterator[Batch]:
+        """A pass without its first `step` batches, which are not read. Its random numbers are drawn now, all of them."""
         order = self._order()
+        draws = self.crops.draw(len(order)) if self.crops else None
+        skipped = sum(self.sizes[:step])
+        return self._pass(order[skipped:], None if draws is None else draws[skipped:], self.sizes[step:])
+
+    def _pass(self, order: Tensor, draws: np.ndarray | None, sizes: Sequence[int]) -> Iterator[Batch]:
+        batches = max(1, self.images.source.chunk_size // self.batch_size)  # several small ones are copied at once
+        groups = [sizes[start : start + batches] for start in range(0, len(sizes), batches)]
+        together = [sum(group) for group in groups]
         on_device = order.to(self.device).split(together)  # once per pass, because it waits for a GPU
         chunks: Iterator[Tensor]
         if self._pixels is not None:
             chunks = map(self._pixels.__getitem__, on_device)
+        elif draws is not None or self.images.source.on_the_fly:
+            chunks = self._decoded(order, draws, together)
         elif self.streamed:
             chunks = prefetch(self._read, order.split(together), 1, PREFETCH)
         else:
@@ -73,10 +124,40 @@ class Batches:
 
     def _read(self, indices: Tensor) -> Tensor:
         """Pixels directly from the source, which may be a mapped file: there is never a copy of a whole split."""
-        pixels = torch.from_numpy(self.images.take(indices.numpy()))
-        return (
-            pixels.pin_memory() if self.device.type == "cuda" else pixels
-        )  # a GPU copies pinned memory asynchronously
+        return self._pinned(self.images.take(indices.numpy()))
+
+    def _pinned(self, pixels: np.ndarray) -> Tensor:
+        """A GPU copies pinned memory asynchronously."""
+        tensor = torch.from_numpy(pixels)
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor
+
+    def _decoded(self, order: Tensor, draws: np.ndarray | None, sizes: Sequence[int]) -> Iterator[Tensor]:
+        """Chunks of `sizes` images, each filled by several threads. An image is the same, whichever thread decodes it."""
+        pieces = [-(-size // PIECE) for size in sizes]
+        waiting = 2 * max(self.threads, *pieces)
+        filled = prefetch(self._fill, self._pieces(order, draws, sizes), self.threads, waiting)
+        for count in pieces:
+            *_, last = itertools.islice(filled, count)
+            yield self._pinned(last.chunk)
+
+    def _pieces(self, order: Tensor, draws: np.ndarray | None, sizes: Sequence[int]) -> Iterator[Piece]:
+        indices, start = self.images.indices[order.numpy()], 0
+        for size in sizes:
+            chunk = np.empty((size, *self.images.shape[1:]), dtype=np.uint8)
+            for first in range(0, size, PIECE):
+                rows = slice(start + first, start + min(first + PIECE, size))
+                yield Piece(chunk, first, indices[rows], None if draws is None else draws[rows])
+            start += size
+
+    def _fill(self, piece: Piece) -> Piece:
+        for place, index in enumerate(piece.indices.tolist()):
+            if self.crops and piece.draws is not None:
+                piece.chunk[piece.first + place] = self.crops.cut(index, piece.draws[place])
+            else:
+                piece.chunk[piece.first + place] = self.images.source.image(index)
+        if self.crops:
+            self.crops.release()
+        return piece
 
     def _order(self) -> Tensor:
         if self.order == "as_is":

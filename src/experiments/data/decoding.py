@@ -8,6 +8,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
@@ -29,10 +30,13 @@ warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # about metad
 NAMED = 20  # problems in a message; more are counted
 
 
-def decoder() -> str:
+def decoder(fit: str = "squash") -> str:
     """What decodes, with its version: another version may decode other pixels from the same file."""
     heif = _heif_version()
-    return f"Pillow {PIL.__version__}" + (f", pillow-heif {heif}" if heif else "")
+    names = {"pillow-heif": heif} if heif else {}
+    if fit != "squash":  # see `photographs`
+        names |= {name: version(name) for name in ("torch", "torchvision")}
+    return ", ".join([f"Pillow {PIL.__version__}", *(f"{name} {number}" for name, number in names.items())])
 
 
 def is_picture(file: str) -> bool:
@@ -65,13 +69,13 @@ def _heif_version() -> str:
     return str(pillow_heif.__version__)
 
 
-def read_pictures(paths: Sequence[str], image_size: int) -> tuple[np.ndarray, list[str]]:
+def read_pictures(paths: Sequence[str], image_size: int, fit: str = "squash") -> tuple[np.ndarray, list[str]]:
     """(pixels, uint8 (N, 3, image_size, image_size); messages about those that cannot be read, whose pixels are 0)."""
     pixels = np.zeros((len(paths), 3, image_size, image_size), dtype=np.uint8)
     problems = []
     for index, path in enumerate(paths):
         try:
-            pixels[index] = read_picture(Path(path), image_size)
+            pixels[index] = read_picture(Path(path), image_size, fit)
         except UserError as error:
             problems.append(str(error))
     return pixels, problems
@@ -89,13 +93,21 @@ def list_problems(what: str, problems: Sequence[str]) -> str:
     return "\n  ".join([f"{what} cannot be read:", *problems[:NAMED], *more])
 
 
-def read_picture(source: Path | IO[bytes], image_size: int) -> np.ndarray:
-    """The pixels of a picture file as a network takes them, uint8 (3, image_size, image_size).
+def read_picture(source: Path | IO[bytes] | Image.Image, image_size: int, fit: str = "squash") -> np.ndarray:
+    """The pixels of a picture as a network takes them, uint8 (3, image_size, image_size).
+
+    Args:
+        source: a file, or an upright picture in RGB.
+        fit: how it becomes a square, see data.fit.
 
     Raises:
         UserError: as `open_picture`.
     """
-    return resize(open_picture(source), image_size)
+    if fit == "squash":
+        return resize(source if isinstance(source, Image.Image) else open_picture(source), image_size)
+    from experiments.data.photographs import fitted  # imports torch
+
+    return fitted(source, image_size, fit)
 
 
 def open_picture(source: Path | IO[bytes]) -> Image.Image:
@@ -184,12 +196,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF data says; data that cannot be read says nothing."""
-    try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # for broken data, Pillow raises nearly anything
-        return image
+    turn = turn_of(image)
     return image if turn is None else image.transpose(turn)
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """How a picture must be turned, as its EXIF data says; data that cannot be read says nothing."""
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # for broken data, Pillow raises nearly anything
+        return None
 
 
 TURNS = {

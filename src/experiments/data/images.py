@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from experiments.config import UserError
 from experiments.config.splits import SPLITS
-from experiments.data.pixels import Pixels, read_only
+from experiments.data.decoding import decoder, open_picture
+from experiments.data.on_the_fly import OnTheFly
+from experiments.data.pixels import LARGE, PictureFiles, Pixels, read_only
 from experiments.files.limits import usable_cpus
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Source = Pixels | OnTheFly
 
 
 class Images:
@@ -38,19 +45,19 @@ class Images:
 
     def __init__(
         self,
-        pixels: np.ndarray | Pixels,
+        pixels: np.ndarray | Source,
         labels: np.ndarray,
         classes: tuple[str, ...],
         indices: np.ndarray | None = None,
         names: Sequence[str] | None = None,
         groups: np.ndarray | None = None,
     ) -> None:
-        if not isinstance(pixels, Pixels):
+        if isinstance(pixels, np.ndarray):
             pixels = Pixels(pixels, names.__getitem__) if names else Pixels(pixels)
         self.source = pixels
         self.labels = read_only(labels)
         self.classes = classes
-        self.indices = read_only(np.arange(len(self.source.array)) if indices is None else indices)
+        self.indices = read_only(np.arange(len(self.source)) if indices is None else indices)
         self.groups = groups
         assert labels.dtype == np.int64 and labels.shape == self.indices.shape, (labels.dtype, labels.shape)
 
@@ -90,6 +97,18 @@ class Images:
         """The pixels of one image, uint8 (3, H, W)."""
         return self.source.image(int(self.indices[index]))
 
+    def original(self, index: int, longest: int) -> np.ndarray:
+        """The whole picture that one image shows, uint8 (height, width, 3): of its own shape, at most `longest` pixels per side.
+
+        If its file is not known, or can no longer be read, the image itself.
+        """
+        if files := self.source.files:
+            with contextlib.suppress(UserError):
+                picture = open_picture(Path(files.files.paths[self.indices[index]]))
+                picture.thumbnail((longest, longest))
+                return np.asarray(picture)
+        return self.image(index).transpose(1, 2, 0)
+
     def take(self, indices: np.ndarray) -> np.ndarray:
         """A copy of the pixels of these images at `indices`, uint8 (len(indices), 3, H, W)."""
         return self.source.take(self.indices[indices])
@@ -114,9 +133,18 @@ class Images:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over shape, classes, labels and pixels, as 64 hexadecimal digits."""
+        """SHA-256 over shape, classes, labels and pixels, as 64 hexadecimal digits.
+
+        For photographs, from which random crops may be cut, the content of the files and what decodes them take the place
+        of the pixels.
+        """
         digest = hashlib.sha256(repr((self.shape, self.classes)).encode())
         digest.update(np.ascontiguousarray(self.labels).data)
+        if files := self.source.files:
+            fit = files.decoding.fit
+            digest.update(repr((fit, decoder(fit), self.source.on_the_fly)).encode())
+            digest.update(files.contents[self.indices].tobytes())
+            return digest.hexdigest()
         for chunk in self.chunks():
             digest.update(chunk.data)
         return digest.hexdigest()
@@ -134,7 +162,13 @@ def joined(parts: Sequence[Images]) -> Images:
     if all(part.source is source for part in parts):
         return Images(source, labels, classes, np.concatenate([part.indices for part in parts]))
     names = [name for part in parts for name in part.names]
-    return Images(np.concatenate([part.pixels for part in parts]), labels, classes, names=names)
+    known = [part.source.files[part.indices] for part in parts if part.source.files]
+    files = PictureFiles.joined(known) if len(known) == len(parts) else None
+    if files and (sum(part.nbytes for part in parts) > LARGE or any(part.source.on_the_fly for part in parts)):
+        hashes = np.concatenate([part.pixel_hashes() for part in parts])
+        return Images(OnTheFly(files, hashes, names.__getitem__), labels, classes)
+    pixels = np.concatenate([part.pixels for part in parts])
+    return Images(Pixels(pixels, names.__getitem__, files), labels, classes)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from experiments.config import DataSettings, ExtraImages, UserError
+from experiments.config.data import Decoding
 from experiments.config.targets import locate
 from experiments.config.wording import counted, named
-from experiments.data.decoding import read_pictures, refuse
 from experiments.data.finding import pictures_in
 from experiments.data.images import Images, Splits, joined
+from experiments.data.reading import read_few
 from experiments.data.sources import Source
 from experiments.data.splitting import fold, refuse_folds, split
 from experiments.files.cache import Files
@@ -56,7 +57,7 @@ def load_all(config: DataSettings) -> Images:
     if images is None:
         return joined(list(load_splits(config).parts().values()))
     extra = _list_extra(config.extra)
-    return joined(_with_extra([images], extra, config.image_size)) if extra.labels else images
+    return joined(_with_extra([images], extra, config.decoding)) if extra.labels else images
 
 
 def list_files(config: DataSettings) -> tuple[str, ...]:
@@ -89,7 +90,7 @@ def _load(config: DataSettings, listing: Hashable, extra: ExtraListing, keep_cop
         splits = Splits(train[training], train[validation], test, skipped=source.skipped)
     if source.may_hold_copies and not keep_copies:
         splits = drop_duplicates_across_splits(splits)
-    return _add_extra(splits, extra, config.image_size) if extra.labels else splits
+    return _add_extra(splits, extra, config.decoding) if extra.labels else splits
 
 
 def _divide(config: DataSettings, train: Images) -> tuple[np.ndarray, np.ndarray]:
@@ -138,9 +139,9 @@ def _list_extra(extra: tuple[ExtraImages, ...]) -> ExtraListing:
     return ExtraListing(Files.snapshot(path for path, _ in labelled), tuple(label for _, label in labelled))
 
 
-def _add_extra(splits: Splits, extra: ExtraListing, image_size: int) -> Splits:
+def _add_extra(splits: Splits, extra: ExtraListing, decoding: Decoding) -> Splits:
     """Splits with extra images in the training set."""
-    *parts, added = _with_extra(list(splits.parts().values()), extra, image_size)
+    *parts, added = _with_extra(list(splits.parts().values()), extra, decoding)
     train, validation, test = parts
     held_out = np.concatenate([validation.pixel_hashes(), test.pixel_hashes()])
     shared = np.isin(added.pixel_hashes(), held_out)
@@ -152,14 +153,13 @@ def _add_extra(splits: Splits, extra: ExtraListing, image_size: int) -> Splits:
     return Splits(joined([train, added]), validation, test, skipped=splits.skipped)
 
 
-def _with_extra(parts: list[Images], extra: ExtraListing, image_size: int) -> list[Images]:
+def _with_extra(parts: list[Images], extra: ExtraListing, decoding: Decoding) -> list[Images]:
     """The parts, and the extra images as one more; new labels become new classes of all, after the known ones."""
     known = parts[0].classes
     classes = known + tuple(dict.fromkeys(label for label in extra.labels if label not in known))
-    pixels, problems = read_pictures(extra.files.paths, image_size)
-    refuse(problems)
+    pixels = read_few(extra.files, decoding, parts[0].source.on_the_fly)
     labels = np.array([classes.index(label) for label in extra.labels], dtype=np.int64)
-    added = Images(pixels, labels, classes, names=extra.files.paths)
+    added = Images(pixels, labels, classes)
     return [*(Images(part.source, part.labels, classes, part.indices) for part in parts), added]
 
 

@@ -3,19 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import math
 import mmap
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.files.cache import Cached
+from experiments.config.data import Decoding
+from experiments.files.cache import Cached, Files
 from experiments.files.limits import memory_limit
 
 CHUNK = 1 << 20  # bytes: a chunk of this size stays in a core's cache until it is used
 LARGE = 1 << 30  # bytes; a larger file, or one above an eighth of the memory limit, is not kept in memory
+
+
+@dataclass(frozen=True, eq=False)
+class PictureFiles:
+    """The picture files that images are decoded from, in the order of the images.
+
+    Attributes:
+        contents: a 16-byte hash of the content of each file, shape (M,).
+        cache: the folder for what is made of them; None to keep it in memory.
+    """
+
+    files: Files
+    contents: np.ndarray
+    decoding: Decoding
+    cache: str | None
+
+    def __getitem__(self, indices: np.ndarray) -> PictureFiles:
+        """Some of the files."""
+        paths = tuple(self.files.paths[index] for index in indices.tolist())
+        digest = hashlib.sha256(self.files.digest.encode() + indices.tobytes()).hexdigest()
+        return dataclasses.replace(self, files=Files(paths, digest), contents=self.contents[indices])
+
+    @classmethod
+    def joined(cls, parts: Sequence[PictureFiles]) -> PictureFiles:
+        """All files of the parts, which are decoded as those of the first."""
+        paths = tuple(path for part in parts for path in part.files.paths)
+        digest = hashlib.sha256(" ".join(part.files.digest for part in parts).encode()).hexdigest()
+        contents = np.concatenate([part.contents for part in parts])
+        return dataclasses.replace(parts[0], files=Files(paths, digest), contents=contents)
 
 
 class Pixels:
@@ -24,13 +56,25 @@ class Pixels:
     Attributes:
         array: uint8, shape (M, 3, H, W), 0 to 255.
         name_of: index of an image -> its name; a function, because a million names would need 100 MB.
+        files: the photographs that the images show; None if the images themselves are all that is known.
     """
 
-    def __init__(self, array: np.ndarray | Cached, name_of: Callable[[int], str] = "image[{}]".format) -> None:
+    on_the_fly = False
+
+    def __init__(
+        self,
+        array: np.ndarray | Cached,
+        name_of: Callable[[int], str] = "image[{}]".format,
+        files: PictureFiles | None = None,
+    ) -> None:
         self._cached = array if isinstance(array, Cached) else Cached(read_only(array))
         array = self.array
         assert array.dtype == np.uint8 and array.ndim == 4 and array.shape[1] == 3, (array.dtype, array.shape)
         self.name_of = name_of
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.array)
 
     @property
     def array(self) -> np.ndarray:
@@ -49,7 +93,7 @@ class Pixels:
     @functools.cached_property
     def streamed(self) -> bool:
         """Whether the pixels are in a file that is too large to be kept in memory."""
-        return self._file is not None and self.array.nbytes > min(LARGE, memory_limit() // 8)
+        return mapped_file(self.array) is not None and is_large(self.array.nbytes)
 
     @functools.cached_property
     def hashes(self) -> np.ndarray:
@@ -63,10 +107,9 @@ class Pixels:
         Pages of a streamed file are released at once, because they would count as memory of this process.
         """
         pixels = self._cached.verified(indices).take(indices, axis=0)
-        if self.streamed:
-            assert self._file is not None
+        if self.streamed and (file := mapped_file(self.array)):
             with contextlib.suppress(AttributeError):  # Windows has no madvise
-                self._file.madvise(mmap.MADV_DONTNEED)  # the operating system's own cache keeps them
+                file.madvise(mmap.MADV_DONTNEED)  # the operating system's own cache keeps them
         return pixels
 
     def image(self, index: int) -> np.ndarray:
@@ -78,13 +121,18 @@ class Pixels:
         for start in range(0, len(indices), self.chunk_size):
             yield self.take(indices[start : start + self.chunk_size])
 
-    @property
-    def _file(self) -> mmap.mmap | None:
-        """The mapped file behind the array."""
-        base: object = self.array
-        while isinstance(base, np.ndarray | memoryview):
-            base = base.obj if isinstance(base, memoryview) else base.base
-        return base if isinstance(base, mmap.mmap) else None
+
+def mapped_file(array: np.ndarray) -> mmap.mmap | None:
+    """The mapped file behind an array."""
+    base: object = array
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.obj if isinstance(base, memoryview) else base.base
+    return base if isinstance(base, mmap.mmap) else None
+
+
+def is_large(nbytes: int) -> bool:
+    """Whether a file of this size is not to be kept in memory."""
+    return nbytes > min(LARGE, memory_limit() // 8)
 
 
 def archive_names(training: int) -> Callable[[int], str]:

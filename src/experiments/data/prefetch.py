@@ -15,7 +15,11 @@ def prefetch(function: Callable[[Item], Result], items: Iterable[Item], threads:
     """Yields `function(item)` for each item in order, computing at most `waiting` results before they are requested.
 
     An exception in a thread is raised when its result is due. The threads end when the iterator does, also by an exception.
+    Without threads, each result is computed when it is requested.
     """
+    if not threads:
+        yield from map(function, items)
+        return
     pool = ThreadPoolExecutor(threads, "prefetch")
     started: collections.deque[Future[Result]] = collections.deque()
     try:

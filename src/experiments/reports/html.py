@@ -14,7 +14,8 @@ from PIL import Image
 from experiments.config.wording import counted
 from experiments.reports import drawing
 
-SIDE = 48  # pixels per side of an image in the page, at most
+SIDE = 96  # pixels per side of an image in the page, at most
+SHARP = 48  # images with fewer pixels per side show their pixels; others are smoothed
 SPRITE = 1_500_000  # bytes of all images in the page, at most
 
 
@@ -42,7 +43,7 @@ def duration(seconds: float) -> str:
 
 
 def sprite(pixels: np.ndarray) -> dict[str, Any]:
-    """All images (N, 3, H, W) in one, as a data URI, and the number of images per row."""
+    """All images (N, 3, H, W) in one, as a data URI; the number of images per row; and how a browser is to enlarge them."""
     columns = max(1, min(40, len(pixels)))
     side = min(SIDE, pixels.shape[2])
     sheet = Image.new("RGB", (columns * side, max(1, -(-len(pixels) // columns)) * side))
@@ -54,4 +55,5 @@ def sprite(pixels: np.ndarray) -> dict[str, Any]:
         sheet.save(buffer, "webp", quality=quality)
         if buffer.tell() <= SPRITE:
             break
-    return {"uri": f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", "columns": columns}
+    uri = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return {"uri": uri, "columns": columns, "rendering": "pixelated" if side <= SHARP else "auto"}

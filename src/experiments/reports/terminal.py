@@ -18,7 +18,7 @@ from torch import Tensor
 from experiments.config import Config
 from experiments.config.wording import counted, shortened
 from experiments.data import Splits
-from experiments.data.batches import PREFETCH, Batches
+from experiments.data.batches import Batches
 from experiments.models.classifier import Layers
 from experiments.reports import confusion, network
 from experiments.training.evaluation import Evaluation
@@ -104,10 +104,8 @@ class EpochLog:
         hidden = not console.is_terminal
         self._bar = Progress(*columns, console=console, auto_refresh=False, transient=True, disable=hidden)
         self._task = self._bar.add_task("", total=len(batches.images), visible=False, loss=0.0, accuracy=0.0, speed=0.0)
-        if batches.streamed:
-            size = f"{batches.images.nbytes / 1e9:.1f} GB"
-            prefetched = f"{PREFETCH} or more batches prefetched"
-            console.print(f"[bold]data[/bold]       {size} of training images, streamed from disk, {prefetched}\n")
+        if batches.note:
+            console.print(f"[bold]data[/bold]       {batches.note}\n")
 
     def __enter__(self) -> EpochLog:
         self._bar.start()

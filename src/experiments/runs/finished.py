@@ -1,7 +1,7 @@
 """A finished run loaded from MLflow: its configuration, its classes, its network, its data.
 
 run = load_run("best")                  # or "latest", or a run's id, or the start of an id
-run.probabilities(run.splits().test.pixels)
+run.probabilities(run.splits().test)
 """
 
 from __future__ import annotations
@@ -74,17 +74,19 @@ class FinishedRun:
         """Pixels per side of the images that the network takes."""
         return self.config.data.image_size
 
-    def logits(self, pixels: np.ndarray) -> torch.Tensor:
-        """Logits, float32 (N, classes), of raw images, uint8 (N, 3, H, W), bit-identical to those of the run.
+    def logits(self, pixels: np.ndarray | Images) -> torch.Tensor:
+        """Logits, float32 (N, classes), of raw images, uint8 (N, 3, H, W) or `Images`, bit-identical to those of the run.
 
         With the run's `evaluation.tta` they are means over several views, as in the evaluation of the run.
         """
-        images = Images(pixels, np.zeros(len(pixels), dtype=np.int64), self.classes)
-        batches = Batches(images, evaluation.batch_size(pixels.shape), torch.device("cpu"))
+        images = pixels
+        if isinstance(images, np.ndarray):
+            images = Images(images, np.zeros(len(images), dtype=np.int64), self.classes)
+        batches = Batches(images, evaluation.batch_size(images.shape), torch.device("cpu"))
         return evaluation.predict(self.model, batches, devices.autocast(self.config, "cpu"), self.config.evaluation.tta)
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """Class probabilities, float32 (N, classes), of raw images, uint8 (N, 3, H, W)."""
+    def probabilities(self, pixels: np.ndarray | Images) -> np.ndarray:
+        """Class probabilities, float32 (N, classes), of raw images, see `logits`."""
         return self.logits(pixels).softmax(dim=1).numpy()
 
     @property

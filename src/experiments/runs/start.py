@@ -71,7 +71,8 @@ class ActiveRun:
     @functools.cached_property
     def validation(self) -> Batches:
         """The validation set."""
-        return Batches(self.inputs.validation, batch_size(self.splits.image_shape), self.device)
+        size, threads = batch_size(self.splits.image_shape), self.config.data.workers
+        return Batches(self.inputs.validation, size, self.device, threads=threads)
 
     @property
     def is_complete(self) -> bool:

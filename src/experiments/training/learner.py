@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from experiments.config import Config
 from experiments.data import Images, Splits
-from experiments.data.augmentation import Augmentation
+from experiments.data.augmentation import Augmentation, random_crops
 from experiments.data.batches import Batches
 from experiments.data.images import Batch
 from experiments.models import freezing
@@ -61,7 +61,9 @@ def initial_model(config: Config, splits: Splits, weights: Weights | None = None
 
 def training_batches(config: Config, images: Images, device: torch.device) -> Batches:
     """The batches of an epoch, drawn anew for each."""
-    return Batches(images, config.training.batch_size, device, config.training.sampler)
+    crops = random_crops(config.augment, images)
+    size, order = config.training.batch_size, config.training.sampler
+    return Batches(images, size, device, order, crops=crops, threads=config.data.workers)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,10 @@ images, targets = augmentation(batch, epoch)
 Random numbers come from torch's generator of the device, and are drawn only for what is switched on.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +17,9 @@ from torch import Tensor
 from experiments.config import AugmentSettings
 from experiments.data.augmentation import colour, geometry, mixing
 from experiments.data.images import Batch, Images
+
+if TYPE_CHECKING:
+    from experiments.data.crops import RandomCrops
 
 
 class Augmentation:
@@ -43,6 +50,15 @@ class Augmentation:
         return images, targets
 
 
+def random_crops(settings: AugmentSettings, images: Images) -> RandomCrops | None:
+    """The crops of photographs that `settings` switch on, which take the place of the images."""
+    if not settings.crop_scale:
+        return None
+    from experiments.data.crops import RandomCrops  # imports torchvision, which takes a second
+
+    return RandomCrops(images, settings.crop_scale, settings.crop_ratio)
+
+
 def in_pixels(length: int | float, size: int) -> int:
     """A length in pixels: a whole number is one already; a share of `size` pixels is at least one, unless it is 0."""
     if isinstance(length, int):
@@ -60,8 +76,16 @@ def examples(settings: AugmentSettings, images: Images, count: int = 10, epochs:
     """
     indices = np.unique(np.linspace(0, len(images) - 1, count).astype(int))
     batch = Batch(*(torch.from_numpy(array) for array in (images.take(indices), images.labels[indices], indices)))
-    augmentation = Augmentation(settings, len(images.classes))
+    augmentation, crops = Augmentation(settings, len(images.classes)), random_crops(settings, images)
+
+    def augmented(epoch: int) -> Tensor:
+        pixels = batch.pixels
+        if crops:
+            cut = map(crops.cut, images.indices[indices].tolist(), crops.draw(len(indices)))
+            pixels = torch.from_numpy(np.stack(list(cut)))
+        return augmentation(batch._replace(pixels=pixels), epoch)[0]
+
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # torch.manual_seed would also seed a GPU's generator
-        shown = [batch.pixels, *(augmentation(batch, epoch)[0] for epoch in range(1, epochs + 1))]
+        shown = [batch.pixels, *map(augmented, range(1, epochs + 1))]
     return torch.stack([images.float().round().to(torch.uint8) for images in shown]).numpy()

@@ -1,4 +1,4 @@
-"""One folder of pictures per class -> images, decoded once and cached."""
+"""One folder of pictures per class -> images."""
 
 from __future__ import annotations
 

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from rich.progress import track
 
 from experiments.config import PictureSettings, UserError
 from experiments.config.wording import counted, named
 from experiments.data.broken import find_broken, relative_to
-from experiments.data.decoding import decoder, read_pictures, refuse
 from experiments.data.images import Images
-from experiments.data.pixels import Pixels, images_per_chunk
-from experiments.data.prefetch import prefetch
+from experiments.data.reading import read_files
 from experiments.data.sources.source import Source
 from experiments.data.splitting import check_folds, refuse_folds, split
-from experiments.files.cache import Files, cached
-from experiments.files.limits import usable_cpus
-from experiments.files.verified import Chunks
+from experiments.files.cache import Files
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +87,7 @@ class PictureSource(Source[PicturesOf, tuple[Listing, ...]]):
         return self.read_part(usable)
 
     def read_part(self, listing: Listing) -> Images:
-        pixels = _pixels(listing.files, self.root, self.settings.image_size, self.settings.cache)
+        pixels = read_files(listing.files, self.root, self.settings.decoding, self.settings.cache)
         groups = np.array(listing.groups, dtype=np.int64) if listing.groups else None
         labels = np.array(listing.labels, dtype=np.int64)
         return Images(pixels, labels, listing.classes, groups=groups)
@@ -147,35 +139,3 @@ def _check_range(root: Path, images: Images) -> None:
         low,
         high,
     )
-
-
-@functools.lru_cache(maxsize=3)  # of each split: another split of the same pictures need not read them again
-def _pixels(files: Files, root: Path, image_size: int, cache: str) -> Pixels:
-    """Pixels (N, 3, image_size, image_size), from the cache if no file has changed since; named relative to `root`."""
-    key = ("image_folder", decoder(), image_size, files.digest)
-    (pixels,) = cached(cache, key, ("pixels",), lambda: (_decoded(files.paths, image_size),))
-    start = os.path.join(root, "")  # noqa: PTH118 - a Path has no separator at its end
-
-    def name_of(index: int) -> str:
-        name = files.paths[index].removeprefix(start).replace(os.sep, "/")
-        return os.fsencode(name).decode("utf-8", "backslashreplace")  # a name that is not UTF-8 could not be written
-
-    return Pixels(pixels, name_of)
-
-
-def _decoded(paths: Sequence[str], image_size: int) -> Chunks:
-    shape = (3, image_size, image_size)
-    count = images_per_chunk(shape)
-    parts = [paths[start : start + count] for start in range(0, len(paths), count)]
-    threads = usable_cpus()  # Pillow releases the interpreter lock
-
-    def chunks() -> Iterator[np.ndarray]:
-        problems: list[str] = []
-        read = functools.partial(read_pictures, image_size=image_size)
-        results = prefetch(read, parts, threads, 2 * threads)
-        for pixels, found in track(results, "decoding pictures", total=len(parts)):
-            problems += found
-            yield pixels
-        refuse(problems)
-
-    return Chunks((len(paths), *shape), chunks())

@@ -1,0 +1,247 @@
+"""Parts of photographs, decoded and resized in one step: the whole for an evaluation, a random crop for training.
+
+pixels = fitted(Path("tiger.jpg"), 224, "crop")
+
+JPEG files are decoded by torchvision, twice as fast as by Pillow and to the same pixels; where the result is much smaller than
+the part, by Pillow, which can decode a JPEG file at a half, a quarter or an eighth of its size. Everything else, and what
+torchvision refuses, is opened by `decoding.open_picture`. All of these release the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+import torch
+import torchvision.io  # registers the operator that decodes JPEG files
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from experiments.data.decoding import open_picture, to_rgb, turn_of
+
+CENTRE = 0.875  # the part of the resized shorter side that fit=crop keeps: 224 of 256, as in the recipes of ImageNet
+WIDEST = 3  # longer / shorter side; of a longer picture, fit=crop looks only at the middle
+REDUCED = 1.0  # pixels that remain, per pixel of the result, if a JPEG file is decoded at a reduced size
+Source = Path | IO[bytes] | Image.Image  # an image must be upright and in RGB
+decode_jpeg = getattr(torch.ops.image, "decode_jpeg", None)  # torchvision may be built without it
+
+
+class Region(NamedTuple):
+    """The part of an upright picture that is resized, in its pixels, and the size that it gets."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    across: int
+    down: int
+
+    @property
+    def factor(self) -> float:
+        """By how much it is reduced, in the direction in which that is less."""
+        return min(self.width / self.across, self.height / self.down)
+
+
+RegionOf = Callable[[int, int], Region]  # (width, height) of the upright picture -> region
+
+
+def fitted(source: Source, image_size: int, fit: str) -> np.ndarray:
+    """The square that a network sees in an evaluation, uint8 (3, image_size, image_size).
+
+    Args:
+        fit: `crop` (the shorter side is resized to `image_size` / `CENTRE`, and the middle is cut out) or `pad` (the longer
+            side is resized to `image_size`, and the rest is black).
+
+    Raises:
+        UserError: as `open_picture`.
+    """
+    pixels = resample(source, functools.partial(_whole if fit == "pad" else _middle, image_size))
+    height, width = pixels.shape[1:]
+    top, left = (round((side - image_size) / 2) for side in (height, width))
+    if top >= 0 and left >= 0:
+        return np.ascontiguousarray(pixels[:, top : top + image_size, left : left + image_size])
+    square = np.zeros((3, image_size, image_size), dtype=np.uint8)
+    square[:, -top : height - top, -left : width - left] = pixels
+    return square
+
+
+def reduced(source: Source, shorter: int) -> np.ndarray:
+    """The whole picture, its shorter side at most `shorter` pixels, uint8 (height, width, 3).
+
+    Raises:
+        UserError: as `open_picture`.
+    """
+    return np.ascontiguousarray(resample(source, functools.partial(_reduced, shorter)).transpose(1, 2, 0))
+
+
+def _whole(image_size: int, width: int, height: int) -> Region:
+    across, down = (max(1, round(image_size * side / max(width, height))) for side in (width, height))
+    return Region(0, 0, width, height, across, down)
+
+
+def _middle(image_size: int, width: int, height: int) -> Region:
+    shorter, most = min(width, height), WIDEST * min(width, height)
+    wide, high = min(width, most), min(height, most)
+    target = round(image_size / CENTRE)
+    across, down = (int(target * side / shorter) for side in (wide, high))  # rounded down, as in torchvision
+    return Region((width - wide) // 2, (height - high) // 2, wide, high, across, down)
+
+
+def _reduced(shorter: int, width: int, height: int) -> Region:
+    return Region(0, 0, width, height, *reduced_size(shorter, width, height))
+
+
+def reduced_size(shorter: int, width: int, height: int) -> tuple[int, int]:
+    """(width, height) of a picture whose shorter side is at most `shorter` pixels; it is never enlarged."""
+    if min(width, height) <= shorter:
+        return width, height
+    return round(shorter * width / min(width, height)), round(shorter * height / min(width, height))
+
+
+def resample(source: Source, region_of: RegionOf) -> np.ndarray:
+    """The region of a picture, resized with antialiasing, uint8 (3, down, across).
+
+    Raises:
+        UserError: as `open_picture`.
+    """
+    if isinstance(source, Image.Image):
+        return resized(np.array(source), region_of(*source.size))
+    content = _content(source)
+    if decode_jpeg and (header := jpeg_header(content)):
+        with contextlib.suppress(RuntimeError, OSError, SyntaxError, ValueError):  # what Pillow can do is decided below
+            return _from_jpeg(content, header, region_of)
+    picture = open_picture(source)  # or says what is wrong
+    return resized(np.array(picture), region_of(*picture.size))
+
+
+def _content(source: Path | IO[bytes]) -> bytearray:
+    """All bytes of a file; none if it cannot be read."""
+    content = bytearray()
+    if isinstance(source, Path):
+        with contextlib.suppress(OSError), source.open("rb", buffering=0) as file:
+            content = bytearray(os.fstat(file.fileno()).st_size)
+            file.readinto(content)
+    else:
+        source.seek(0)
+        content += source.read()
+        source.seek(0)
+    return content
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(width, height) of the upright picture; a JPEG file is not decoded for this.
+
+    Raises:
+        UserError: as `open_picture`.
+    """
+    content = _content(path)
+    if decode_jpeg and (header := jpeg_header(content)):
+        return (header.height, header.width) if _turn(content, header) in SIDEWAYS else (header.width, header.height)
+    return open_picture(path).size
+
+
+def resized(pixels: np.ndarray, region: Region) -> np.ndarray:
+    """The region of an array (height, width, 3), resized, uint8 (3, down, across)."""
+    part = pixels[region.top : region.top + region.height, region.left : region.left + region.width]
+    # a copy for PyTorch if it cannot be written to, as that of a mapped file
+    part = np.ascontiguousarray(part) if part.flags.writeable else np.array(part)
+    image = torch.from_numpy(part).permute(2, 0, 1)
+    if (region.down, region.across) != part.shape[:2]:
+        size = (region.down, region.across)
+        image = functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+    return image.numpy()
+
+
+class JpegHeader(NamedTuple):
+    """What a JPEG file says before its pixels: (width, height) as they are stored, and how many bytes it takes to say it."""
+
+    width: int
+    height: int
+    size: int
+    tagged: bool  # it may say how the picture must be turned
+
+
+FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+
+
+def jpeg_header(content: bytearray) -> JpegHeader | None:
+    """None if it is not a JPEG file of the usual kind: 8 bits, grey or three colours, not too large to be safe."""
+    if content[:3] != b"\xff\xd8\xff":
+        return None
+    place, found, tagged = 2, None, False
+    while place + 10 < len(content) and content[place] == 0xFF:
+        marker, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4])
+        if marker == 0xDA:  # the pixels follow
+            return JpegHeader(*found, place + 2 + length, tagged) if found else None
+        if marker in FRAMES:
+            height, width = (int.from_bytes(content[place + start : place + start + 2]) for start in (5, 7))
+            usual = content[place + 4] == 8 and content[place + 9] in (1, 3) and width * height
+            if not usual or width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                return None
+            found = (width, height)
+        tagged |= marker == 0xE1
+        place += 2 + length
+    return None
+
+
+def _from_jpeg(content: bytearray, header: JpegHeader, region_of: RegionOf) -> np.ndarray:
+    turn = _turn(content, header)
+    sideways = turn in SIDEWAYS
+    region = region_of(header.height, header.width) if sideways else region_of(header.width, header.height)
+    scale = max(scale for scale in (1, 2, 4, 8) if scale == 1 or region.factor >= scale * REDUCED)
+    if scale > 1:
+        return _reduced_jpeg(content, header, region, scale)
+    assert decode_jpeg is not None
+    pixels: Tensor = decode_jpeg(torch.frombuffer(content, dtype=torch.uint8), RGB, False)
+    return resized(_turned(pixels.permute(1, 2, 0).numpy(), turn), region)
+
+
+def _turn(content: bytearray, header: JpegHeader) -> Image.Transpose | None:
+    if not header.tagged:
+        return None
+    with Image.open(io.BytesIO(content[: header.size]), formats=("JPEG",)) as image:
+        return turn_of(image)
+
+
+RGB = torchvision.io.ImageReadMode.RGB.value
+
+
+def _reduced_jpeg(content: bytearray, header: JpegHeader, region: Region, scale: int) -> np.ndarray:
+    """The region, decoded at a fraction of its size."""
+    with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+        image.draft(image.mode, (header.width // scale, header.height // scale))
+        picture = to_rgb(image)
+    left, top, right, bottom = (
+        *(place / scale for place in region[:2]),
+        min((region.left + region.width) / scale, picture.width),
+        min((region.top + region.height) / scale, picture.height),
+    )
+    size = (region.across, region.down)
+    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))).transpose(2, 0, 1)
+
+
+# Whether rows become columns, and then the direction of rows and columns.
+TURNED = {
+    Image.Transpose.FLIP_LEFT_RIGHT: (False, 1, -1),
+    Image.Transpose.ROTATE_180: (False, -1, -1),
+    Image.Transpose.FLIP_TOP_BOTTOM: (False, -1, 1),
+    Image.Transpose.TRANSPOSE: (True, 1, 1),
+    Image.Transpose.ROTATE_270: (True, 1, -1),
+    Image.Transpose.TRANSVERSE: (True, -1, -1),
+    Image.Transpose.ROTATE_90: (True, -1, 1),
+}
+SIDEWAYS = [turn for turn, (sideways, _, _) in TURNED.items() if sideways]
+
+
+def _turned(pixels: np.ndarray, turn: Image.Transpose | None) -> np.ndarray:
+    """A view of pixels (height, width, 3), turned as `Image.transpose` would turn a picture."""
+    sideways, down, across = (False, 1, 1) if turn is None else TURNED[turn]
+    return (pixels.transpose(1, 0, 2) if sideways else pixels)[::down, ::across]
