@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -135,11 +135,16 @@ def joined(parts: Sequence[Images]) -> Images:
 
 @dataclass(frozen=True)
 class Splits:
-    """The images that a run trains on, validates on and is tested on; all three have the same class names."""
+    """The images that a run trains on, validates on and is tested on; all three have the same class names.
+
+    Attributes:
+        drawn: the validation images were drawn from those for training; else the data set has some of its own.
+    """
 
     train: Images
     validation: Images
     test: Images
+    drawn: bool = field(default=True, kw_only=True)
 
     @property
     def classes(self) -> tuple[str, ...]:

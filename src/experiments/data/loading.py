@@ -6,7 +6,7 @@ import functools
 import logging
 import unicodedata
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def _load(config: DataSettings, listing: Hashable, extra: ExtraListing) -> Split
     train, *given, test = source.read(listing, config.seed)
     _check_read(config, train, *given, test)
     if given:
-        splits = Splits(train, given[0], test)
+        splits = Splits(train, given[0], test, drawn=False)
     else:
         training, validation = split(train, config.validation_size, config.split, config.seed, "data.validation_size")
         splits = Splits(train[training], train[validation], test)
@@ -104,7 +104,7 @@ def drop_duplicates_across_splits(splits: Splits) -> Splits:
         return splits
     found = counted(len(dropped), "copy", "copies")
     log.warning("%s of validation or test images: not used for training (%s)", found, named(dropped))
-    return Splits(splits.train[keep_train], splits.validation[keep_validation], splits.test)
+    return replace(splits, train=splits.train[keep_train], validation=splits.validation[keep_validation])
 
 
 def _list_extra(extra: tuple[ExtraImages, ...]) -> ExtraListing:
@@ -127,7 +127,7 @@ def _add_extra(splits: Splits, extra: ExtraListing, image_size: int) -> Splits:
         raise UserError(
             f"data.extra: {names} is also in the validation or test set; an image must be in one split only"
         )
-    return Splits(joined([train, added]), validation, test)
+    return Splits(joined([train, added]), validation, test, drawn=splits.drawn)
 
 
 def _with_extra(parts: list[Images], extra: ExtraListing, image_size: int) -> list[Images]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.config import UserError
+from experiments.config.data import ImageFolderSettings
 from experiments.config.wording import counted, named
 from experiments.data.images import Images
 
@@ -22,9 +23,7 @@ def split(images: Images, size: int | float, how: str, seed: int, key: str) -> t
             class because the images are sorted by class.
     """
     total = len(images)
-    count = round(size * total) if isinstance(size, float) else size
-    if not 1 <= count < total:
-        raise UserError(f"{key}={size}: must leave at least 1 of the {counted(total, 'image')} in each part")
+    count = held_out_count(total, size, key)
     if how == "first":
         _check_order(images.labels)
         held_out = np.arange(count)
@@ -36,6 +35,33 @@ def split(images: Images, size: int | float, how: str, seed: int, key: str) -> t
     kept = np.ones(total, dtype=bool)
     kept[held_out] = False
     return np.flatnonzero(kept), np.sort(held_out)
+
+
+def check_sizes(settings: ImageFolderSettings, train: int, *others: int) -> None:
+    """Check from the numbers of pictures, before they are decoded and kept in the cache, that no split will be empty.
+
+    Args:
+        others: of the validation set and the test set, or of the test set, as far as they are given.
+
+    Raises:
+        UserError: one would be empty.
+    """
+    if not others:
+        train -= held_out_count(train, settings.test_size, "data.test_size")
+    if len(others) < 2:
+        held_out_count(train, settings.validation_size, "data.validation_size")
+
+
+def held_out_count(total: int, size: int | float, key: str) -> int:
+    """How many of `total` images are held out.
+
+    Raises:
+        UserError: one of the two parts would be empty.
+    """
+    count = round(size * total) if isinstance(size, float) else size
+    if not 1 <= count < total:
+        raise UserError(f"{key}={size}: must leave at least 1 of the {counted(total, 'image')} in each part")
+    return count
 
 
 def _check_order(labels: np.ndarray) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,12 +31,7 @@ def fetch(urls: Sequence[str], sha256: str, root: Path, folder: str, files: Sequ
         UserError: if `root` cannot be written to, no mirror has an archive with the right SHA-256, or the archive does not contain `files`.
     """
     archive = root / urlsplit(urls[0]).path.rsplit("/", 1)[-1]
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(root / f".{folder}.lock").acquire()
-    except OSError as error:
-        raise UserError(f"data.root={root}: cannot be used for the download ({error.strerror})") from None
-    with lock:
+    with _locked(root, root / f".{folder}.lock"):
         if all((root / folder / file).exists() for file in files):
             return
         if not archive.exists():
@@ -43,6 +39,26 @@ def fetch(urls: Sequence[str], sha256: str, root: Path, folder: str, files: Sequ
         elif _sha256(archive) != sha256:
             raise UserError(f"{archive}: is damaged (its SHA-256 is not {sha256}); delete it to download it again")
         _unpack(archive, root, folder, files)
+
+
+@contextlib.contextmanager
+def _locked(root: Path, file: Path) -> Iterator[None]:
+    """Make the folder `root` and lock `file` in it; if the block fails, the file and the folders that were made are removed."""
+    try:
+        made = [path for path in (root, *root.parents) if not path.exists()]
+        root.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(file).acquire()
+    except OSError as error:
+        raise UserError(f"data.root={root}: cannot be used for the download ({error.strerror})") from None
+    with lock:
+        try:
+            yield
+        except BaseException:
+            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # there is a part of the archive, which is continued later
+                for path in made:
+                    path.rmdir()
+            raise
 
 
 def _download(urls: Sequence[str], sha256: str, archive: Path, folder: str) -> None:

@@ -21,7 +21,7 @@ from experiments.data.images import Images
 from experiments.data.pixels import Pixels, images_per_chunk
 from experiments.data.prefetch import prefetch
 from experiments.data.sources.source import Source
-from experiments.data.splitting import split
+from experiments.data.splitting import check_sizes, split
 from experiments.files.cache import Files, cached
 from experiments.files.limits import usable_cpus
 from experiments.files.verified import Chunks
@@ -78,6 +78,7 @@ class ImageFolder(Source[ImageFolderSettings, tuple[Listing, ...]]):
         return tuple(listings)
 
     def read(self, listing: tuple[Listing, ...], seed: int) -> tuple[Images, ...]:
+        check_sizes(self.settings, *(len(part.labels) for part in listing))
         images: list[Images] = []
         problems: list[str] = []
         for part in listing:
