@@ -56,7 +56,6 @@ def run(
     """
     splits = load_splits(config.data)
     from experiments.reports import terminal  # these import torch, which takes seconds: missing data is reported first
-    from experiments.reports.content import few_images_of_run
     from experiments.runs.start import started
     from experiments.training.devices import choose_device
     from experiments.training.learner import Learner, initial_model
@@ -71,9 +70,11 @@ def run(
             results, history = tracker.results(), tracker.history()
         else:
             state = active.restore(Learner.create(config, model, splits.train, device), should_prune)
-            terminal.show_progress_so_far(tracker, state.history, active.layers)
-            with _keeping(active, state), terminal.EpochLog(config.training.epochs, active.batches) as log:
-                for epoch in train(state.learner, active.batches, active.validation, state.remaining, log):
+            terminal.show_progress_so_far(tracker, state.history, state.running, active.layers)
+            log = terminal.EpochLog(config.training.epochs, active.batches)
+            batches = active.batches, active.validation
+            with _keeping(active, state), log, active.saving(state, log) as progress:
+                for epoch in train(state.learner, *batches, state.remaining, progress, state.running):
                     tracker.log(epoch.epoch, epoch.metrics)
                     stop = state.update(epoch)
                     active.save(state)
@@ -84,8 +85,7 @@ def run(
                 return Result(tracker.run_id, tracker.name, active.prune(state), state.history, pruned=True)
             evaluation = _evaluate_and_report(active, state)
             results, history = active.finish(state, evaluation), state.history
-    caution = few_images_of_run(splits, results)
-    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits.classes, caution)
+    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits)
     return Result(tracker.run_id, tracker.name, results, history)
 
 
@@ -97,7 +97,7 @@ def _keeping(active: ActiveRun, state: State) -> Iterator[None]:
     try:
         yield
     except Diverged as error:
-        if not state.restore(active.checkpoint, active.tracker.run_id):  # it diverged in its first epoch
+        if not state.restore(active.checkpoint, active.tracker.run_id, whole_epochs=True):  # it was the first epoch
             raise
         _evaluate_and_report(dataclasses.replace(active, test=False), state)
         active.keep(state)

@@ -29,6 +29,7 @@ class TrainingSettings:
     gradient_clip: Positive | None
     ema: Annotated[float, Between(0, 0.999999, above=True)] | None
     compile: bool
+    checkpoint_minutes: Annotated[Positive | None, Role.AFTER]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Images that are too large for that are streamed: a thread reads the next batches
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -55,10 +55,16 @@ class Batches:
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[Batch]:
+        return self.from_step(0)
+
+    def from_step(self, step: int) -> Iterator[Batch]:
+        """A pass without its first `step` batches, which are not read. Its random numbers are drawn now, all of them."""
+        return self._pass(self._order()[sum(self.sizes[:step]) :], self.sizes[step:])
+
+    def _pass(self, order: Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
         batches = max(1, self.images.source.chunk_size // self.batch_size)  # several small ones are copied at once
-        groups = [self.sizes[start : start + batches] for start in range(0, len(self.sizes), batches)]
+        groups = [sizes[start : start + batches] for start in range(0, len(sizes), batches)]
         together = [sum(group) for group in groups]
-        order = self._order()
         on_device = order.to(self.device).split(together)  # once per pass, because it waits for a GPU
         chunks: Iterator[Tensor]
         if self._pixels is not None:
