@@ -6,6 +6,7 @@ python scripts/compare.py 3fa4 9b01                runs, by the start of their i
 """
 
 import argparse
+import hashlib
 import re
 from pathlib import Path
 
@@ -38,6 +39,9 @@ def main() -> None:
 
     found = loading.find_comparison(arguments.which, arguments.uri, list(dict.fromkeys(arguments.objective or ())))
     name = re.sub(r"[^\w.=-]+", "-", found.title)[:80].rstrip("-.")
+    if found.command or name != found.title:  # multiruns may have one name, or names with the same start
+        which = f"{found.title} {found.command} {found.points[0].run_id if found.points else ''}"
+        name += "-" + hashlib.sha256(which.encode()).hexdigest()[:6]
     outputs = next(
         (point.settings["outputs"] for point in found.points if "outputs" in point.settings), default("outputs")
     )

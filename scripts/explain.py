@@ -45,8 +45,11 @@ def main(arguments: argparse.Namespace) -> int:
     pictures = explanation.subjects(arguments.pictures, run.config.data, errors.append)
     wrong = explanation.mistakes(run, arguments.mistakes) if arguments.mistakes else []
     explained = explanation.explain(run, itertools.chain(pictures, wrong), arguments.method, target, arguments.layer)
+    shown = None
     for path, picture in explanation.save(explained, arguments.out, arguments.sheet):
-        print(f"{path}  {picture}", flush=True)
+        if arguments.sheet and path != shown:
+            print(shown := path)
+        print(f"  {picture}" if arguments.sheet else f"{path}  {picture}", flush=True)
     print(*errors, sep="\n", end="\n" if errors else "", file=sys.stderr)
     return 2 if errors else 0
 

@@ -55,7 +55,7 @@ def run(
         Diverged: the loss is not finite; the best epoch before that is kept.
     """
     splits = load_splits(config.data)
-    from experiments.reports import content, features, terminal  # these import torch: missing data is reported first
+    from experiments.reports import features, terminal  # these import torch: missing data is reported first
     from experiments.runs.start import started
     from experiments.runs.weights import initial_weights
     from experiments.training.devices import choose_device
@@ -71,10 +71,12 @@ def run(
             results, history = tracker.results(), tracker.history()
         else:
             state = active.restore(Learner.create(config, model, splits.train, device), should_prune)
-            terminal.show_progress_so_far(tracker, state.history, active.layers)
+            terminal.show_progress_so_far(tracker, state.history, state.running, active.layers)
             active = dataclasses.replace(active, inputs=features.prepared(state.learner, splits))
-            with _keeping(active, state), terminal.EpochLog(config.training.epochs, active.batches) as log:
-                for epoch in train(state.learner, active.batches, active.validation, state.remaining, log):
+            batches = active.batches, active.validation
+            log = terminal.EpochLog(config.training.epochs, active.batches)
+            with _keeping(active, state), log, active.saving(state, log) as progress:
+                for epoch in train(state.learner, *batches, state.remaining, progress, state.running):
                     tracker.log(epoch.epoch, epoch.metrics)
                     stop = state.update(epoch)
                     active.save(state)
@@ -85,8 +87,7 @@ def run(
                 return Result(tracker.run_id, tracker.name, active.prune(state), state.history, pruned=True)
             evaluation = _evaluate_and_report(active, state)
             results, history = active.finish(state, evaluation), state.history
-    caution = content.few_images_of_run(splits, results)
-    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits.classes, caution)
+    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits)
     return Result(tracker.run_id, tracker.name, results, history)
 
 
@@ -98,7 +99,7 @@ def _keeping(active: ActiveRun, state: State) -> Iterator[None]:
     try:
         yield
     except Diverged as error:
-        if not state.restore(active.checkpoint, active.tracker.run_id):  # it diverged in its first epoch
+        if not state.restore(active.checkpoint, active.tracker.run_id, whole_epochs=True):  # it was the first epoch
             raise
         _evaluate_and_report(dataclasses.replace(active, test=False), state)
         active.keep(state)

@@ -149,6 +149,10 @@ KEYS = [  # python train.py data=digits ...
     ("model._target_=[a.b]", "model._target_=[a.b]: must be the dotted path"),
     ("model._target_=os.system", "model._target_=os.system: must be a class derived from"),
     ("model._target_=mine.Net", "model._target_=mine.Net: there is no such class"),
+    ("model._target_=unreadable.Net", "/unreadable.py, line 3: "),
+    ("model._target_=importing.Net", "/unreadable.py, line 3: "),
+    ("model._target_=failing.Net", "/failing.py, line 2: NameError: name 'nothing'"),
+    ("data._target_=unreadable.Source", "/unreadable.py, line 3: "),
     ("model.filters=0x10", "model.filters=0x10: must be a whole number"),
     ("model.filters='16'", "model.filters=16: must be a whole number"),
     ("model.filters=${model.filters}", "model.filters"),
@@ -162,7 +166,9 @@ KEYS = [  # python train.py data=digits ...
     ("model={filters:3}", "model={filters:3}: must be one of"),
     ("optimizer.name={a:1}", "optimizer.name={a:1}: this value needs quotes"),
     ("optimizer.name=[adam]", "optimizer.name=[adam]: this value needs quotes"),
-    ("optimizer.name=sgd", "optimizer.beta1: there is no such key"),
+    ("optimizer.name=sgd", "optimizer.name=sgd: must be chosen by optimizer=sgd, because its keys are others"),
+    ("optimizer.name=choice(adam,sgd)", "several values need a multirun: python train.py -m optimizer=adam,sgd"),
+    ("optimizer.name=adam,sgd", "several values need a multirun: python train.py -m optimizer=adam,sgd"),
     ("optimizer.lr=inf", "optimizer.lr=inf: must be a number above 0 and at most 100"),
     ("optimizer.lr=nan", "optimizer.lr=nan: must be a number above 0 and at most 100"),
     ("optimizer.lr=1e-3x", "optimizer.lr=1e-3x: must be a number"),
@@ -211,6 +217,12 @@ KEYS = [  # python train.py data=digits ...
     (f"tracking.experiment={'x' * 600}", "must be text of 1 to 250 characters"),
     ("tracking.artifacts=", "tracking.artifacts=: must be"),
     ("tracking.artifacts=file.txt", "tracking.artifacts=file.txt: "),
+    (
+        "tracking.artifacts=s3://bucket/folder",
+        "tracking.artifacts=s3://bucket/folder: must be a folder of this machine",
+    ),
+    ("tracking.artifacts=file:///folder", "tracking.artifacts=file:///folder: must be a folder of this machine"),
+    ("outputs=gs://bucket", "outputs=gs://bucket: must be a folder of this machine, not an address"),
     # text that needs quotes
     ("tracking.run_name=a=b", """needs quotes: 'tracking.run_name="a=b"'\n  python """),
     ("tracking.run_name=a,b", """several values need a multirun: python train.py -m ...; a single text"""),
@@ -333,6 +345,15 @@ DATA = [  # python train.py ...
     ("data.root=pictures", "data.root=pictures: contains folders of pictures; to train on them, add data=image_folder"),
     ("data=image_folder data.root=pictures training.epoch=3", "did you mean training.epochs?"),
     ("data=image_folder data.root=pictures data.test_size=0", "data.test_size=0: must be"),
+    (
+        "data=image_folder data.root=pictures data.validation_size=1000",
+        "data.validation_size=1000: must leave at least 1 of the 16 images in each part",
+    ),
+    (
+        "data=image_folder data.root=pictures data.test_size=20",
+        "data.test_size=20: must leave at least 1 of the 20 images in each part",
+    ),
+    ("data=cifar10 data.urls=[http://127.0.0.1:9/x.tar.gz]", "x.tar.gz could not be downloaded"),
     ("data=image_folder data.root=pictures data.image_size=2", "data.image_size=2: must be a whole number from 4"),
     ("data=image_folder data.root=pictures/cat/0.png", "is not a folder"),
     ("data=csv", "data.file is missing"),
@@ -401,6 +422,12 @@ MULTIRUNS = [  # python train.py -m data=digits ...
     ("schedule=cosine,constant schedule.end=0.1", "schedule=constant"),
     ("seed=1,2 model.weights=run:best", "model.weights=run:best: in a multirun, name the run by its id"),
     ("model=cnn,null", "model=null: must be one of cnn, convnext_tiny"),
+    ("seed=1,2 device=cuda", "device=cuda: is not available on this machine"),
+    ("seed=1,2 device=cpu,cuda", "device=cuda: is not available on this machine"),
+    ("seed=1,2 precision=fp32,tf32", "precision=tf32: only CUDA has it"),
+    ("seed=1,2 device=cuda hydra/launcher=joblib", "device=cuda: is not available on this machine"),
+    ("search=cnn device=cuda", "device=cuda: is not available on this machine"),
+    ("seed=1,2 optimizer.name=choice(adam,sgd)", "optimizer.name=sgd: must be chosen by optimizer=sgd"),
     ("seed=1,2 outputs=a,b", "outputs: concerns the multirun as a whole"),
     ("seed=1,2 sweep.join=true", "only a search can be joined"),
     ("seed=1,2 sweep.objectives=[seconds]", "the first must be one of val/loss, val/accuracy"),
@@ -530,6 +557,9 @@ def project(tmp_path_factory):
     for name, content in files.items():
         (folder / f"own/{name}.yaml").parent.mkdir(parents=True, exist_ok=True)
         (folder / f"own/{name}.yaml").write_text(content)
+    (folder / "unreadable.py").write_text("import torch\n\nclass Net(torch.nn.Module:\n    pass\n")
+    (folder / "importing.py").write_text("from unreadable import Net\n")
+    (folder / "failing.py").write_text("import torch\nwidth = nothing\nclass Net(torch.nn.Module):\n    pass\n")
     (folder / "own/broken/experiment/binary.yaml").write_bytes(b"\xff\xfe\x00")
     return folder
 

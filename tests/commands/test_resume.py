@@ -112,6 +112,78 @@ def test_killed_again_and_again_it_ends_in_the_same_bits(start, uncut, tmp_path)
             runs += 1
 
 
+LONG = [  # an epoch of 1,200 steps, with everything that is drawn
+    *(*DIGITS, "tracking=none", "model.filters=4", "model.dense_width=8", "model.dropout=0.2", "training.batch_size=1"),
+    *("training.epochs=2", "training.ema=0.99", "schedule=onecycle", "augment=strong", "augment.crop=0.3"),
+    *("augment.brightness=0.2", "augment.mixup=0.3"),
+]
+
+
+def work_inside(folder, minutes):
+    os.chdir(folder)
+    with open("output.txt", "a") as file, contextlib.redirect_stdout(file):  # noqa: PTH123
+        from experiments.reports import terminal
+
+        terminal.console.file = file
+        run(compose_config([*LONG, f"training.checkpoint_minutes={minutes}"]))
+
+
+def content(folder):
+    """What the run of a folder has computed, without times."""
+    (saved,) = folder.glob("outputs/runs/*/checkpoint.pt")
+    found = torch.load(saved, weights_only=True)
+    weights = {kind: {name: tensor.numpy().tobytes() for name, tensor in found[kind].items()} for kind in WEIGHTS}
+    metrics = [[value for name, value in epoch.items() if "second" not in name] for epoch in found["history"]]
+    return weights, metrics, found["random"]["cpu"].numpy().tobytes()
+
+
+def test_killed_inside_its_epochs_it_ends_in_the_same_bits(start, tmp_path):
+    (tmp_path / "whole").mkdir()
+    started = time.monotonic()
+    process = start(work_inside, tmp_path / "whole", "null")
+    process.join()
+    assert process.exitcode == 0
+    seconds, expected = time.monotonic() - started, content(tmp_path / "whole")
+    moments = random.Random(888)
+    kills = runs = inside = 0
+    while kills < KILLS or runs == 0:
+        folder = tmp_path / str(runs)
+        folder.mkdir(exist_ok=True)
+        process = start(work_inside, folder, 1e-3)
+        process.join(moments.uniform(0, seconds) if kills < KILLS else None)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            kills += 1
+        else:
+            assert process.exitcode == 0
+            assert content(folder) == expected
+            inside += (folder / "output.txt").read_text().count("of 1,200 of epoch")
+            runs += 1
+    assert inside
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_stopped_inside_an_epoch_continues_there(number, start, tmp_path):
+    overrides = [text for text in LONG if text != "tracking=none"]
+    process = start(typed, tmp_path, *overrides, "training.checkpoint_minutes=1e-3")
+    while not list(tmp_path.glob("outputs/runs/*/checkpoint-inside-epoch.pt")):
+        process.join(0.1)
+        assert process.exitcode is None
+    os.kill(process.pid, number)
+    started = time.monotonic()
+    process.join()
+    assert process.exitcode == 130 and time.monotonic() - started < 60
+    assert the_run(tmp_path)[1].info.status == "KILLED"
+    process = start(typed, tmp_path, *overrides, "training.checkpoint_minutes=null")
+    process.join()
+    printed = (tmp_path / "output.txt").read_text()
+    assert process.exitcode == 0 and "this continues it:  python train.py" in printed and "Traceback" not in printed
+    assert "of 1,200 of epoch" in printed and printed.count("epoch   1/2") == 1
+    history = the_run(tmp_path)[0].get_metric_history(the_run(tmp_path)[1].info.run_id, "val/loss")
+    assert [value.step for value in history] == [1, 2]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_run_prints_how_to_continue(number, start, tmp_path):
     process = start(typed, tmp_path, *DIGITS, "training.epochs=1000", "early_stopping.patience=null")

@@ -60,6 +60,29 @@ def test_streamed_batches_are_those_from_memory(file, order, size):
     assert passes[0][0].indices.tolist() != passes[0][len(batches)].indices.tolist() or order == "as_is" or size == 1
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("order", ["as_is", "shuffle", "balanced"])
+@pytest.mark.parametrize("size", [7, 32, 341])
+def test_a_pass_from_a_step_on_is_the_rest_of_the_whole_one(file, order, size, streamed):
+    batches = Batches(images_in(file), size, CPU, order, streamed)
+    torch.manual_seed(0)
+    whole, after = [*batches], torch.get_rng_state()
+    for step in {0, 1, len(whole) // 2, len(whole) - 1, len(whole)}:
+        torch.manual_seed(0)
+        rest = batches.from_step(step)
+        assert torch.equal(torch.get_rng_state(), after)  # all is drawn before the first batch is read
+        for batch, same in zip(rest, whole[step:], strict=True):
+            assert all(torch.equal(part, other) for part, other in zip(batch, same, strict=True))
+
+
+def test_batches_before_a_step_are_not_read(file):
+    images = images_in(file)
+    beyond = Images(images.source, images.labels, images.classes, np.append(COUNT, images.indices[1:]))
+    with pytest.raises(IndexError, match=str(COUNT)):
+        list(Batches(beyond, 32, CPU))
+    assert sum(len(batch.labels) for batch in Batches(beyond, 32, CPU).from_step(1)) == len(images) - 32
+
+
 def test_a_large_file_is_streamed_and_does_not_fill_the_memory(file, monkeypatch):
     assert not Batches(images_in(file), 32, CPU).streamed
     small_limit(monkeypatch)

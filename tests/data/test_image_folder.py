@@ -99,6 +99,15 @@ def test_a_validation_folder_is_the_validation_set(tmp_path, here, name):
     assert all(found.startswith(f"{name}/") for found in splits.validation.names)
 
 
+def test_a_split_is_called_drawn_only_where_it_was(tmp_path, here):
+    for part in ("train", "val", "test"):
+        for label, name in enumerate(("cat", "dog")):
+            paint(tmp_path / "given" / part, name, 6, 100 * label + 1000 * len(part))
+            paint(tmp_path / "drawn", name, 10, 100 * label)
+    given, drawn = (splits_of("data=image_folder", f"data.root={tmp_path / name}") for name in ("given", "drawn"))
+    assert not given.drawn and drawn.drawn
+
+
 def test_a_copy_in_the_validation_folder_is_not_trained_on(tmp_path, here):
     root = paint_splits(tmp_path / "set", train=6, test=2, val=3)
     shutil.copy(tmp_path / "set/val/a/2000.png", tmp_path / "set/train/a/copy.png")

@@ -111,7 +111,30 @@ def test_without_any_mirror_there_are_three_ways_on(server, tmp_path):
     message = str(caught.value)
     assert "404" in message and "wrong SHA-256" in message
     assert all(way in message for way in (str(tmp_path / "data.tar.gz"), "data.root", "data=digits"))
-    assert not list(tmp_path.glob("data*"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_download_leaves_no_folder_behind(server, tmp_path):
+    with pytest.raises(UserError, match="could not be downloaded"):
+        get(server, tmp_path / "new/folder", "absent")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="could not be downloaded"):
+        get(server, tmp_path / "mine", "absent")
+    assert (tmp_path / "mine").is_dir() and not list((tmp_path / "mine").iterdir())
+    with pytest.raises(UserError, match="broke off"):
+        get(server, tmp_path / "new/folder", "cut")
+    assert [path.name for path in (tmp_path / "new/folder").iterdir()] == ["data.tar.gz.part"]  # is continued later
+
+
+def test_runs_that_start_together_all_learn_that_it_failed(server, tmp_path):
+    def failure(_):
+        with pytest.raises(UserError, match="could not be downloaded"):
+            get(server, tmp_path, "absent")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(failure, range(4)))
+    assert not list(tmp_path.iterdir())
 
 
 def test_runs_that_start_together_download_once(server, tmp_path):

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from experiments.reports import terminal
 from experiments.training.evaluation import Evaluation
-from experiments.training.loop import EpochResult
+from experiments.training.loop import EpochResult, RunningEpoch
 
 
 @pytest.fixture
@@ -28,8 +28,20 @@ def log_an_epoch(monkeypatch, losses):
     result = EpochResult(1, 0.9, 0.7, Evaluation(0.4, np.array([[3, 1], [0, 4]])), 0.001, 1.0, 100)
     with terminal.EpochLog(12, SimpleNamespace(images=range(100), note="")) as log:
         for step in range(1, 11):
-            log.step(1, step, 10 * step, losses, torch.tensor(6 * step))
+            log.step(RunningEpoch(1, None, losses, torch.tensor(6 * step), 0.0, step, 10 * step))
         log.finish_epoch(result, best=True)
+
+
+@pytest.mark.parametrize("printed", [True], indirect=True)
+def test_an_epoch_that_continues_is_shown_from_its_step_on(printed, monkeypatch):
+    """Interrupted after 60 of 100 images, which took 2 seconds."""
+    times = (second / 4 for second in range(100))
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    with terminal.EpochLog(12, SimpleNamespace(images=range(100), streamed=False)) as log:
+        for step in range(7, 11):
+            log.step(RunningEpoch(3, None, torch.full((10,), 5.0), torch.tensor(6 * step), -2.0, step, 10 * step))
+    shown = re.findall(r"epoch   3/12 \S+ loss 0.5000  accuracy 0.6000 (\d+) images/s", printed())
+    assert [int(speed) for speed in shown[:3]] == [32, 33, 33]  # 80 images in 2.5 s, 90 in 2.75 s, 100 in 3 s
 
 
 LINE = "epoch   1/12  train loss 0.9000  accuracy 0.7000  validation loss 0.4000  accuracy 0.8750"

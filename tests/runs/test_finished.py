@@ -68,6 +68,27 @@ def test_an_id_is_looked_for_among_all_runs(many):
             find_run(which, uri="sqlite:///mlflow.db")
 
 
+def test_a_run_is_found_by_the_digits_in_its_name(many):
+    client, _ = many
+    uri = "sqlite:///mlflow.db"
+
+    def finish(fingerprint):
+        run = client.create_run("0", tags={"fingerprint": fingerprint})
+        client.set_terminated(run.info.run_id)
+        return run.info.run_id
+
+    only, _, other = finish("c0ffee" + 58 * "0"), finish("c0ffe1" + 58 * "0"), finish("facade" + 58 * "0")
+    assert find_run("c0ffee", uri=uri).info.run_id == find_run("c0ffee00", uri=uri).info.run_id == only
+    assert find_run("facade", uri=uri).info.run_id == other
+    again = finish("facade" + 58 * "0")  # with resume=false: it computed the same
+    assert find_run("facade", uri=uri).info.run_id == again
+    finish("facade" + 58 * "1")
+    with pytest.raises(UserError, match="--run facade: more than one run has an id with this start"):
+        find_run("facade", uri=uri)
+    with pytest.raises(UserError, match="no finished run has an id with this start"):
+        find_run("c0ffef", uri=uri)
+
+
 RUNS = {
     "small and slow": {"kept/val_loss": 0.5, "best/val_loss": 0.1, "seconds": 90, "parameters": 10, "test/f1/a b": 0.2},
     "fast": {"kept/val_loss": 0.4, "best/val_loss": 0.4, "seconds": 3, "parameters": 30, "test/f1/a b": 0.3},

@@ -94,6 +94,30 @@ def test_a_model_whose_files_have_disappeared_is_logged_again(here):
     assert found.metrics["test/accuracy"] == again.metrics["test/accuracy"]
 
 
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_the_files_of_a_finished_run_are_made_again_if_they_are_gone(checkpoint, here, caplog, capsys):
+    result = run(settings(epochs=2))
+    shutil.rmtree("mlruns")
+    if not checkpoint:
+        shutil.rmtree("outputs")
+    capsys.readouterr()
+    again = run(settings(epochs=2))
+    assert "its files are gone; they are made again" in caplog.text
+    assert ("epoch   2/2" in capsys.readouterr().out) is not checkpoint  # trained again only without a checkpoint
+    assert again.run_id == result.run_id
+    timed = ("seconds", "epoch_seconds", "images_per_second")
+    same = [{name: value for name, value in one.metrics.items() if name not in timed} for one in (result, again)]
+    assert same[0] == same[1]
+    (only,) = runs()[1]
+    assert only.info.status == "FINISHED" and only.data.tags["test_set_evaluations"] == "1"
+    assert (
+        load_run(result.run_id, uri="sqlite:///mlflow.db").metrics["test/accuracy"] == result.metrics["test/accuracy"]
+    )
+    caplog.clear(), capsys.readouterr()
+    run(settings(epochs=2))
+    assert "finished already" in capsys.readouterr().out and not caplog.text
+
+
 def test_no_run_is_finished_whose_files_are_not_there(here, monkeypatch):
     log_final = Tracker._log_final
 

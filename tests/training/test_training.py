@@ -315,7 +315,8 @@ def test_averaged_weights():
     seen = []
 
     class Watching:
-        def step(self, _, step, *others):
+        def step(self, running):
+            step = running.step
             weight = 1 - min(0.55, step / (9 + step))
             for name, tensor in learner.model.state_dict().items():
                 old = expected[name]
@@ -400,8 +401,8 @@ def test_a_network_with_batch_norm_trains_on_any_number_of_images(others):
     steps = []
 
     class Watching:
-        def step(self, _, step, images, *others):
-            steps.append((step, images))
+        def step(self, running):
+            steps.append((running.step, running.images))
 
     batches = training_batches(learner.config, train, CPU), Batches(validation, 32, CPU)
     list(loop.train(learner, *batches, range(1, 3), Watching()))

@@ -215,7 +215,11 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a finished run."""
-    parser.add_argument("--run", default="latest", help="latest (default), best, a run's id, or the start of an id")
+    parser.add_argument(
+        "--run",
+        default="latest",
+        help="latest (default), best, a run's id, its start, or the digits at the end of a run's name",
+    )
     parser.add_argument("--experiment", help="MLflow experiment to search in, for example cifar10; all by default")
     parser.add_argument("--metric", default=DEFAULT_FINAL, help="metric that selects --run best (default: %(default)s)")
     parser.add_argument(

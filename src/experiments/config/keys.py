@@ -17,6 +17,8 @@ SWEEPER, NOT_OF_SWEEPER = (
     ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "hydra.sweeper.storage"),
 )
 
+SHOWN_DIGITS = 6  # of a run's fingerprint, at the end of its name
+
 
 @functools.cache
 def roles() -> Mapping[str, Role]:
@@ -120,7 +122,7 @@ def run_name(overrides: Sequence[str], fingerprint: str) -> str:
         key = key_of(text)
         if role_of(key).identifies_multirun and not key.startswith("hydra"):
             shown.append(text.split(".", 1)[-1] if "." in key else text)
-    return " ".join([*shown, fingerprint[:6]])
+    return " ".join([*shown, fingerprint[:SHOWN_DIGITS]])
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

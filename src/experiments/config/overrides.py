@@ -32,6 +32,7 @@ from experiments.config.errors import UserError
 from experiments.config.keys import text_keys, text_lists
 
 MOST_RUNS = 10_000  # of a multirun: each is composed, checked and stored
+CHOSEN_NAMES = ("optimizer.name", "schedule.name")  # decide which keys there are, as the file of the group does
 FEW = 100  # values of a range that are all checked; of a longer one the first and the last are
 
 _QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
@@ -107,8 +108,12 @@ def _whole_command(texts: set[str]) -> str:
 
 def several(text: str) -> str:
     """The message for several values where there can be one."""
-    message = f"{text}: several values need a multirun: python train.py -m ..."
-    if text.partition("=")[0].lstrip("+~") not in text_keys():
+    key, _, value = text.partition("=")
+    message = f"{text}: several values need a multirun: python train.py -m"
+    if key in CHOSEN_NAMES:
+        return f"{message} {key.removesuffix('.name')}={value.removeprefix('choice(').removesuffix(')')}"
+    message += " ..."
+    if key.lstrip("+~") not in text_keys():
         return message
     return f"{message}; a single text with these signs needs quotes: {shlex.quote(_with_quotes(text))}{_whole_command({text})}"
 

@@ -32,6 +32,7 @@ class TrainingSettings:
     freeze: Text | tuple[Text, ...]
     unfreeze_epoch: Annotated[int, Between(2)] | None
     accumulate: Annotated[int, Between(1, 1_000_000)]
+    checkpoint_minutes: Annotated[Positive | None, Role.AFTER]
 
     @property
     def batches(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from experiments.config.composition import compose_groups
 from experiments.config.data import SOURCES, DataSettings
 from experiments.config.networks import MODELS
 from experiments.config.published import FORMATS, IMAGENET, RUN, missing_library
+from experiments.config.targets import syntax_errors
 
 SQLITE = "sqlite:///"
+ARTIFACTS = "tracking.artifacts"
+STORAGE = "; for a storage service, start `mlflow server --artifacts-destination ADDRESS` and set tracking.uri=http://HOST:PORT"
 CHOOSING = ("data", "model", "experiment", "hydra.searchpath")  # overrides that choose the YAML file of a custom class
 
 
@@ -28,8 +32,17 @@ def start_checks(
         composed: the configuration composed from `overrides`.
         composing: composes other overrides.
     """
-    wrong = [*_wrong_types(overrides, composed, composing), *_missing_paths(composed), *_unusable_paths(composed)]
-    return [*wrong, *_missing_weights(composed)]
+    paths = [*_missing_paths(composed), *_unusable_paths(composed)]
+    sources = [*_wrong_types(overrides, composed, composing), *_unreadable_sources(composed)]
+    return [*sources, *paths, *_missing_weights(composed)]
+
+
+def _unreadable_sources(composed: DictConfig) -> Iterator[str]:
+    """Syntax errors in the files of custom classes, found before anything is imported or read."""
+    for group, classes in (("model", MODELS), ("data", SOURCES)):
+        target = str(OmegaConf.select(composed, f"{group}._target_", throw_on_missing=False))
+        if target not in classes and "." in target.strip("."):
+            yield from (f"{group}._target_={target}: {error}" for error in syntax_errors(target))
 
 
 def _wrong_types(
@@ -60,9 +73,11 @@ def _unusable_paths(composed: DictConfig) -> Iterator[str]:
         str(OmegaConf.select(composed, "data._target_", throw_on_missing=False)), DataSettings
     ).folders
     downloading = [] if "root" in reading else ["data.root"]
-    for key in ("outputs", *downloading, *(["tracking.artifacts"] if local else [])):
+    for key in ("outputs", *downloading, *([ARTIFACTS] if local else [])):
         folder = OmegaConf.select(composed, key, throw_on_missing=False)
-        if isinstance(folder, str) and (reason := unwritable(expanded(folder))):
+        if isinstance(folder, str) and re.match(r"[A-Za-z][\w+.-]*://", folder):
+            yield f"{key}={folder}: must be a folder of this machine, not an address{STORAGE if key == ARTIFACTS else ''}"
+        elif isinstance(folder, str) and (reason := unwritable(expanded(folder))):
             yield f"{key}={folder}: must be a folder; {reason}"
     if local and (reason := unusable_database(expanded(uri.removeprefix(SQLITE)))):
         yield f"tracking.uri={uri}: {reason}"

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 import sysconfig
+import traceback
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -26,6 +27,12 @@ def locate(group: str, target: str, base: type, base_name: str) -> type:
         located = getattr(importlib.import_module(module), name)
     except (ModuleNotFoundError, AttributeError) as error:
         raise UserError(f"{group}._target_={target}: there is no such class ({error})") from None
+    except SyntaxError as error:
+        raise UserError(f"{group}._target_={target}: {_described(error)}") from None
+    except Exception as error:  # whatever the code of a module raises
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{place.filename}, line {place.lineno}: {type(error).__name__}: {error}"
+        raise UserError(f"{group}._target_={target}: {reason}") from None
     if not (isinstance(located, type) and issubclass(located, base)):
         raise UserError(f"{group}._target_={target}: must be a class derived from {base_name}")
     return located
@@ -53,6 +60,20 @@ def source_files(target: str) -> dict[str, Path]:
         found[name] = Path(spec.origin)
         waiting += _imports(found[name], name if spec.submodule_search_locations else name.rpartition(".")[0])
     return found
+
+
+def syntax_errors(target: str) -> Iterator[str]:
+    """A description, with file and line, of each file of the custom class `target` that Python cannot read."""
+    for path in source_files(target).values():
+        try:
+            if path.suffix == ".py":
+                ast.parse(path.read_bytes(), path)
+        except SyntaxError as error:
+            yield _described(error)
+
+
+def _described(error: SyntaxError) -> str:
+    return f"{error.filename}, line {error.lineno}: {error.msg}"
 
 
 def _spec(name: str) -> ModuleSpec | None:

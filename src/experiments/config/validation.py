@@ -110,6 +110,9 @@ class _Parser:
             if not isinstance(name, str) or name not in choices:
                 return self.refuse(f"{key}.name", name, f"one of {', '.join(choices)}")
             hint = choices[name]
+            keys = {field.name for field in dataclasses.fields(hint)}
+            if keys - value.keys() and value.keys() - keys:  # the keys of another choice
+                return self.refuse(f"{key}.name", name, f"chosen by {key}={name}, because its keys are others")
         return self.read(hint, value, f"{key}.")
 
     def source(self, values: Mapping[str, Any], key: str) -> Any:

@@ -177,12 +177,14 @@ class Splits:
 
     Attributes:
         skipped: the broken pictures that were left out, each with its name and what is wrong with it.
+        drawn: the validation images were drawn from those for training; else the data set has some of its own.
     """
 
     train: Images
     validation: Images
     test: Images
     skipped: tuple[str, ...] = field(default=(), kw_only=True)
+    drawn: bool = field(default=True, kw_only=True)
 
     @property
     def classes(self) -> tuple[str, ...]:

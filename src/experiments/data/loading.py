@@ -84,7 +84,7 @@ def _load(config: DataSettings, listing: Hashable, extra: ExtraListing, keep_cop
     _check_read(config, train, *given, test)
     if given:
         refuse_folds(config.folds)
-        splits = Splits(train, given[0], test, skipped=source.skipped)
+        splits = Splits(train, given[0], test, skipped=source.skipped, drawn=False)
     else:
         training, validation = _divide(config, train)
         splits = Splits(train[training], train[validation], test, skipped=source.skipped)
@@ -150,7 +150,7 @@ def _add_extra(splits: Splits, extra: ExtraListing, decoding: Decoding) -> Split
         raise UserError(
             f"data.extra: {names} is also in the validation or test set; an image must be in one split only"
         )
-    return Splits(joined([train, added]), validation, test, skipped=splits.skipped)
+    return dataclasses.replace(splits, train=joined([train, added]), validation=validation, test=test)
 
 
 def _with_extra(parts: list[Images], extra: ExtraListing, decoding: Decoding) -> list[Images]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.config import UserError
+from experiments.config.data import PictureSettings
 from experiments.config.wording import counted, named
 from experiments.data.grouping import check_groups, has_groups, hold_out_groups
 from experiments.data.images import Images
@@ -29,9 +30,7 @@ def split(images: Images, size: int | float, how: str, seed: int, key: str) -> t
             class because the images are sorted by class, or a group holds a whole class.
     """
     total = len(images)
-    count = round(size * total) if isinstance(size, float) else size
-    if not 1 <= count < total:
-        raise UserError(f"{key}={size}: must leave at least 1 of the {counted(total, 'image')} in each part")
+    count = held_out_count(total, size, key)
     if has_groups(images):
         held_out = hold_out_groups(images, count, how, seed, f"{key}={size}")
     elif how == "first":
@@ -112,6 +111,33 @@ def _missing(images: Images, part: np.ndarray) -> list[str]:
     """The classes that have images, but none in this part."""
     there = np.bincount(images.labels[part], minlength=len(images.classes))
     return [images.classes[label] for label in np.flatnonzero((images.class_counts > 0) & (there == 0))]
+
+
+def check_sizes(settings: PictureSettings, train: int, *others: int) -> None:
+    """Check from the numbers of pictures, before they are decoded and kept in the cache, that no split will be empty.
+
+    Args:
+        others: of the validation set and the test set, or of the test set, as far as they are given.
+
+    Raises:
+        UserError: one would be empty.
+    """
+    if not others:
+        train -= held_out_count(train, settings.test_size, "data.test_size")
+    if len(others) < 2 and settings.folds is None:
+        held_out_count(train, settings.validation_size, "data.validation_size")
+
+
+def held_out_count(total: int, size: int | float, key: str) -> int:
+    """How many of `total` images are held out.
+
+    Raises:
+        UserError: one of the two parts would be empty.
+    """
+    count = round(size * total) if isinstance(size, float) else size
+    if not 1 <= count < total:
+        raise UserError(f"{key}={size}: must leave at least 1 of the {counted(total, 'image')} in each part")
+    return count
 
 
 def _check_order(labels: np.ndarray) -> None:

@@ -5,12 +5,13 @@ An archive is unpacked in one step.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,12 +35,7 @@ def fetch(urls: Sequence[str], sha256: str, root: Path, folder: str, files: Sequ
         UserError: if `root` cannot be written to, no mirror has an archive with the right SHA-256, or the archive does not contain `files`.
     """
     archive = root / urlsplit(urls[0]).path.rsplit("/", 1)[-1]
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(root / f".{folder}.lock").acquire()
-    except OSError as error:
-        raise UserError(f"data.root={root}: cannot be used for the download ({error.strerror})") from None
-    with lock:
+    with _locked(root, root / f".{folder}.lock", f"data.root={root}:"):
         if all((root / folder / file).exists() for file in files):
             return
         if not archive.exists():
@@ -64,12 +60,7 @@ def fetch_file(url: str, path: Path, key: str) -> Path:
     Raises:
         UserError: `key` and the reason, if the folder cannot be written to, or the file cannot be downloaded or is damaged.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path.with_name(f".{path.name}.lock")).acquire()
-    except OSError as error:
-        raise UserError(f"{key}: {path.parent} cannot be used for the download ({error.strerror})") from None
-    with lock:
+    with _locked(path.parent, path.with_name(f".{path.name}.lock"), f"{key}: {path.parent}"):
         if not path.exists():
             _download([url], _digits(url), path, f"{key}: or download it elsewhere and put it at {path}")
         elif not _sha256(path).startswith(_digits(path.name)):
@@ -77,6 +68,30 @@ def fetch_file(url: str, path: Path, key: str) -> Path:
                 f"{key}: {path} is damaged (its SHA-256 does not start with {_digits(path.name)}); delete it to download it again"
             )
     return path
+
+
+@contextlib.contextmanager
+def _locked(root: Path, file: Path, place: str) -> Iterator[None]:
+    """Make the folder `root` and lock `file` in it; if the block fails, the file and the folders that were made are removed.
+
+    Raises:
+        UserError: the folder cannot be used; the message starts with `place`.
+    """
+    try:
+        made = [path for path in (root, *root.parents) if not path.exists()]
+        root.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(file).acquire()
+    except OSError as error:
+        raise UserError(f"{place} cannot be used for the download ({error.strerror})") from None
+    with lock:
+        try:
+            yield
+        except BaseException:
+            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # there is a part of the archive, which is continued later
+                for path in made:
+                    path.rmdir()
+            raise
 
 
 def _digits(name: str) -> str:
@@ -91,11 +106,12 @@ def _download(urls: Sequence[str], sha256: str, archive: Path, advice: str) -> N
     failures = []
     for url in urls:
         try:
-            expected = _stream(url, part) or sha256
+            sent = _stream(url, part)
         except requests.RequestException as error:
             failures.append(f"  {url}: {_reason(error)}")
             continue
-        if _sha256(part).startswith(expected):
+        found = _sha256(part)
+        if found.startswith(sha256) and found.startswith(sent):
             replace_synced(part, archive)
             return
         part.unlink()  # another file, which cannot be resumed

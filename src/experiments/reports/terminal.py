@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
 
 from experiments.config import Config
 from experiments.config.wording import counted, shortened
@@ -21,8 +20,9 @@ from experiments.data import Splits
 from experiments.data.batches import Batches
 from experiments.models.classifier import Layers
 from experiments.reports import confusion, network
+from experiments.reports.content import few_images_of_run
 from experiments.training.evaluation import Evaluation
-from experiments.training.loop import EpochResult
+from experiments.training.loop import EpochResult, RunningEpoch
 
 
 def new_console() -> Console:
@@ -49,11 +49,12 @@ def silenced(silent: bool = True) -> Iterator[None]:
 def show_start(config: Config, splits: Splits, device: torch.device) -> None:
     """Print the resolved configuration in short."""
     counts = f"{len(splits.train):,} train, {len(splits.validation):,} validation, {len(splits.test):,} test"
+    how = config.data.division if splits.drawn else "its own split"
     size = "x".join(str(side) for side in splits.image_shape[1:])
     stop, parameters = config.early_stopping, dict(config.model.parameters)
     parameters |= {"weights": config.model.weights} if config.model.weights else {}
     rows = {
-        "data": f"{config.data.title}: {counts} ({config.data.division}), {counted(len(splits.classes), 'class', 'classes')}, {size} pixels",
+        "data": f"{config.data.title}: {counts} ({how}), {counted(len(splits.classes), 'class', 'classes')}, {size} pixels",
         "model": " ".join(
             [config.model.target.rpartition(".")[2], *(f"{key}={value}" for key, value in parameters.items())]
         ),
@@ -75,10 +76,15 @@ def _hardware(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else counted(torch.get_num_threads(), "thread")
 
 
-def show_progress_so_far(run: TrackedRun, history: Sequence[Mapping[str, float]], layers: Layers) -> None:
-    """Print after which epoch a run continues; for a new run, its network, one row per layer."""
-    if history:
-        console.print(f"\ncontinuing run [bold]{escape(run.name)}[/bold] after epoch {len(history)}\n")
+def show_progress_so_far(
+    run: TrackedRun, history: Sequence[Mapping[str, float]], running: RunningEpoch | None, layers: Layers
+) -> None:
+    """Print after which epoch, or step of an epoch, a run continues; for a new run, its network, one row per layer."""
+    if history or running:
+        after = f"epoch {len(history)}"
+        if running:
+            after = f"step {running.step:,} of {len(running.losses):,} of epoch {running.epoch}"
+        console.print(f"\ncontinuing run [bold]{escape(run.name)}[/bold] after {after}\n")
         _show_threads(run)
         return
     console.print()
@@ -93,7 +99,7 @@ class EpochLog:
 
     def __init__(self, epochs: int, batches: Batches) -> None:
         self.epochs = epochs
-        self._started = self._shown = time.perf_counter()
+        self._shown, self._epoch = time.perf_counter(), 0
         columns = (
             TextColumn(f"epoch {{task.description:>3}}/{epochs}"),
             BarColumn(24),
@@ -114,12 +120,12 @@ class EpochLog:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def step(self, epoch: int, step: int, images: int, losses: Tensor, correct: Tensor) -> None:
-        """Show the mean over the `images` of the epoch so far, at most every `REFRESH` seconds, and only on a terminal."""
-        now = time.perf_counter()
-        if step == 1:
-            self._bar.reset(self._task, description=str(epoch), visible=False)
-            self._started = self._shown = now
+    def step(self, running: RunningEpoch) -> None:
+        """Show the mean over the images of the epoch so far, at most every `REFRESH` seconds, and only on a terminal."""
+        now, images = time.perf_counter(), running.images
+        if running.epoch != self._epoch:
+            self._bar.reset(self._task, completed=images, description=str(running.epoch), visible=False)
+            self._epoch, self._shown = running.epoch, now
         if self._bar.disable or now - self._shown < self.REFRESH:
             return
         self._shown = now
@@ -128,9 +134,9 @@ class EpochLog:
             completed=images,
             visible=True,
             refresh=True,
-            loss=losses[:step].sum().item() / images,
-            accuracy=correct.item() / images,
-            speed=images / max(now - self._started, 1e-9),
+            loss=running.losses[: running.step].sum().item() / images,
+            accuracy=running.correct.item() / images,
+            speed=images / max(now - running.started, 1e-9),
         )
 
     def finish_epoch(self, result: EpochResult, best: bool) -> None:
@@ -167,20 +173,16 @@ def show_end(
     results: Mapping[str, float],
     note: str,
     evaluation: Evaluation | None,
-    classes: Sequence[str],
-    caution: str,
+    splits: Splits,
 ) -> None:
-    """Print the results, and what to type next; `evaluation` is None for a run that was finished before.
-
-    `caution` says what the numbers are worth if there are few images; else it is empty.
-    """
+    """Print the results, and what to type next; `evaluation` is None for a run that was finished before."""
     if evaluation is None:
         console.print("\nthis run is finished already; these are its results (resume=false trains anew)")
         _show_threads(run)
     show_results(results, note)
     if evaluation is not None:
-        show_test(evaluation, classes)
-    if caution:
+        show_test(evaluation, splits.classes)
+    if caution := few_images_of_run(splits, results):
         console.print(f"\n{caution}", markup=False)
     show_next(run.name, run.run_id, run.url(), run.has_model)
 

@@ -1,7 +1,7 @@
 """The state of training, and its checkpoint: one file of plain containers and tensors, from which a run continues.
 
 The file ends with the SHA-256 of its content, and the checkpoint before it is kept: if the newest one is damaged, the run
-continues from the one before.
+continues from the one before. A state inside an epoch has a file of its own, which is deleted when the epoch is saved.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from experiments.files.atomic import atomic_write
 from experiments.models.classifier import Classifier
 from experiments.training.early_stopping import EarlyStopping
 from experiments.training.learner import Learner
-from experiments.training.loop import EpochResult
+from experiments.training.loop import EpochResult, RunningEpoch
 
 ShouldPrune = Callable[[int, Mapping[str, float]], bool]  # number and metrics of an epoch -> stop after it
-FORMAT = 2
+FORMAT = 3
 DIGEST = hashlib.sha256().digest_size  # bytes at the end of the file
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class State:
         learner: has the model, its optimizer, and the average of its weights if there is one.
         history: the metrics of each epoch so far.
         best: the weights of the best epoch, on the CPU; None if the run keeps those of its last epoch.
+        running: the epoch after those of the history, if some of its steps are done.
         pruned: a pruner has stopped the training.
     """
 
@@ -48,6 +49,7 @@ class State:
     stopping: EarlyStopping
     history: list[dict[str, float]]
     best: dict[str, Tensor] | None
+    running: RunningEpoch | None = None
     pruned: bool = False
 
     @classmethod
@@ -65,6 +67,7 @@ class State:
 
     def update(self, epoch: EpochResult) -> bool:
         """Add the results of an epoch; True if early stopping ends the training after it."""
+        self.running = None  # first: an epoch that is interrupted from here on is not saved as a running one
         self.history.append(epoch.metrics)
         stop = self.stopping.update(epoch.epoch, epoch.metrics)
         if self.stopping.settings.restore_best and self.stopping.best_epoch == epoch.epoch:
@@ -103,7 +106,11 @@ class State:
         return model.eval()
 
     def save(self, path: Path, run_id: str, config: Config, splits: Splits) -> None:
-        """Write the state; if the process or the machine stops, there is either this state or the previous one."""
+        """Write the state; if the process or the machine stops, there is either this state or the previous one.
+
+        Args:
+            path: of the checkpoint after an epoch; that of the running epoch is written beside it.
+        """
         learner = self.learner
         content = {
             "format": FORMAT,
@@ -117,6 +124,7 @@ class State:
             "optimizer": learner.optimizer.state_dict(),
             "stopping": self.stopping.state_dict(),
             "history": self.history,
+            "running": self.running.state_dict() if self.running else None,
             "random": {
                 "cpu": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -124,16 +132,22 @@ class State:
         }
         written = io.BytesIO()
         torch.save(content, written)
-        with atomic_write(path) as file:
+        with atomic_write(of_running(path) if self.running else path) as file:
             file.write(written.getbuffer())
             file.write(hashlib.sha256(written.getbuffer()).digest())
-            if path.exists():
+            if path.exists() and not self.running:
                 path.replace(previous(path))
+        if not self.running:
+            of_running(path).unlink(missing_ok=True)
 
-    def restore(self, path: Path, run_id: str) -> bool:
-        """Load the state that `path`, or the one before it, has of the run `run_id`; False, and nothing changes, without one."""
-        content = _load(path)
-        if content is None or content["run_id"] != run_id:
+    def restore(self, path: Path, run_id: str, whole_epochs: bool = False) -> bool:
+        """Load the newest state that was saved of the run `run_id`; False, and nothing changes, without one.
+
+        Args:
+            whole_epochs: ignore that of a running epoch.
+        """
+        content = _newest(path, run_id, whole_epochs)
+        if content is None:
             return False
         self.learner.model.load_state_dict(content["model"])
         if self.learner.average:
@@ -141,6 +155,8 @@ class State:
         self.learner.optimizer.load_state_dict(content["optimizer"])
         self.stopping.load_state_dict(content["stopping"])
         self.history, self.best = content["history"], content["best"]
+        running = content["running"]
+        self.running = RunningEpoch.from_state(running, self.learner.device) if running else None
         torch.set_rng_state(content["random"]["cpu"])
         if torch.cuda.is_available() and content["random"]["cuda"]:
             torch.cuda.set_rng_state_all(content["random"]["cuda"])
@@ -152,10 +168,24 @@ def previous(path: Path) -> Path:
     return path.with_stem(f"{path.stem}-previous")
 
 
-def _load(path: Path) -> dict[str, Any] | None:
-    """What `save` wrote last and is not damaged, on the CPU; None if there is nothing usable."""
+def of_running(path: Path) -> Path:
+    """Where the checkpoint of the epoch that follows `path` is kept."""
+    return path.with_stem(f"{path.stem}-inside-epoch")
+
+
+def _newest(path: Path, run_id: str, whole_epochs: bool) -> dict[str, Any] | None:
+    """What `save` wrote last of the run `run_id`; each checkpoint is complete without the others."""
+    found = [_load(path, previous(path), otherwise="training starts from its first epoch")]
+    if not whole_epochs:
+        found.append(_load(of_running(path), otherwise="the epoch starts again"))
+    usable = [content for content in found if content and content["run_id"] == run_id]
+    return max(usable, key=lambda content: (len(content["history"]), content["running"] is not None), default=None)
+
+
+def _load(*files: Path, otherwise: str) -> dict[str, Any] | None:
+    """The content of the first file that exists and is not damaged, on the CPU; None if there is nothing usable."""
     damaged = None
-    for file in (path, previous(path)):
+    for file in files:
         if not file.exists():
             continue
         written = file.read_bytes()
@@ -168,5 +198,5 @@ def _load(path: Path) -> dict[str, Any] | None:
         content = torch.load(io.BytesIO(written[:-DIGEST]), map_location="cpu", weights_only=True)  # no code can run
         return content if content["format"] == FORMAT else None
     if damaged:
-        log.warning("%s is damaged and not used: training starts from its first epoch", damaged)
+        log.warning("%s is damaged and not used: %s", damaged, otherwise)
     return None

@@ -27,6 +27,7 @@ from mlflow.exceptions import MlflowException
 from experiments.config import Config, DataSettings, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.defaults import default
+from experiments.config.keys import SHOWN_DIGITS
 from experiments.config.metrics import DEFAULT_FINAL, final_value, higher_is_better
 from experiments.data import Images, Splits, load_splits
 from experiments.data import membership as members
@@ -190,11 +191,14 @@ def _best(runs: Sequence[Run], metric: str) -> Run:
 
 
 def _with_id(client: MlflowClient, places: list[str], start: str, latest: Sequence[Run]) -> Run:
-    """The only finished run whose id has this start."""
-    of_an_id = re.fullmatch("[0-9a-f]+", start)  # an id contains none of MLflow's wildcards or quotation marks
-    condition = f"{FINISHED_RUNS} and attributes.run_id LIKE '{start}%'"
-    fitting = client.search_runs(places, condition, order_by=["start_time DESC"], max_results=5) if of_an_id else []
-    if len(fitting) == 1:
+    """The only finished run whose id, or whose fingerprint, which ends its name, has this start."""
+    keys = ["attributes.run_id", f"tags.{store.TAG_FINGERPRINT}"][: 1 if len(start) < SHOWN_DIGITS else 2]
+    if not re.fullmatch("[0-9a-f]+", start):  # an id contains none of MLflow's wildcards or quotation marks
+        keys = []
+    conditions = (f"{FINISHED_RUNS} and {key} LIKE '{start}%'" for key in keys)
+    found = (client.search_runs(places, one, order_by=["start_time DESC"], max_results=5) for one in conditions)
+    fitting: Sequence[Run] = next(filter(None, found), [])
+    if len({run.data.tags[store.TAG_FINGERPRINT] for run in fitting}) == 1:  # runs of one fingerprint computed the same
         return fitting[0]
     there = ", ".join(f"{run.info.run_id[:8]} ({run.info.run_name})" for run in fitting or latest)
     problem = "more than one run has an id with this start" if fitting else "no finished run has an id with this start"

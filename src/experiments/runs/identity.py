@@ -18,10 +18,15 @@ from experiments.data import load_splits
 from experiments.runs.fingerprint import sources
 
 
+def compose_values(choices: Mapping[str, Sequence[str]]) -> list[Config]:
+    """One configuration per value, not per combination: a reference point, and those that differ from it in one key."""
+    reference = {key: min(values) for key, values in choices.items()}
+    changed = [{**reference, key: value} for key, values in choices.items() for value in values if len(values) > 1]
+    return compose_points(sorted(point.values()) for point in [reference, *changed])
+
+
 def identify(choices: Mapping[str, Sequence[str]], search: Mapping[str, Any] | None = None) -> str:
     """12 hexadecimal digits, equal for two multiruns if they compute the same points in the same MLflow experiment.
-
-    One point is composed per value, not per combination: a reference point, and those that differ from it in one key.
 
     Args:
         choices: {key: overrides to choose from}, in any order.
@@ -30,9 +35,7 @@ def identify(choices: Mapping[str, Sequence[str]], search: Mapping[str, Any] | N
     Raises:
         UserError: the images are missing, broken, or too few; or there are no such initial weights.
     """
-    reference = {key: min(values) for key, values in choices.items()}
-    changed = [{**reference, key: value} for key, values in choices.items() for value in values if len(values) > 1]
-    first, *others = compose_points(sorted(point.values()) for point in [reference, *changed])
+    first, *others = compose_values(choices)
 
     @functools.cache
     def digest(data: DataSettings) -> str:

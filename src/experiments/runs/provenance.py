@@ -8,16 +8,16 @@ import getpass
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from experiments.config import Config
+from experiments.config import Config, UserError
 from experiments.config.wording import counted
-from experiments.training.devices import choose_device
+from experiments.training.devices import choose_device, device_type
 
 CHANGED = "its settings, its images or the code have changed since it was trained"
 
@@ -53,6 +53,22 @@ class ParentRun:
     run_id: str | None
     point_name: str
     tests: str | None = None
+
+
+def check_devices(configs: Iterable[Config]) -> None:
+    """Check that this machine has the devices of these configurations, which compute in their precision.
+
+    Raises:
+        UserError: listing those that it lacks.
+    """
+    problems: dict[str, None] = {}  # an ordered set
+    for config in configs:
+        try:
+            device_type(config)
+        except UserError as error:
+            problems[str(error)] = None
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 def automatic_threads(config: Config) -> int:

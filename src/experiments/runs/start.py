@@ -24,9 +24,11 @@ from experiments.runs.fingerprint import fingerprint
 from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
 from experiments.runs.provenance import CHANGED, ParentRun
+from experiments.runs.saving import Saving
 from experiments.training.devices import continue_with
 from experiments.training.evaluation import Evaluation, batch_size
 from experiments.training.learner import Learner, training_batches
+from experiments.training.loop import Progress
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -89,6 +91,11 @@ class ActiveRun:
             continue_with(self.tracker.threads, self.config)
         state.prune(should_prune, first_epoch=1)
         return state
+
+    def saving(self, state: State, shown: Progress) -> contextlib.AbstractContextManager[Progress]:
+        """The progress `shown`, which also saves the state inside of epochs if training.checkpoint_minutes is set."""
+        minutes = self.config.training.checkpoint_minutes
+        return contextlib.nullcontext(shown) if minutes is None else Saving(state, self.save, minutes, shown)
 
     def save(self, state: State) -> None:
         """Write the checkpoint."""

@@ -24,7 +24,7 @@ from experiments.runs.data_sets import log_data_sets
 from experiments.runs.evaluations import next_test_evaluation
 from experiments.runs.provenance import ParentRun
 from experiments.runs.store import safe_name
-from experiments.runs.written import check_written, is_written, logged_models
+from experiments.runs.written import are_gone, check_written, is_written, logged_models
 
 if TYPE_CHECKING:
     from experiments.runs.checkpoint import State
@@ -40,7 +40,7 @@ class Tracker:
         run_id: its id in MLflow.
         name: its name, shown to users.
         threads: CPU threads of the process that started it; 0 if that is not known.
-        finished: the run was finished before: its model and artifacts are in MLflow.
+        finished: the run was finished before, and its model and artifacts are still there.
         tested: the run was finished before, and evaluated on the test set.
     """
 
@@ -76,6 +76,9 @@ class Tracker:
         self.threads = int(run.data.tags.get(store.TAG_THREADS, 0))
         self.experiment_id = experiment_id
         self.finished = run.info.status == store.FINISHED
+        if self.finished and are_gone(self.client, run):
+            self.finished = False
+            log.warning("run %s was finished, but its files are gone; they are made again", self.name)
         self.tested = self.finished and "test/loss" in run.data.metrics
         self._logged = self._logged_epochs(run)
         self._config = config

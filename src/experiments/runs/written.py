@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.config.errors import RunFailed
+from experiments.runs.local_store import local_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
+    from mlflow.entities import LoggedModel, Run
 
 
 def logged_models(client: MlflowClient, experiment_id: str, run_id: str) -> list[LoggedModel]:
@@ -21,6 +22,15 @@ def is_written(client: MlflowClient, logged: LoggedModel) -> bool:
     """Whether the model is complete, and its files are there."""
     files = [file.path for file in client.list_logged_model_artifacts(logged.model_id, "data")]
     return str(logged.status) == "READY" and "data/model.pt2" in files
+
+
+def are_gone(client: MlflowClient, run: Run) -> bool:
+    """Whether the files of a finished run were deleted since; files on other machines are not looked for."""
+    place = local_path(run.info.artifact_uri)
+    if place is None:
+        return False
+    models = logged_models(client, run.info.experiment_id, run.info.run_id)
+    return not (place / "config.yaml").exists() or not any(is_written(client, logged) for logged in models)
 
 
 def check_written(client: MlflowClient, experiment_id: str, run_id: str, artifacts: Path) -> None:

@@ -23,8 +23,11 @@ from experiments.config import UserError, loading
 from experiments.config.command_line import Command, exit_codes
 from experiments.config.keys import key_of
 from experiments.config.overrides import as_meant, check_count, choices, misread
-from experiments.runs.identity import identify
+from experiments.runs.identity import compose_values, identify
 from experiments.sweep.multirun import Multirun, compose_first
+
+LOCAL_LAUNCHERS = (".BasicLauncher", ".JoblibLauncher")
+CHOOSE_DEVICE = ("device", "precision", "experiment")  # of a key with many values, only the first is looked at
 
 
 class MultirunSweeper(Sweeper):
@@ -68,6 +71,7 @@ class GridSweeper(MultirunSweeper):
             values["tracking.experiment"] = [as_meant(f"tracking.experiment={name}")]
             jobs = [[*job, *values["tracking.experiment"]] for job in jobs]
             config = compose_first(jobs[0], varied, self.composed)
+        _check_devices(self.composed, values)
         multirun = Multirun(config, self.composed, self.context, varied, identify(values))
         with multirun.locked(), multirun.parent_run():
             with multirun.progress(len(jobs)):
@@ -89,8 +93,9 @@ class SearchSweeper(MultirunSweeper):
         composed = self.context.config_loader.load_sweep_config(self.composed, fixed)
         settings: Any = OmegaConf.to_container(composed.hydra.sweeper, resolve=True)
         search.check_settings(config, settings)
-        identity = identify(*search.identifying(distributions, fixed, settings, config.sweep.objectives))
-        multirun = Multirun(config, self.composed, self.context, list(distributions), identity)
+        values, others = search.identifying(distributions, fixed, settings, config.sweep.objectives)
+        _check_devices(composed, values)
+        multirun = Multirun(config, self.composed, self.context, list(distributions), identify(values, others))
         search.run(multirun, settings, distributions, fixed, _count_workers(settings, composed))
 
 
@@ -98,6 +103,18 @@ def register_sweepers() -> None:
     """Register the sweepers that conf/hydra/sweeper/ names with Hydra."""
     for sweeper in (GridSweeper, SearchSweeper):
         Plugins.instance().register(sweeper)
+
+
+def _check_devices(composed: DictConfig, values: Mapping[str, Sequence[str]]) -> None:
+    """Refuse devices that this machine lacks, unless the launcher trains on other machines."""
+    if not composed.hydra.launcher._target_.endswith(LOCAL_LAUNCHERS):
+        return
+    choosing = {key: options if key in CHOOSE_DEVICE else options[:1] for key, options in values.items()}
+    configs = compose_values(choosing)
+    if any(config.device not in ("auto", "cpu") or config.precision != "fp32" for config in configs):
+        from experiments.runs.provenance import check_devices  # imports torch
+
+        check_devices(configs)
 
 
 def _add_params(params: Mapping[str, str], arguments: Sequence[str]) -> list[str]:

@@ -43,6 +43,22 @@ def choose_device(config: Config) -> torch.device:
     Raises:
         UserError: the device is not available, or cannot compute in the requested precision.
     """
+    kind = device_type(config)
+    if kind == "cuda":  # set in both cases, because PyTorch computes convolutions in TF32 by default
+        exact = "tf32" if config.precision == "tf32" else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = exact
+    if kind == "cpu":
+        keep_blocks()
+    _set_threads(config.threads)
+    return torch.device(kind)
+
+
+def device_type(config: Config) -> str:
+    """The type of the device that `config.device` means on this machine.
+
+    Raises:
+        UserError: the device is not available, or cannot compute in the requested precision.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     kind = next(name for name, there in available.items() if there) if config.device == "auto" else config.device
     if not available[kind]:
@@ -52,13 +68,7 @@ def choose_device(config: Config) -> torch.device:
         raise UserError("precision=bf16: this processor cannot compute in bfloat16; use precision=fp32")
     if config.precision == "tf32" and kind != "cuda":
         raise UserError(f"precision=tf32: only CUDA has it, and this is device={kind}; use precision=fp32 or bf16")
-    if kind == "cuda":  # set in both cases, because PyTorch computes convolutions in TF32 by default
-        exact = "tf32" if config.precision == "tf32" else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = exact
-    if kind == "cpu":
-        keep_blocks()
-    _set_threads(config.threads)
-    return torch.device(kind)
+    return kind
 
 
 def autocast(config: Config, device: str) -> torch.autocast:

@@ -16,7 +16,7 @@ from experiments.data.broken import find_broken, relative_to
 from experiments.data.images import Images
 from experiments.data.reading import read_files
 from experiments.data.sources.source import Source
-from experiments.data.splitting import check_folds, refuse_folds, split
+from experiments.data.splitting import check_folds, check_sizes, refuse_folds, split
 from experiments.files.cache import Files
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class PictureSource(Source[PicturesOf, tuple[Listing, ...]]):
         return tuple(path for part in listing for path in part.files.paths)
 
     def read(self, listing: tuple[Listing, ...], seed: int) -> tuple[Images, ...]:
+        check_sizes(self.settings, *(len(part.labels) for part in listing))
         self._check_folds(listing)
         images: list[Images] = []
         problems: list[str] = []
