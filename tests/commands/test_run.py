@@ -26,6 +26,7 @@ from experiments.runs.finished import load_run
 
 FINAL_METRICS = {
     "parameters",
+    "trainable_parameters",
     "seconds",
     "kept/epoch",
     "kept/val_loss",

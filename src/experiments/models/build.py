@@ -9,6 +9,8 @@ images (batch, 3, H, W) and returns logits (batch, N). `_target_` in its YAML fi
   gradients, with some of them, normalised, float32 (N, 3, H, W): 5,000 of 32x32 pixels, and fewer of larger ones.
 - an attribute `used_size`, (rows, columns) of the upper left part of an image that the output depends on; the rest is
   cut off before normalisation. The network takes whole images, too: the table of layers shows their shapes.
+- an attribute `head_prefix`, the start of the names of the parameters of its head (`fc.`), if that is not its last module
+  with parameters. `training.freeze=backbone` trains only the head.
 """
 
 from __future__ import annotations
