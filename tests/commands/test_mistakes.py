@@ -78,7 +78,7 @@ KEYS = [  # python train.py data=digits ...
     ("model.weights=file.txt", "model.weights=file.txt: must be null, imagenet, run:ID"),
     ("model.weights=nowhere.pth", "model.weights=nowhere.pth: there is no such file"),
     ("model.weights=[a.pth]", "model.weights=[a.pth]: this value needs quotes"),
-    ("model.weights=run:best", "model.weights=run:best: there are no runs here"),
+    ("model.weights=run:best", "there are no runs here; train one"),
     # groups
     ("model=null", "model=null: must be one of cnn, convnext_tiny"),
     ("augment=null", "augment=null: must be one of light, none, standard, strong"),

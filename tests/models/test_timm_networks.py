@@ -62,5 +62,5 @@ def test_it_can_be_exported():
 
 def test_a_size_that_it_does_not_take_is_named():
     pytest.importorskip("timm")
-    with pytest.raises(UserError, match=r"data\.image_size=50: .*vit_tiny_patch16_224"):
-        build(config_of("vit_tiny_patch16_224", "data.image_size=50"), 3)
+    with pytest.raises(UserError, match=r"data\.image_size=8: .*vit_tiny_patch16_224"):
+        build(config_of("vit_tiny_patch16_224", "data.image_size=8"), 3)

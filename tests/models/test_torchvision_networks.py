@@ -5,6 +5,7 @@ import torch
 
 from conftest import ROOT
 from experiments.config.loading import compose_config
+from experiments.config.published import TORCHVISION, networks
 from experiments.experiment import run
 from experiments.models.build import build
 from experiments.models.weights import load, read
@@ -26,6 +27,11 @@ def published_weights(name):
         for tensor in network.state_dict().values():
             if tensor.is_floating_point() and len(tensor.unique()) == 1:
                 tensor.add_(torch.rand_like(tensor), alpha=0.1)
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.momentum = 1.0
+        size = networks(TORCHVISION)[name].size
+        network.train()(torch.randn(4, 3, size, size))  # else the signal of a deep random network fades
     return network
 
 
@@ -62,8 +68,10 @@ def test_it_predicts_what_torchvisions_own_network_predicts(name, tmp_path):
     if name == "inception_v3":
         own.transform_input = True  # as torchvision does with its weights
     with torch.inference_mode():  # in float64, in which an error is no rounding
-        expected = own.double().eval()((pixels.double() / 255 - mean) / std)
-        torch.testing.assert_close(model.double().eval()(pixels), expected, rtol=0, atol=1e-5)
+        normalized = model.double().eval().normalize(pixels)
+        torch.testing.assert_close(normalized, (pixels.double() / 255 - mean) / std, rtol=0, atol=1e-5)
+        expected = own.double().eval()(normalized)
+        torch.testing.assert_close(model(pixels), expected, rtol=0, atol=1e-5)
     assert expected.isfinite().all() and (expected[0] - expected[1]).abs().max() > 1e-3
 
 

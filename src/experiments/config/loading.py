@@ -235,6 +235,8 @@ def _wrong_choice(text: str, overrides: Sequence[str]) -> str:
     search = [other for other in overrides if other.startswith("hydra.searchpath=")]  # determines the choices
     options = group_options(group, search)
     optional = group in optional_groups()
+    if options and override.is_add() and group in roles() and not optional:
+        return f"{text}: {group} has a choice; replace it by {group}={choice}"
     chosen = choice if optional and isinstance(choice, list) else [choice]
     if not options or all(one in options or (one is None and (optional or "/" in group)) for one in chosen):
         return ""

@@ -76,7 +76,9 @@ def _published(row: Mapping[str, str]) -> Published:
 
 def published(target: Any, name: Any) -> Published:
     """What a network wants, by the target and the name in its YAML file; an unknown one gets the values of ours."""
-    return networks(target).get(name, OURS) if target in LIBRARIES and isinstance(name, str) else OURS
+    if not isinstance(target, str) or target not in LIBRARIES or not isinstance(name, str):
+        return OURS
+    return networks(target).get(name, OURS)
 
 
 def with_wanted_images(values: Mapping[str, Any]) -> dict[str, Any]:
