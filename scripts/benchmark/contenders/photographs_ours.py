@@ -15,6 +15,7 @@ from experiments.config.loading import compose_config
 from experiments.data import Images, load_splits
 from experiments.data.batches import Batches
 from experiments.data.crops import region
+from experiments.data.decoding import CENTRE
 from experiments.models.classifier import Normalize
 from experiments.training.devices import choose_device
 from experiments.training.learner import training_batches
@@ -50,7 +51,7 @@ def compare(root: Path, images: Images, batches: Batches) -> dict[str, float]:
     """The mean differences from Pillow's pixels: of random crops, and of the images of an evaluation."""
     crops, size = batches.crops, images.shape[2]
     assert crops
-    middle = v2.Compose([v2.Resize(round(size / 0.875)), v2.CenterCrop(size)])
+    middle = v2.Compose([v2.Resize(round(size / CENTRE)), v2.CenterCrop(size)])
     cut, whole = [], []
     draws = crops.draw(COMPARED)
     for place in range(min(COMPARED, len(images))):

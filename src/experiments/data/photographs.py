@@ -25,9 +25,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from experiments.data.decoding import open_picture, to_rgb, turn_of
+from experiments.data.decoding import CENTRE, open_picture, to_rgb, turn_of
 
-CENTRE = 0.875  # the part of the resized shorter side that fit=crop keeps: 224 of 256, as in the recipes of ImageNet
 WIDEST = 3  # longer / shorter side; of a longer picture, fit=crop looks only at the middle
 REDUCED = 1.0  # pixels that remain, per pixel of the result, if a JPEG file is decoded at a reduced size
 Source = Path | IO[bytes] | Image.Image  # an image must be upright and in RGB
