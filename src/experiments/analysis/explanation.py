@@ -41,6 +41,7 @@ class Subject:
         original: uint8 (h, w, 3); for a picture of the user, at most `pictures.SHOWN` pixels per side.
         pixels: what the network gets, uint8 (3, H, W).
         truth: its class, if it is known.
+        fit: how `pixels` were made from `original`: squash, crop or pad.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Subject:
     original: np.ndarray
     pixels: np.ndarray
     truth: str | None = None
+    fit: str = "squash"
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Explained:
             f"{method}\nwhy {self.explained} ({self.explained_probability:.1%})",
             f"{SEEN}\n{pixels.shape[1]} x {pixels.shape[0]}",
         )
-        return Heatmap(self.subject.original, self.heatmap, pixels, headings, unit)
+        return Heatmap(self.subject.original, self.heatmap, pixels, headings, unit, self.subject.fit)
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:
@@ -110,7 +112,9 @@ def class_index(name: str, classes: Sequence[str]) -> int:
     return classes.index(name)
 
 
-def subjects(paths: Iterable[str | Path], image_size: int, report: Callable[[UserError], object]) -> Iterator[Subject]:
+def subjects(
+    paths: Iterable[str | Path], image_size: int, report: Callable[[UserError], object], fit: str = "squash"
+) -> Iterator[Subject]:
     """The pictures at `paths`, which may be folders; one that cannot be read is reported and left out."""
     files, errors = find_pictures(paths)
     for error in errors:
@@ -121,7 +125,8 @@ def subjects(paths: Iterable[str | Path], image_size: int, report: Callable[[Use
         except UserError as error:
             report(error)
         else:
-            yield Subject(file, str(Path(file).resolve()), np.asarray(picture.original), picture.pixels)
+            original = np.asarray(picture.original)
+            yield Subject(file, str(Path(file).resolve()), original, picture.pixels, fit=fit)
 
 
 def mistakes(run: FinishedRun, count: int) -> list[Subject]:
@@ -134,7 +139,7 @@ def mistakes(run: FinishedRun, count: int) -> list[Subject]:
     """
     part = run.examined
     images = run.splits().parts()[part]
-    probabilities = run.probabilities(images.pixels)
+    probabilities = run.probabilities(images)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != images.labels)
     most_confident = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
     return [

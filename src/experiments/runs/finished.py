@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import mlflow.artifacts
 import numpy as np
 import torch
 import yaml
@@ -35,8 +34,8 @@ from experiments.data.membership import Membership
 from experiments.models.classifier import Classifier
 from experiments.runs import store
 from experiments.runs.data_sets import all_have_that_of, of_one_data_set
+from experiments.runs.export import read_model
 from experiments.runs.logged_model import rebuilt
-from experiments.runs.written import logged_models
 from experiments.training import devices, evaluation
 
 log = logging.getLogger(__name__)
@@ -74,18 +73,25 @@ class FinishedRun:
         """Pixels per side of the images that the network takes."""
         return self.config.data.image_size
 
-    def logits(self, pixels: np.ndarray) -> torch.Tensor:
+    @property
+    def fit(self) -> str:
+        """How a picture is made square for the network: squash, crop or pad."""
+        return getattr(self.config.data, "fit", "squash")
+
+    def logits(self, images: np.ndarray | Images) -> torch.Tensor:
         """Logits, float32 (N, classes), of raw images, uint8 (N, 3, H, W), bit-identical to those of the run.
 
-        With the run's `evaluation.tta` they are means over several views, as in the evaluation of the run.
+        `Images` are read batch by batch. With the run's `evaluation.tta` the logits are means over several views, as in
+        the evaluation of the run.
         """
-        images = Images(pixels, np.zeros(len(pixels), dtype=np.int64), self.classes)
-        batches = Batches(images, evaluation.batch_size(pixels.shape), torch.device("cpu"))
+        if not isinstance(images, Images):
+            images = Images(images, np.zeros(len(images), dtype=np.int64), self.classes)
+        batches = Batches(images, evaluation.batch_size(images.shape), torch.device("cpu"))
         return evaluation.predict(self.model, batches, devices.autocast(self.config, "cpu"), self.config.evaluation.tta)
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """Class probabilities, float32 (N, classes), of raw images, uint8 (N, 3, H, W)."""
-        return self.logits(pixels).softmax(dim=1).numpy()
+    def probabilities(self, images: np.ndarray | Images) -> np.ndarray:
+        """Class probabilities, float32 (N, classes), of raw images, see `logits`."""
+        return self.logits(images).softmax(dim=1).numpy()
 
     @property
     def examined(self) -> Literal["test", "validation"]:
@@ -214,22 +220,13 @@ def load_run(
     uri = store.resolve(uri)
     run = find_run(which, experiment, metric, uri, data)
     run_id, experiment_id = run.info.run_id, run.info.experiment_id
-    client = store.connect(uri)
-    found = logged_models(client, experiment_id, run_id)
-    if not found:
-        raise UserError(f"run {run_id} has no model")
-    place = found[0].artifact_location
+    metadata, program = read_model(uri, experiment_id, run_id)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            settings = Path(client.download_artifacts(run_id, "config.yaml", folder)).read_text(encoding="utf-8")
-            described, exported = (
-                mlflow.artifacts.download_artifacts(artifact_uri=f"{place}/{name}", dst_path=folder, tracking_uri=uri)
-                for name in ("MLmodel", "data/model.pt2")
-            )
+            file = store.connect(uri).download_artifacts(run_id, "config.yaml", folder)
         except (OSError, MlflowException) as error:
             raise UserError(f"run {run_id}: its files are missing ({error})") from None
-        metadata = yaml.safe_load(Path(described).read_text(encoding="utf-8"))["metadata"]
-        program = torch.export.load(exported)
+        settings = Path(file).read_text(encoding="utf-8")
     config = with_defaults(yaml.safe_load(settings))
     classes = tuple(metadata["classes"])
     model, difference = rebuilt(config, len(classes), program, metadata.get("sources"))
