@@ -42,7 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
     print(run)
     target = explanation.class_index(arguments.target, run.classes) if arguments.target else None
     errors: list[UserError] = []
-    pictures = explanation.subjects(arguments.pictures, run.image_size, errors.append, run.fit)
+    pictures = explanation.subjects(arguments.pictures, run.image_size, errors.append)
     wrong = explanation.mistakes(run, arguments.mistakes) if arguments.mistakes else []
     explained = explanation.explain(run, itertools.chain(pictures, wrong), arguments.method, target, arguments.layer)
     for path, picture in explanation.save(explained, arguments.out, arguments.sheet):

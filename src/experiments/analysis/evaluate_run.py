@@ -64,7 +64,7 @@ def evaluate_run(
     settings = _data_settings(run, data, overrides, search)
     split = split or (ALL if data else "test")
     images, changes = _load_images(run, settings, data, split)
-    logits = run.logits(images)
+    logits = run.logits(images.pixels)
     evaluation = score(logits, torch.tensor(images.labels))
     warning = " ".join(filter(None, [_caution(run, settings, images, split), changes]))
     protocol = f"Run {run.run_id} on {split} of {settings.title}: {counted(len(images), 'image')}."

@@ -41,7 +41,6 @@ class Subject:
         original: uint8 (h, w, 3); for a picture of the user, at most `pictures.SHOWN` pixels per side.
         pixels: what the network gets, uint8 (3, H, W).
         truth: its class, if it is known.
-        fit: how `pixels` were made from `original`: squash, crop or pad.
     """
 
     name: str
@@ -49,12 +48,15 @@ class Subject:
     original: np.ndarray
     pixels: np.ndarray
     truth: str | None = None
-    fit: str = "squash"
 
 
 @dataclass(frozen=True)
 class Explained:
-    """An image with its heatmap, float32 (H, W), for the class `explained`; probabilities from 0 to 1."""
+    """An image with its heatmap, float32 (H, W), for the class `explained`; probabilities from 0 to 1.
+
+    Attributes:
+        fit: how the pixels were made from the original: squash, crop or pad.
+    """
 
     subject: Subject
     run_id: str
@@ -64,6 +66,7 @@ class Explained:
     probability: float
     explained: str
     explained_probability: float
+    fit: str
 
     def __str__(self) -> str:
         other = f", why {self.explained} ({self.explained_probability:.1%})" if self.explained != self.predicted else ""
@@ -96,7 +99,7 @@ class Explained:
             f"{method}\nwhy {self.explained} ({self.explained_probability:.1%})",
             f"{SEEN}\n{pixels.shape[1]} x {pixels.shape[0]}",
         )
-        return Heatmap(self.subject.original, self.heatmap, pixels, headings, unit, self.subject.fit)
+        return Heatmap(self.subject.original, self.heatmap, pixels, headings, unit, self.fit)
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:
@@ -112,9 +115,7 @@ def class_index(name: str, classes: Sequence[str]) -> int:
     return classes.index(name)
 
 
-def subjects(
-    paths: Iterable[str | Path], image_size: int, report: Callable[[UserError], object], fit: str = "squash"
-) -> Iterator[Subject]:
+def subjects(paths: Iterable[str | Path], image_size: int, report: Callable[[UserError], object]) -> Iterator[Subject]:
     """The pictures at `paths`, which may be folders; one that cannot be read is reported and left out."""
     files, errors = find_pictures(paths)
     for error in errors:
@@ -125,8 +126,7 @@ def subjects(
         except UserError as error:
             report(error)
         else:
-            original = np.asarray(picture.original)
-            yield Subject(file, str(Path(file).resolve()), original, picture.pixels, fit=fit)
+            yield Subject(file, str(Path(file).resolve()), np.asarray(picture.original), picture.pixels)
 
 
 def mistakes(run: FinishedRun, count: int) -> list[Subject]:
@@ -139,7 +139,7 @@ def mistakes(run: FinishedRun, count: int) -> list[Subject]:
     """
     part = run.examined
     images = run.splits().parts()[part]
-    probabilities = run.probabilities(images)
+    probabilities = run.probabilities(images.pixels)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != images.labels)
     most_confident = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
     return [
@@ -174,6 +174,7 @@ def explain(
             yield Explained(
                 subject, run.run_id, method, heatmap, run.classes[predicted],
                 float(probabilities[predicted]), run.classes[chosen], float(probabilities[chosen]),
+                getattr(run.config.data, "fit", "squash"),
             )  # fmt: skip
 
 

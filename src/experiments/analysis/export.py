@@ -88,25 +88,26 @@ def export(run: FinishedRun, form: str, output: Path | None, tolerance: float) -
         RunFailed: the file loses more, or computes other probabilities though it has 32-bit floats; nothing is written.
     """
     splits = run.splits()
+    fit = getattr(run.config.data, "fit", "squash")
     path = output or default_output(form, run.run_id)
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / f"network{FORMATS[form][0]}"
-        network = _convert(run, form, splits.train, _about(run), part)
+        network = _convert(run, form, splits.train, _about(run, fit), part)
         (before, after), difference = _compared(_own(run), network, splits.validation)
         exported = Exported(
-            path, part.stat().st_size, len(splits.validation), before, after, difference, _note(run), program(path, run.fit)
+            path, part.stat().st_size, len(splits.validation), before, after, difference, _note(run), program(path, fit)
         )
         _check(exported, form, tolerance)
         portable.publish(part, path)
     return exported
 
 
-def _about(run: FinishedRun) -> dict[str, str]:
+def _about(run: FinishedRun, fit: str) -> dict[str, str]:
     """The metadata of the file: what a program must know to use it."""
     return {
         "classes": json.dumps(run.classes, ensure_ascii=False),
         "image_size": str(run.image_size),
-        "fit": run.fit,
+        "fit": fit,
         "input": "uint8 (N, 3, image_size, image_size), RGB, not normalised",
         "output": "float32 (N, classes), logits: a softmax gives the probabilities",
         "run": run.run_id,

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 
 from experiments.reports.drawing import Figure
 
+CENTRE = 0.875  # the part of the shorter side that fit=crop keeps
+
 
 @dataclass(frozen=True)
 class Heatmap:
@@ -35,8 +37,9 @@ class Heatmap:
     def extent(self) -> tuple[float, float, float, float]:
         """(left, right, bottom, top) of what the network gets, in pixels of the original; padding is beyond its borders."""
         height, width = self.original.shape[:2]
-        sizes = {"squash": (width, height), "crop": (min(width, height),) * 2, "pad": (max(width, height),) * 2}
-        across, down = sizes[self.fit]
+        whole = np.array_equal(self.original, self.pixels)  # of an archive, which has nothing larger
+        squares = {"crop": CENTRE * min(width, height), "pad": max(width, height)}
+        across, down = (width, height) if whole or self.fit == "squash" else (squares[self.fit],) * 2
         left, top = (width - across) / 2 - 0.5, (height - down) / 2 - 0.5
         return left, left + across, top + down, top
 

@@ -73,25 +73,18 @@ class FinishedRun:
         """Pixels per side of the images that the network takes."""
         return self.config.data.image_size
 
-    @property
-    def fit(self) -> str:
-        """How a picture is made square for the network: squash, crop or pad."""
-        return getattr(self.config.data, "fit", "squash")
-
-    def logits(self, images: np.ndarray | Images) -> torch.Tensor:
+    def logits(self, pixels: np.ndarray) -> torch.Tensor:
         """Logits, float32 (N, classes), of raw images, uint8 (N, 3, H, W), bit-identical to those of the run.
 
-        `Images` are read batch by batch. With the run's `evaluation.tta` the logits are means over several views, as in
-        the evaluation of the run.
+        With the run's `evaluation.tta` they are means over several views, as in the evaluation of the run.
         """
-        if not isinstance(images, Images):
-            images = Images(images, np.zeros(len(images), dtype=np.int64), self.classes)
-        batches = Batches(images, evaluation.batch_size(images.shape), torch.device("cpu"))
+        images = Images(pixels, np.zeros(len(pixels), dtype=np.int64), self.classes)
+        batches = Batches(images, evaluation.batch_size(pixels.shape), torch.device("cpu"))
         return evaluation.predict(self.model, batches, devices.autocast(self.config, "cpu"), self.config.evaluation.tta)
 
-    def probabilities(self, images: np.ndarray | Images) -> np.ndarray:
-        """Class probabilities, float32 (N, classes), of raw images, see `logits`."""
-        return self.logits(images).softmax(dim=1).numpy()
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """Class probabilities, float32 (N, classes), of raw images, uint8 (N, 3, H, W)."""
+        return self.logits(pixels).softmax(dim=1).numpy()
 
     @property
     def examined(self) -> Literal["test", "validation"]:
