@@ -29,8 +29,7 @@ def gradcam(classifier: Classifier, pixels: np.ndarray, target: int, layer: str 
 
     The maps are weighted by the mean gradient of the logit of the class, added, clipped at 0, and interpolated to the
     image size bilinearly. Convolutions without padding are never centred on a border, so there the result is some pixels
-    off. Of a vision transformer, the tokens of its last block are taken instead: gradient times value, added, clipped
-    at 0.
+    off. Vision transformers are explained by their tokens, or their attention, see `feature_maps`.
 
     Args:
         pixels: one raw image, uint8 (3, H, W).
