@@ -257,7 +257,9 @@ def test_the_heatmap_covers_what_the_network_sees(fit, extent):
     figure = heatmaps.draw([heatmaps.Heatmap(wide, np.eye(4), wide[:, ::3], ("a", "b", "c"), "", fit)])
     grey, heatmap = figure.axes[1].images
     assert [edge + 0.5 for edge in heatmap.get_extent()] == list(extent)
-    assert (*figure.axes[1].get_xlim(), *figure.axes[1].get_ylim()) == tuple(grey.get_extent()) == (-0.5, 59.5, 19.5, -0.5)
+    assert (
+        (*figure.axes[1].get_xlim(), *figure.axes[1].get_ylim()) == tuple(grey.get_extent()) == (-0.5, 59.5, 19.5, -0.5)
+    )
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ def test_the_metadata_says_how_a_file_is_used(form, exported, trained):
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_figures_are_those_of_the_file(form, exported, trained):
     found, images = exported[form], trained.splits().validation
-    values = [torch.tensor(logits).softmax(dim=1) for logits in (
+    values = [torch.as_tensor(logits).softmax(dim=1) for logits in (
         trained.logits(images.pixels), logits_of(found.path, images.pixels))]  # fmt: skip
     accuracies = [float((value.argmax(dim=1).numpy() == images.labels).mean()) for value in values]
     assert accuracies == pytest.approx([found.run.accuracy, found.file.accuracy])
@@ -120,7 +120,9 @@ def test_the_program_that_is_printed_predicts_what_the_run_predicts(form, export
 def test_a_file_that_is_worse_is_not_written(form, trained, tmp_path):
     path = tmp_path / f"net{FORMATS[form][0]}"
     path.write_text("the file of yesterday")
-    with pytest.raises(RunFailed, match=r"accuracy  .*300 validation pictures\n(.*\n)*.* more than --tolerance -0\.1; it"):
+    with pytest.raises(
+        RunFailed, match=r"accuracy  .*300 validation pictures\n(.*\n)*.* more than --tolerance -0\.1; it"
+    ):
         export(trained, form, path, -0.1)  # it must be better than the run
     assert path.read_text() == "the file of yesterday" and len(list(tmp_path.iterdir())) == 1
 
@@ -137,7 +139,7 @@ class Louder(nn.Module):
 
 
 def test_floats_that_compute_something_else_are_not_written(trained, tmp_path):
-    with pytest.raises(RunFailed, match="the file computes other probabilities, by up to 0.00"):
+    with pytest.raises(RunFailed, match=r"the file computes other probabilities, by up to 0\.00"):
         export(dataclasses.replace(trained, model=Louder(trained.model)), "onnx", tmp_path / "net.onnx", 0.01)
     assert not list(tmp_path.iterdir())
 
@@ -178,7 +180,11 @@ def test_other_networks(model, tmp_path, monkeypatch):
     (tmp_path / "own/model/zoo.yaml").write_text(f"_target_: zoo.Named\nname: {model}\n")
     custom = ["model=zoo", f"hydra.searchpath=[file://{tmp_path}/own]"]
     words = ["model=fastnet", "model.widths=[8,16]"] if model == "fastnet" else custom
-    run(compose_config([*words, "data=image_folder", "data.root=pics", "data.image_size=32", "training.epochs=1", "threads=1"]))
+    run(
+        compose_config(
+            [*words, "data=image_folder", "data.root=pics", "data.image_size=32", "training.epochs=1", "threads=1"]
+        )
+    )
     sys.modules.pop("zoo", None)
     finished = load_run(uri="sqlite:///mlflow.db")
     for form in FORMATS:

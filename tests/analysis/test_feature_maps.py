@@ -83,9 +83,10 @@ NETWORKS = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("place", PLACES)
-def test_the_heatmap_is_where_the_evidence_is(name, place):
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_heatmap_is_where_the_evidence_is(name, place, frozen):
     torch.manual_seed(0)
-    model, (image,) = classifier(NETWORKS[name]()), pictures([place], [1])
+    model, (image,) = classifier(NETWORKS[name]()).requires_grad_(not frozen), pictures([place], [1])
     assert share_at(gradcam(model, image, 1), place) > 0.9
 
 
@@ -97,7 +98,7 @@ def swin():
     return models.SwinTransformer([2, 2], 16, [1, 1], [2, 2], [4, 4], stochastic_depth_prob=0.0, num_classes=3)
 
 
-@pytest.fixture(scope="module", params=[vit, swin])
+@pytest.fixture(scope="module", params=[vit, swin], ids=["vit", "swin"])
 def transformer(request):
     """A small transformer that has learned to tell the colour of the square, wherever it is."""
     torch.manual_seed(0)
@@ -112,7 +113,7 @@ def transformer(request):
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.1
-    return model.eval()
+    return model.eval().requires_grad_(False)  # as a frozen network
 
 
 @pytest.mark.slow
@@ -158,7 +159,10 @@ def test_the_layer_of_torchvisions_networks(name):
     taken = [gradcam(model, image, target) for target in range(3)]
     assert all(heatmap.shape == (size, size) and np.isfinite(heatmap).all() for heatmap in taken)
     assert any(heatmap.std() > 0 for heatmap in taken)
-    assert all(np.array_equal(heatmap, gradcam(model, image, target, f"network.{layer}")) for target, heatmap in enumerate(taken))
+    assert all(
+        np.array_equal(heatmap, gradcam(model, image, target, f"network.{layer}"))
+        for target, heatmap in enumerate(taken)
+    )
 
 
 @pytest.mark.slow

@@ -73,7 +73,9 @@ class Exported:
         table = [f"{name:<24}  {before:>8.4g}  {after:>8.4g}  {what}" for name, before, after, what in rows]
         head = f"{'':<24}  {'run':>8}  {'file':>8}"
         last = f"largest difference of a probability: {self.difference:.2g}"
-        return "\n".join([f"{self.path}, {self.bytes / 1e6:.2f} MB", "", head, *table, last, *filter(None, [self.note])])
+        return "\n".join(
+            [f"{self.path}, {self.bytes / 1e6:.2f} MB", "", head, *table, last, *filter(None, [self.note])]
+        )
 
 
 def export(run: FinishedRun, form: str, output: Path | None, tolerance: float) -> Exported:
@@ -147,9 +149,7 @@ def _own(run: FinishedRun) -> portable.Network:
     return predict
 
 
-def _compared(
-    own: portable.Network, network: portable.Network, images: Images
-) -> tuple[tuple[Side, Side], float]:
+def _compared(own: portable.Network, network: portable.Network, images: Images) -> tuple[tuple[Side, Side], float]:
     """What was measured of both, and the largest difference of a probability."""
     batches = Batches(images, batch_size(images.shape), torch.device("cpu"))
     pairs = [(own(batch.pixels.numpy()), network(batch.pixels.numpy())) for batch in batches]
@@ -189,6 +189,8 @@ def _check(exported: Exported, form: str, tolerance: float) -> None:
     if not lost <= tolerance:
         problem = f"the file loses {lost:.2%} of accuracy, more than --tolerance {tolerance:g}"
     elif form != "onnx-int8" and not exported.difference <= ROUNDING:
-        problem = f"the file computes other probabilities, by up to {exported.difference:.2g}; rounding explains {ROUNDING:g}"
+        problem = (
+            f"the file computes other probabilities, by up to {exported.difference:.2g}; rounding explains {ROUNDING:g}"
+        )
     if problem:
         raise RunFailed(f"{exported.figures}\n\n--format {form}: {problem}; it is not written")

@@ -139,7 +139,7 @@ def _recorded_attention() -> Iterator[list[Tensor]]:
         layers.append((query @ key.transpose(-2, -1) * scale).softmax(dim=-1))
         return layers[-1] @ value
 
-    functional.scaled_dot_product_attention = attention  # type: ignore[assignment]
+    functional.scaled_dot_product_attention = attention
     try:
         yield layers
     finally:

@@ -35,7 +35,7 @@ def check_output(form: str, output: Path | None) -> None:
     """
     if output is None:
         return
-    ending = Path(FORMATS[form][0]).suffix
+    ending = Path(f"network{FORMATS[form][0]}").suffix
     if output.suffix != ending:
         raise UserError(f"--output {output}: must end with {ending}")
     if output.is_dir():

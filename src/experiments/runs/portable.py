@@ -7,7 +7,6 @@ such as the class names, are in its metadata.
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,7 +28,9 @@ Network = Callable[[np.ndarray], np.ndarray]  # uint8 (N, 3, H, W) to float32 (N
 
 def write_pt2(program: torch.export.ExportedProgram, about: Mapping[str, str], path: Path) -> None:
     """Write a network for `torch.export.load`."""
-    torch.export.save(program, path, extra_files={ABOUT: json.dumps(about, ensure_ascii=False)})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No complete tensor found")  # also about correct networks
+        torch.export.save(program, path, extra_files={ABOUT: json.dumps(about, ensure_ascii=False)})
 
 
 def open_pt2(path: Path) -> Network:
@@ -60,9 +61,7 @@ def write_onnx(program: torch.export.ExportedProgram, about: Mapping[str, str], 
             )
     except Exception as error:  # the exporter raises many classes of errors
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"--format onnx: this network cannot be written as ONNX ({reason}); use --format pt2"
-        ) from None
+        raise UserError(f"--format onnx: this network cannot be written as ONNX ({reason}); use --format pt2") from None
     assert exported is not None
     model = exported.model_proto
     for value in (*model.graph.input, *model.graph.output):
@@ -73,7 +72,8 @@ def write_onnx(program: torch.export.ExportedProgram, about: Mapping[str, str], 
 def write_int8(source: Path, calibration: Iterable[np.ndarray], about: Mapping[str, str], path: Path) -> None:
     """Write an ONNX network again with 8-bit integers: weights per channel, activations by their range on some images.
 
-    The normalisation of the images stays in floats: it would be rounded twice, and costs next to nothing.
+    Activations are unsigned: x86 processors compute unsigned times signed integers, and with signed ones SqueezeNet takes
+    3.6 times as long. The normalisation of the images stays in floats: it would be rounded twice, and costs next to nothing.
 
     Args:
         calibration: batches of uint8 images (N, 3, H, W).
@@ -89,6 +89,7 @@ def write_int8(source: Path, calibration: Iterable[np.ndarray], about: Mapping[s
         path,
         _Calibration(calibration),
         per_channel=True,
+        activation_type=quantization.QuantType.QUInt8,
         nodes_to_exclude=_before_weights(onnx.load(prepared)),
     )
     _save(onnx, onnx.load(path), about, path)
