@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+CROP = """\
+shorter, resized = min(picture.size), round(size / 0.875)
+    picture = picture.resize([int(resized * side / shorter) for side in picture.size], Image.Resampling.BILINEAR)
+    left, top = (round((side - size) / 2) for side in picture.size)
+    picture = picture.crop((left, top, left + size, top + size))"""
 FITS = {  # data.fit: how Pillow makes the square of `size` pixels per side that the network takes
-    "squash": "picture.resize((size, size), Image.Resampling.BICUBIC)",
-    "crop": "ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR, bleed=0.0625)",  # a sixteenth of each edge
-    "pad": "ImageOps.pad(picture, (size, size), Image.Resampling.BILINEAR)",
+    "squash": "picture = picture.resize((size, size), Image.Resampling.BICUBIC)",
+    "crop": CROP,
+    "pad": "picture = ImageOps.pad(picture, (size, size), Image.Resampling.BILINEAR)",
 }
 ONNX = '''\
 """Print the class of pictures: python classify.py PICTURE...  (after: pip install numpy onnxruntime pillow)"""
@@ -24,7 +29,7 @@ about = session.get_modelmeta().custom_metadata_map
 classes, size = json.loads(about["classes"]), int(about["image_size"])
 for file in sys.argv[1:]:
     picture = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
-    picture = {fit}
+    {fit}
     images = np.asarray(picture).transpose(2, 0, 1)[None]  # uint8 (1, 3, size, size), red first; not normalised
     logits = session.run(None, {{"images": images}})[0][0]
     shares = np.exp(logits - logits.max())
@@ -46,7 +51,7 @@ about = json.loads(files["about.json"])
 classes, size = json.loads(about["classes"]), int(about["image_size"])
 for file in sys.argv[1:]:
     picture = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
-    picture = {fit}
+    {fit}
     images = torch.tensor(np.asarray(picture)).permute(2, 0, 1)[None]  # uint8 (1, 3, size, size), red first; not normalised
     shares = network(images)[0].softmax(dim=0)
     print(file, classes[shares.argmax()], f"{{shares.max():.4f}}")
