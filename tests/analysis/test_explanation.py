@@ -249,6 +249,19 @@ def test_the_heatmap_covers_the_original():
     assert grey.get_extent() == heatmap.get_extent() and len(figure.axes) == 8
 
 
+@pytest.mark.parametrize(
+    ("fit", "extent"), [("squash", (0, 60, 20, 0)), ("crop", (21.25, 38.75, 18.75, 1.25)), ("pad", (0, 60, 40, -20))]
+)
+def test_the_heatmap_covers_what_the_network_sees(fit, extent):
+    wide = np.zeros((20, 60, 3), dtype=np.uint8)
+    figure = heatmaps.draw([heatmaps.Heatmap(wide, np.eye(4), wide[:, ::3], ("a", "b", "c"), "", fit)])
+    grey, heatmap = figure.axes[1].images
+    assert [edge + 0.5 for edge in heatmap.get_extent()] == list(extent)
+    assert (
+        (*figure.axes[1].get_xlim(), *figure.axes[1].get_ylim()) == tuple(grey.get_extent()) == (-0.5, 59.5, 19.5, -0.5)
+    )
+
+
 @pytest.mark.slow
 def test_the_command_explains_the_good_and_names_the_bad(finished, trained, command, tmp_path):
     for folder, shade in (("a", 90), ("b", 200)):

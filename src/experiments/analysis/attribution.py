@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients, LayerAttribution, LayerGradCam, Occlusion
-from torch import Tensor, nn
+from captum.attr import IntegratedGradients, LayerAttribution, Occlusion
+from torch import Tensor
 
-from experiments.config import UserError
+from experiments.analysis.feature_maps import Network, coarse_heatmap
 from experiments.models.classifier import Classifier
 
 log = logging.getLogger(__name__)
-
-Network = Callable[[Tensor], Tensor]  # normalised images to logits
 
 STEPS = (64, 256, 1024, 4096, 16384)  # of the path integral: tried in this order until it is complete
 ROUNDING = 1e-6  # fraction of a logit by which it differs between batches of different sizes
@@ -31,13 +29,13 @@ def gradcam(classifier: Classifier, pixels: np.ndarray, target: int, layer: str 
 
     The maps are weighted by the mean gradient of the logit of the class, added, clipped at 0, and interpolated to the
     image size bilinearly. Convolutions without padding are never centred on a border, so there the result is some pixels
-    off.
+    off. Vision transformers are explained by their tokens, or their attention, see `feature_maps`.
 
     Args:
         pixels: one raw image, uint8 (3, H, W).
         target: the index of the class to explain.
         layer: dotted name, such as `network.3`. If None, the convolution that runs last, of those whose output is larger
-            than one pixel.
+            than one pixel, with the block around it, see `feature_maps`.
 
     Returns:
         float32 (H, W), at least 0, in arbitrary units.
@@ -46,8 +44,7 @@ def gradcam(classifier: Classifier, pixels: np.ndarray, target: int, layer: str 
         UserError: no layer of that name has feature maps, or the network has no convolution.
     """
     with _prepared(classifier, pixels) as (network, normalised, _):
-        module = _layer(classifier, network, normalised, layer)
-        coarse = LayerGradCam(network, module).attribute(normalised, target, relu_attributions=True)
+        coarse = coarse_heatmap(classifier, network, normalised, target, layer)
         heatmap = LayerAttribution.interpolate(coarse, normalised.shape[2:], "bilinear")
     return _as_array(heatmap[0, 0])
 
@@ -134,35 +131,6 @@ def _prepared(classifier: Classifier, pixels: np.ndarray) -> Iterator[tuple[Netw
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-def _layer(classifier: Classifier, network: Network, normalised: Tensor, name: str | None) -> nn.Module:
-    """The layer called `name`, or if None the convolution that runs last, which names do not reveal."""
-    modules = {module: name for name, module in classifier.named_modules()}
-    sizes: dict[nn.Module, torch.Size] = {}
-
-    def note(module: nn.Module, _: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            sizes.pop(module, None)
-            sizes[module] = output.shape
-
-    with contextlib.ExitStack() as stack, torch.no_grad():
-        for module in classifier.network.modules():
-            stack.enter_context(module.register_forward_hook(note))
-        network(normalised)
-    convolutions = {modules[module]: module for module in sizes if isinstance(module, nn.Conv2d)}
-    listing = ", ".join(f"{key} ({'x'.join(map(str, sizes[conv][1:]))})" for key, conv in convolutions.items())
-    if name is None:
-        larger = [module for module in convolutions.values() if sizes[module][2:].numel() > 1]
-        if not larger:
-            raise UserError("gradcam needs a convolution, and the network has none; use another --method")
-        return larger[-1]
-    chosen = next((module for module in sizes if modules[module] == name), None)
-    if chosen is None:
-        raise UserError(
-            f"--layer {name}: no layer of that name has feature maps; the convolutions are {listing or 'none'}"
-        )
-    return chosen
 
 
 def _batch_size(normalised: Tensor) -> int:

@@ -52,7 +52,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Explained:
-    """An image with its heatmap, float32 (H, W), for the class `explained`; probabilities from 0 to 1."""
+    """An image with its heatmap, float32 (H, W), for the class `explained`; probabilities from 0 to 1.
+
+    Attributes:
+        fit: how the pixels were made from the original: squash, crop or pad.
+    """
 
     subject: Subject
     run_id: str
@@ -62,6 +66,7 @@ class Explained:
     probability: float
     explained: str
     explained_probability: float
+    fit: str
 
     def __str__(self) -> str:
         other = f", why {self.explained} ({self.explained_probability:.1%})" if self.explained != self.predicted else ""
@@ -94,7 +99,7 @@ class Explained:
             f"{method}\nwhy {self.explained} ({self.explained_probability:.1%})",
             f"{SEEN}\n{pixels.shape[1]} x {pixels.shape[0]}",
         )
-        return Heatmap(self.subject.original, self.heatmap, pixels, headings, unit)
+        return Heatmap(self.subject.original, self.heatmap, pixels, headings, unit, self.fit)
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:
@@ -171,6 +176,7 @@ def explain(
             yield Explained(
                 subject, run.run_id, method, heatmap, run.classes[predicted],
                 float(probabilities[predicted]), run.classes[chosen], float(probabilities[chosen]),
+                getattr(run.config.data, "fit", "squash"),
             )  # fmt: skip
 
 

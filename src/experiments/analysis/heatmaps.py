@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 
 from experiments.reports.drawing import Figure
 
+CENTRE = 0.875  # the part of the shorter side that fit=crop keeps
+
 
 @dataclass(frozen=True)
 class Heatmap:
@@ -17,10 +19,11 @@ class Heatmap:
 
     Attributes:
         original: uint8 (h, w, 3), of any size.
-        values: float (H, W), drawn over `original`.
+        values: float (H, W), drawn over the part of `original` that the network gets.
         pixels: what the network gets, uint8 (H, W, 3).
         headings: of the three panels.
         unit: of `values`.
+        fit: how `pixels` were made from `original`: squash, crop or pad.
     """
 
     original: np.ndarray
@@ -28,6 +31,17 @@ class Heatmap:
     pixels: np.ndarray
     headings: tuple[str, str, str]
     unit: str
+    fit: str = "squash"
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """(left, right, bottom, top) of what the network gets, in pixels of the original; padding is beyond its borders."""
+        height, width = self.original.shape[:2]
+        whole = np.array_equal(self.original, self.pixels)  # of an archive, which has nothing larger
+        squares = {"crop": CENTRE * min(width, height), "pad": max(width, height)}
+        across, down = (width, height) if whole or self.fit == "squash" else (squares[self.fit],) * 2
+        left, top = (width - across) / 2 - 0.5, (height - down) / 2 - 0.5
+        return left, left + across, top + down, top
 
 
 def draw(rows: Sequence[Heatmap]) -> Figure:
@@ -56,15 +70,16 @@ def draw(rows: Sequence[Heatmap]) -> Figure:
 
 def _draw_heatmap(figure: Figure, axes: Axes, scale: Axes, row: Heatmap) -> None:
     """Draw the values in colour over the original in pale greys; they are transparent where they are near 0."""
-    height, width = row.original.shape[:2]
-    axes.imshow(255 - (255 - row.original.mean(axis=2)) * 0.7, cmap="gray", vmin=0, vmax=255)
+    grey = axes.imshow(255 - (255 - row.original.mean(axis=2)) * 0.7, cmap="gray", vmin=0, vmax=255)
     limit = float(np.percentile(np.abs(row.values), 99.5)) or float(np.abs(row.values).max()) or 1.0
     opacity = np.clip(np.abs(row.values) / limit, 0, 1) ** 0.7 * 0.85
     signed = row.values.min() < 0
     image = axes.imshow(
         row.values, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=opacity, interpolation="bilinear",
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        extent=row.extent,
     )  # fmt: skip
+    left, right, bottom, top = grey.get_extent()
+    axes.set(xlim=(left, right), ylim=(bottom, top))  # without the padding
     bar = figure.colorbar(image, cax=scale, boundaries=np.linspace(-limit if signed else 0, limit, 200))
     ticks = [-limit, 0.0, limit] if signed else [0.0, limit]
     bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])

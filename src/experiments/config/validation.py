@@ -65,8 +65,6 @@ class _Parser:
             return self.section(hint, value, key)
         if get_origin(hint) is Mapping:  # the parameters of a custom source
             return value
-        if value is not None and (sequences := [each for each in get_args(hint) if get_origin(each) is tuple]):
-            (hint,) = sequences  # a list or null
         if get_origin(hint) is tuple:
             return self.sequence(get_args(hint), value, key)
         if isinstance(value, list) and (lists := [one for one in get_args(hint) if get_origin(one) is tuple]):

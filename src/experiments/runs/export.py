@@ -1,22 +1,28 @@
-"""The export of a trained network as an MLflow model, without pickle, and a check before training that it will work."""
+"""The export of a trained network as an MLflow model, without pickle; a check before training that it will work; reading it."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import mlflow.artifacts
 import numpy as np
 import torch
+import yaml
 from mlflow.entities import LoggedModel
+from mlflow.exceptions import MlflowException
 
 from experiments.config import Config, UserError
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
-from experiments.runs import serving
+from experiments.runs import serving, store
 from experiments.runs.fingerprint import network_sources
+from experiments.runs.written import logged_models
 from experiments.training.evaluation import batch_size
 
 
@@ -89,3 +95,25 @@ def save_model(
     described = Model.load(str(path))
     described.flavors["python_function"]["loader_module"] = Path(serving.__file__).stem
     described.save(str(path / "MLmodel"))
+
+
+def read_model(uri: str, experiment_id: str, run_id: str) -> tuple[dict[str, Any], torch.export.ExportedProgram]:
+    """(metadata, exported network) of the model that `save_model` wrote for a run.
+
+    Raises:
+        UserError: the run has no model, or its files are missing.
+    """
+    found = logged_models(store.connect(uri), experiment_id, run_id)
+    if not found:
+        raise UserError(f"run {run_id} has no model")
+    place = found[0].artifact_location
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            described, exported = (
+                mlflow.artifacts.download_artifacts(artifact_uri=f"{place}/{name}", dst_path=folder, tracking_uri=uri)
+                for name in ("MLmodel", "data/model.pt2")
+            )
+        except (OSError, MlflowException) as error:
+            raise UserError(f"run {run_id}: its files are missing ({error})") from None
+        metadata: dict[str, Any] = yaml.safe_load(Path(described).read_text(encoding="utf-8"))["metadata"]
+        return metadata, torch.export.load(exported)

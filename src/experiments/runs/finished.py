@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import mlflow.artifacts
 import numpy as np
 import torch
 import yaml
@@ -36,8 +35,8 @@ from experiments.data.membership import Membership
 from experiments.models.classifier import Classifier
 from experiments.runs import store
 from experiments.runs.data_sets import all_have_that_of, of_one_data_set
+from experiments.runs.export import read_model
 from experiments.runs.logged_model import rebuilt
-from experiments.runs.written import logged_models
 from experiments.training import devices, evaluation
 
 log = logging.getLogger(__name__)
@@ -220,22 +219,13 @@ def load_run(
     uri = store.resolve(uri)
     run = find_run(which, experiment, metric, uri, data)
     run_id, experiment_id = run.info.run_id, run.info.experiment_id
-    client = store.connect(uri)
-    found = logged_models(client, experiment_id, run_id)
-    if not found:
-        raise UserError(f"run {run_id} has no model")
-    place = found[0].artifact_location
+    metadata, program = read_model(uri, experiment_id, run_id)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            settings = Path(client.download_artifacts(run_id, "config.yaml", folder)).read_text(encoding="utf-8")
-            described, exported = (
-                mlflow.artifacts.download_artifacts(artifact_uri=f"{place}/{name}", dst_path=folder, tracking_uri=uri)
-                for name in ("MLmodel", "data/model.pt2")
-            )
+            file = store.connect(uri).download_artifacts(run_id, "config.yaml", folder)
         except (OSError, MlflowException) as error:
             raise UserError(f"run {run_id}: its files are missing ({error})") from None
-        metadata = yaml.safe_load(Path(described).read_text(encoding="utf-8"))["metadata"]
-        program = torch.export.load(exported)
+        settings = Path(file).read_text(encoding="utf-8")
     config = with_defaults(yaml.safe_load(settings))
     classes = tuple(metadata["classes"])
     model, difference = rebuilt(config, len(classes), program, metadata.get("sources"))
