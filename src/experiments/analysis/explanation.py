@@ -176,7 +176,7 @@ def explain(
             yield Explained(
                 subject, run.run_id, method, heatmap, run.classes[predicted],
                 float(probabilities[predicted]), run.classes[chosen], float(probabilities[chosen]),
-                getattr(run.config.data, "fit", "squash"),
+                run.config.data.fit,
             )  # fmt: skip
 
 

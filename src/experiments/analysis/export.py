@@ -90,7 +90,7 @@ def export(run: FinishedRun, form: str, output: Path | None, tolerance: float) -
         RunFailed: the file loses more, or computes other probabilities though it has 32-bit floats; nothing is written.
     """
     splits = run.splits()
-    fit = getattr(run.config.data, "fit", "squash")
+    fit = run.config.data.fit
     path = output or default_output(form, run.run_id)
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / f"network{FORMATS[form][0]}"

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
+from experiments.data.decoding import CENTRE
 from experiments.reports.drawing import Figure
-
-CENTRE = 0.875  # the part of the shorter side that fit=crop keeps
 
 
 @dataclass(frozen=True)
