@@ -54,21 +54,22 @@ def timm_rows() -> Iterator[Row]:
 
 def _smallest(name: str, size: int, published: int) -> int:
     """The fewest pixels per side that a network takes, found by trying; as published if it cannot be tried without numbers."""
-    if not _takes(name, size):
+    try:
+        with torch.device("meta"):  # without its weights and its numbers
+            network = BUILDERS[TORCHVISION]((3, size, size), 2, name).train()
+    except RuntimeError:
         return published
     low, high = 0, size
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _takes(name, middle) else (middle, high)
+        low, high = (low, middle) if _takes(network, middle) else (middle, high)
     return high
 
 
-def _takes(name: str, size: int) -> bool:
-    """Whether a network takes images of this size; computed without its weights and its numbers."""
+def _takes(network: nn.Module, size: int) -> bool:
+    """Whether a network takes images of this size."""
     try:
-        with torch.device("meta"):
-            network: nn.Module = BUILDERS[TORCHVISION]((3, size, size), 2, name).train()
-            network(torch.zeros(2, 3, size, size))
+        network(torch.zeros(2, 3, size, size, device="meta"))
     except (RuntimeError, AssertionError, ValueError, ZeroDivisionError):
         return False
     return True

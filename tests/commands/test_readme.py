@@ -166,7 +166,8 @@ def custom(document, here):
 
 def test_the_custom_network_is_built(here):
     words, parameters = custom("docs/networks.md", here)
-    check_overrides(words, multirun=False)
+    check_overrides([*words, "model.weights=null"], multirun=False)
+    assert parameters.pop("defaults") == ["_base"]
     model = build_classifier(
         ModelSettings(parameters.pop("_target_"), parameters), 5, (3, 32, 32), (0, 0, 0), (1, 1, 1)
     )
