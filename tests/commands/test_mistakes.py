@@ -57,13 +57,13 @@ KEYS = [  # python train.py data=digits ...
     ("model=resnet81", "model=resnet81: must be one of cnn, convnext_tiny"),
     ("model=torchvision", "model.name is missing: set model.name=..."),
     ("model=torchvision model.name=", "model.name=: must be text"),
-    ("model=torchvision model.name=resnet81", "torchvision has no network of this name; did you mean resnet18 or"),
+    ("model=torchvision model.name=resnet81", "has no network of this name; did you mean resnet18 or"),
     (
         "model=torchvision model.name=mobilenetv3_small_100",
         "is a network of timm: model=timm model.name=mobilenetv3_small_100",
     ),
-    ("model=torchvision model.name=zzz", "model.name=zzz: torchvision has no network of this name; it has alexnet"),
-    ("model=timm model.name=resnet81", "model.name=resnet81: timm has no network of this name; did you mean"),
+    ("model=torchvision model.name=zzz", "has no network of this name; it has alexnet"),
+    ("model=timm model.name=resnet81", "has no network of this name; did you mean"),
     ("model=inception_v3 data.image_size=32", "data.image_size=32: must be at least 75 for inception_v3"),
     ("model=vgg16 data.image_size=16", "data.image_size=16: must be at least 32 for vgg16"),
     (

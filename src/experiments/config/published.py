@@ -57,10 +57,17 @@ def networks(target: str) -> Mapping[str, Published]:
     """The networks of a library, by name; with timm also by name and tag of the weights, as in "resnet50.a1_in1k"."""
     found: dict[str, Published] = {}
     with Path(__file__).with_name(f"{LIBRARIES[target]}.csv").open(newline="", encoding="utf-8") as file:
+        file.readline()  # the version of the library
         for row in csv.DictReader(file):
             found[row["name"]] = network = _published(row)
             found.setdefault(row["name"].partition(".")[0], network)  # the default weights come first
     return found
+
+
+def version_of_table(target: str) -> str:
+    """The library and the version that the table of its networks was made from, such as "torchvision 0.29.2"."""
+    with Path(__file__).with_name(f"{LIBRARIES[target]}.csv").open(encoding="utf-8") as file:
+        return file.readline().strip("# \n")
 
 
 def _published(row: Mapping[str, str]) -> Published:
@@ -127,7 +134,7 @@ def _unknown(name: str, target: str) -> str:
         return f"model.name={name}: is a network of {library}: model={library} model.name={name}"
     nearest = difflib.get_close_matches(name.lower(), known, n=5)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"it has {named(list(known), 8)}"
-    return f"model.name={name}: {LIBRARIES[target]} has no network of this name; {hint}"
+    return f"model.name={name}: {version_of_table(target)} has no network of this name; {hint}"
 
 
 def missing_library(target: Any) -> str:
