@@ -144,3 +144,28 @@ def test_a_preset_that_does_not_exist_ends_with_the_message_of_train_py(cifar_ro
     done = benchmark(*arguments, cwd=tmp_path, script="time_to_accuracy.py")
     assert done.returncode == 2
     assert "fast70" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_speed_of_decoding_is_printed_with_ratios_and_differences(tmp_path):
+    few = (
+        "--count",
+        "40",
+        "--size",
+        "60",
+        "45",
+        "--image-size",
+        "32",
+        "--batch",
+        "4",
+        "--epochs",
+        "1",
+        "--rounds",
+        "1",
+    )
+    done = benchmark(*few, "--workers", "0", cwd=tmp_path, script="decoding.py")
+    assert done.returncode == 0, done.stderr
+    for name in ("from the memory map", "on the fly"):
+        assert re.search(rf"images/s +\d+\.\d\d \(.*\)  this project, {name}\n", done.stdout)
+        differences = re.findall(rf" +(\d+\.\d\d)  this project, {name}, (?:random crops|evaluation)\n", done.stdout)
+        assert len(differences) == 2 and all(float(value) < 2 for value in differences)
+    assert re.search(r"1\.00 \(1\.00 to 1\.00\)  torchvision: .*, 0 workers", done.stdout)

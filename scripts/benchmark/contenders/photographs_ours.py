@@ -27,7 +27,7 @@ COMPARED = 64  # photographs whose pixels are compared with Pillow's
 def main(root: str, size: int, batch: int, epochs: int, way: str) -> None:
     config = compose_config(
         [
-            "data=image_folder", f"data.root={root}", f"data.image_size={size}", "data.fit=crop",
+            "data=image_folder", f"data.root={root}", "data.split=random", f"data.image_size={size}", "data.fit=crop",
             f"data.map_limit={LIMITS[way]}", "augment.crop_scale=[0.35,1]", f"training.batch_size={batch}",
         ]
     )  # fmt: skip
