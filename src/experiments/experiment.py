@@ -66,29 +66,36 @@ def run(
     model = initial_model(config, splits, initial_weights(config))
     terminal.show_start(config, splits, device)
     with started(config, command, splits, model, device, parent) as active:
-        tracker, evaluation = active.tracker, None
+        tracker = active.tracker
         if active.is_complete:
-            results, history = tracker.results(), tracker.history()
-        else:
-            state = active.restore(Learner.create(config, model, splits.train, device), should_prune)
-            terminal.show_progress_so_far(tracker, state.history, state.running, active.layers)
-            active = dataclasses.replace(active, inputs=features.prepared(state.learner, splits))
-            batches = active.batches, active.validation
-            log = terminal.EpochLog(config.training.epochs, active.batches)
-            with _keeping(active, state), log, active.saving(state, log) as progress:
-                for epoch in train(state.learner, *batches, state.remaining, progress, state.running):
-                    tracker.log(epoch.epoch, epoch.metrics)
-                    stop = state.update(epoch)
-                    active.save(state)
-                    log.finish_epoch(epoch, best=state.stopping.best_epoch == epoch.epoch)
-                    if stop or state.prune(should_prune, epoch.epoch):
-                        break
-            if state.pruned:
-                return Result(tracker.run_id, tracker.name, active.prune(state), state.history, pruned=True)
-            evaluation = _evaluate_and_report(active, state)
-            results, history = active.finish(state, evaluation), state.history
+            return _show_again(active)
+        state = active.restore(Learner.create(config, model, splits.train, device), should_prune)
+        terminal.show_progress_so_far(tracker, state.history, state.running, active.layers)
+        active = dataclasses.replace(active, inputs=features.prepared(state.learner, splits))
+        log = terminal.EpochLog(config.training.epochs, active.batches)
+        with _keeping(active, state), log, active.saving(state, log) as saver:
+            for epoch in train(state.learner, active.batches, active.validation, state.remaining, saver, state.running):
+                tracker.log(epoch.epoch, epoch.metrics)
+                stop = state.update(epoch)
+                active.save(state)
+                log.finish_epoch(epoch, best=state.stopping.best_epoch == epoch.epoch)
+                if stop or state.prune(should_prune, epoch.epoch):
+                    break
+        if state.pruned:
+            return Result(tracker.run_id, tracker.name, active.prune(state), state.history, pruned=True)
+        evaluation = _evaluate_and_report(active, state)
+        results = active.finish(state, evaluation)
     terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits)
-    return Result(tracker.run_id, tracker.name, results, history)
+    return Result(tracker.run_id, tracker.name, results, state.history)
+
+
+def _show_again(active: ActiveRun) -> Result:
+    """Show the results of a run that was finished before."""
+    from experiments.reports import terminal  # imports torch
+
+    tracker, results = active.tracker, active.tracker.results()
+    terminal.show_end(tracker, results, active.config.evaluation.note, None, active.splits)
+    return Result(tracker.run_id, tracker.name, results, tracker.history())
 
 
 @contextlib.contextmanager

@@ -81,7 +81,7 @@ KEYS = [  # python train.py data=digits ...
     ("model.weights=run:best", "there are no runs here; train one"),
     # groups
     ("model=null", "model=null: must be one of cnn, convnext_tiny"),
-    ("augment=null", "augment=null: must be one of light, none, standard, strong"),
+    ("augment=null", "augment=null: must be one of light, none, photographs, standard, strong"),
     ("optimizer=null", "optimizer=null: must be one of adam, adamw, muon, sgd"),
     ("schedule=null", "schedule=null: must be one of constant"),
     ("training=null", "training=null: must be one of default"),

@@ -45,8 +45,8 @@ def users_files(here, monkeypatch):
     """A working directory with the files that the commands name."""
     for folder in ("my/cats", "pictures/cat", "holiday", "FOLDER"):
         (here / folder).mkdir(parents=True)
-    (here / "tiger.jpg").touch()
-    (here / "labels.csv").touch()
+    for file in ("tiger.jpg", "labels.csv", "squeezenet1_1.pth", "tf_efficientnet_lite0.pth"):
+        (here / file).touch()
     monkeypatch.setenv("SEARCHES", "sqlite:///searches.db")
     return here
 

@@ -37,7 +37,7 @@ def test_an_epoch_that_continues_is_shown_from_its_step_on(printed, monkeypatch)
     """Interrupted after 60 of 100 images, which took 2 seconds."""
     times = (second / 4 for second in range(100))
     monkeypatch.setattr(terminal, "time", SimpleNamespace(perf_counter=lambda: next(times)))
-    with terminal.EpochLog(12, SimpleNamespace(images=range(100), streamed=False)) as log:
+    with terminal.EpochLog(12, SimpleNamespace(images=range(100), note="")) as log:
         for step in range(7, 11):
             log.step(RunningEpoch(3, None, torch.full((10,), 5.0), torch.tensor(6 * step), -2.0, step, 10 * step))
     shown = re.findall(r"epoch   3/12 \S+ loss 0.5000  accuracy 0.6000 (\d+) images/s", printed())

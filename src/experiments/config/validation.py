@@ -67,7 +67,8 @@ class _Parser:
             return value
         if get_origin(hint) is tuple:
             return self.sequence(get_args(hint), value, key)
-        if isinstance(value, list) and (lists := [one for one in get_args(hint) if get_origin(one) is tuple]):
+        lists = [option for option in get_args(hint) if get_origin(option) is tuple]
+        if lists and isinstance(value, list):
             return self.sequence(get_args(lists[0]), value, key)
         fitting = _fit(hint, value)
         if fitting is _INVALID:
@@ -163,7 +164,8 @@ def describe(hint: Any) -> str:
         base, detail = get_args(hint)[:2]
         return str(detail) if isinstance(detail, OneOf) else f"{describe(base)} {detail}"
     if get_origin(hint) is tuple:
-        return "a list"
+        items = get_args(hint)
+        return "a list" if items[-1] is Ellipsis else f"a list of {len(items)}"
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(str(option) for option in get_args(hint))
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
