@@ -26,4 +26,8 @@ def torchvision(image_shape: tuple[int, int, int], classes: int, name: str) -> n
     elif name.startswith("maxvit_"):
         options = {"input_size": image_shape[1:]}
     network: nn.Module = models.get_model(name, weights=None, num_classes=classes, **options)
+    if name.startswith(
+        "squeezenet"
+    ):  # ReLU comes after its head: a class whose logits start below 0 would never be trained
+        network.head_bias = 1.0  # type: ignore[assignment]
     return network

@@ -31,6 +31,7 @@ AUXILIARY = (
     "aux_head.",
     "head_dist.",
 )  # further heads, which help to train the network
+HEAD_STD = 0.01  # standard deviation of the weights of a new head
 UNIMPORTANT = "num_batches_tracked"  # old files lack it, and only BatchNorm without a momentum uses it
 OLD_NAMES = (  # names in files that torchvision published before it renamed the layers
     (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
@@ -148,12 +149,28 @@ def load(weights: Weights, model: Classifier, title: str, classes: Sequence[str]
         raise UserError(_refusal(weights.key, title, own, given, len(fits), wrong or unused or list(own)))
     model.network.load_state_dict(fits, strict=False)
     left = [name for name in own if name not in fits and not name.endswith(UNIMPORTANT)]
+    _draw_head(model, left)
     if not left and not unused:
         return ""
     parts = [f"{weights.key}: {len(fits):,} of {counted(len(own), 'tensor')} taken"]
     parts += [f"random: {named(left)}"] if left else []
     parts += [f"not used: {named(unused)}"] if unused else []
     return "; ".join(parts)
+
+
+@torch.no_grad()
+def _draw_head(model: Classifier, random: Collection[str]) -> None:
+    """Draw small weights for a new head, so that the features decide from the first step on.
+
+    Several libraries draw them for a thousand classes: with ten, EfficientNet's first loss is 5, and a short training only
+    undoes it.
+    """
+    for name, parameter in model.network.named_parameters():
+        if name in random and name.startswith(model.head_prefix):
+            if parameter.ndim > 1:
+                parameter.normal_(std=HEAD_STD)
+            elif name.endswith("bias"):
+                parameter.fill_(getattr(model.network, "head_bias", 0.0))
 
 
 def _refusal(
