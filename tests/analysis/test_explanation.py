@@ -1,5 +1,6 @@
 """Explanations: values against computations by hand, an unchanged network, and the command as a user types it."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -287,6 +288,25 @@ def test_the_command_explains_the_good_and_names_the_bad(finished, trained, comm
     written = list(explanation.save(explanation.explain(trained, again, "gradcam"), folder))
     assert [path.name for path, _ in written] == ["cat_gradcam_2.png", "cat_gradcam.png"]
     assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("truth", [None, "condiments and spices", "a class with a name of many words"])
+def test_headings_of_long_class_names_fit_above_their_panels(truth):
+    square = np.zeros((6, 6, 3), np.uint8)
+    subject = explanation.Subject("condiments and spices/a photograph of peppers.jpg", "", square, picture(), truth)
+    label = "another class with a name of many words"
+    shown = explanation.Explained(
+        subject, "run", "gradcam", np.eye(6), label, 0.998, "condiments and spices", 0.001, "crop"
+    )
+    figure = heatmaps.draw([shown.row, shown.row])
+    figure.draw_without_rendering()
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    boxes = [axes.title.get_window_extent() for axes in panels]
+    assert all(box.x0 >= 0 and box.y1 <= figure.bbox.y1 for box in boxes)
+    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes[:3]))
+    assert all(box.y0 >= panels[0].get_window_extent().y1 for box in boxes[:3])
+    assert all(box.y1 <= panels[0].get_window_extent().y0 for box in boxes[3:])
+    assert ("truly" in panels[0].get_title()) == (truth is not None)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from conftest import ROOT
-from experiments.analysis import exploration
+from experiments.analysis import exploration, figures
 from experiments.analysis.duplicates import SIMILARITY, describe, find_duplicates
 from experiments.analysis.picture_files import header_lines, read_headers
 from experiments.analysis.statistics import balance, measure, ratio
@@ -173,6 +173,18 @@ def test_three_small_images_and_labels_of_any_kind(tmp_path):
     lines = exploration.balance_lines(balance(data), data.classes)
     assert any("no image in training: 1 of 2 classes" in str(line) for line in lines)
     assert "猫" in (tmp_path / "duplicates.csv").read_text(encoding="utf-8")
+
+
+def test_captions_of_pairs_do_not_reach_into_the_next_pair(monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures, "image_pairs", lambda pairs, captions, title: shown.extend(captions))
+    label, pixels = "a class of very many words", scenes(1, 1)
+    data = splits(pixels, pixels, scenes(1, 2), (label, "b"))
+    exploration._pairs(data, list(find_duplicates(data).pairs), "")
+    (caption,) = shown
+    lines = caption.splitlines()
+    assert lines[0] == "exact" and max(map(len, lines)) <= exploration.CAPTION
+    assert "validation" in caption and " ".join(lines).count(label) == 2
 
 
 def test_a_thousand_classes_stay_readable(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -120,10 +121,10 @@ def test_the_program_that_is_printed_predicts_what_the_run_predicts(form, export
 def test_a_file_that_is_worse_is_not_written(form, trained, tmp_path):
     path = tmp_path / f"net{FORMATS[form][0]}"
     path.write_text("the file of yesterday")
-    with pytest.raises(
-        RunFailed, match=r"accuracy  .*300 validation pictures\n(.*\n)*.* more than --tolerance -0\.1; it"
-    ):
+    with pytest.raises(RunFailed, match=r"^ +run +file\naccuracy  .*300 validation pictures\n") as caught:
         export(trained, form, path, -0.1)  # it must be better than the run
+    assert re.search(r"of 300 validation pictures\), more than --tolerance -0\.1; ", str(caught.value))
+    assert str(caught.value).endswith(f"{path} is not written") and str(caught.value).count(str(path)) == 1
     assert path.read_text() == "the file of yesterday" and len(list(tmp_path.iterdir())) == 1
 
 

@@ -139,7 +139,10 @@ def test_published_weights_are_looked_for_in_their_folder(here, monkeypatch):
         initial_weights(config)
     file = "squeezenet1_1-b8a52dc0.pth"
     assert f"https://download.pytorch.org/models/{file}" in str(caught.value)
-    assert f"model.weights=imagenet: or download it elsewhere and put it at data/weights/{file}" in str(caught.value)
+    assert (
+        f"Instead, download it on another computer and put it at data/weights/{file} (model.weights=imagenet)"
+        in str(caught.value)
+    )
     assert not list(here.rglob("squeezenet*"))
     (here / "data/weights").mkdir(parents=True, exist_ok=True)
     (here / f"data/weights/{file}").write_bytes(b"another file")
@@ -154,7 +157,7 @@ def test_weights_of_timm_may_be_put_there_by_hand(here, monkeypatch, suffix):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     config = compose_config(["data=digits", "model=timm", "model.name=resnet18.a1_in1k", "model.weights=imagenet"])
     with pytest.raises(
-        UserError, match=r"or download it elsewhere and put it at data/weights/resnet18\.a1_in1k\.safetensors"
+        UserError, match=r"download it on another computer and put it at data/weights/resnet18\.a1_in1k\.safetensors"
     ):
         initial_weights(config)
     tensors = {"fc.bias": torch.arange(3.0)}

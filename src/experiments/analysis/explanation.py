@@ -22,12 +22,14 @@ from experiments.analysis.heatmaps import Heatmap, draw
 from experiments.analysis.methods import METHODS
 from experiments.analysis.pictures import AT_ONCE, SEEN, SHOWN, Picture, find_pictures, save_figure
 from experiments.config import DataSettings, UserError
+from experiments.config.wording import shortened
 
 if TYPE_CHECKING:
     from experiments.runs.finished import FinishedRun
 
 
 DPI = 130
+LABEL = 30  # characters of a class name above an image
 LARGEST = 65_000  # pixels per side, about the most that matplotlib can draw
 
 
@@ -70,11 +72,8 @@ class Explained:
 
     def __str__(self) -> str:
         other = f", why {self.explained} ({self.explained_probability:.1%})" if self.explained != self.predicted else ""
-        return f"{self.subject.name}{self._truth}: {self.predicted} {self.probability:.1%}{other}"
-
-    @property
-    def _truth(self) -> str:
-        return f" (truly {self.subject.truth})" if self.subject.truth else ""
+        truth = f" (truly {self.subject.truth})" if self.subject.truth else ""
+        return f"{self.subject.name}{truth}: {self.predicted} {self.probability:.1%}{other}"
 
     @property
     def source(self) -> str:
@@ -94,9 +93,11 @@ class Explained:
         method, unit = METHODS[self.method]
         pixels = self.subject.pixels.transpose(1, 2, 0)
         name = self.subject.name if len(self.subject.name) <= 40 else f"…{self.subject.name[-39:]}"
+        predicted, explained = shortened(self.predicted, LABEL), shortened(self.explained, LABEL)
+        truth = f"\ntruly {shortened(self.subject.truth, LABEL)}" if self.subject.truth else ""
         headings = (
-            f"{name}\n{self.predicted} {self.probability:.1%}{self._truth}",
-            f"{method}\nwhy {self.explained} ({self.explained_probability:.1%})",
+            f"{name}\n{predicted} {self.probability:.1%}{truth}",
+            f"{method}\nwhy {explained} ({self.explained_probability:.1%})",
             f"{SEEN}\n{pixels.shape[1]} x {pixels.shape[0]}",
         )
         return Heatmap(self.subject.original, self.heatmap, pixels, headings, unit, self.fit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def on_terminal(text: str, longest: int = 30) -> str:
 
 
 SHEET_PAIRS = 48  # pairs on a sheet
+CAPTION = 34  # characters per line of a caption; more would reach into the next pair
 
 
 def write(
@@ -159,7 +161,10 @@ def _pairs(splits: Splits, pairs: list[Pair], title: str) -> Figure:
         for pair in pairs
     ]
     captions = [
-        f"{'exact' if pair.exact else f'{pair.similarity:.3f}'}\n{named(pair.first)}\n{named(pair.second)}"
+        "\n".join(
+            ["exact" if pair.exact else f"{pair.similarity:.3f}"]
+            + [line for place in (pair.first, pair.second) for line in textwrap.wrap(named(place), CAPTION)]
+        )
         for pair in pairs
     ]
     return figures.image_pairs(images, captions, title)

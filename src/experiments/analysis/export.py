@@ -64,7 +64,12 @@ class Exported:
 
     @property
     def figures(self) -> str:
-        """All figures, as a table."""
+        """The file and all figures."""
+        return f"{self.path}, {self.bytes / 1e6:.2f} MB\n\n{self.table}"
+
+    @property
+    def table(self) -> str:
+        """The comparison with the run."""
         rows = (
             ("accuracy", self.run.accuracy, self.file.accuracy, counted(self.pictures, "validation picture")),
             ("milliseconds per picture", self.run.alone, self.file.alone, "one at a time"),
@@ -73,9 +78,7 @@ class Exported:
         table = [f"{name:<24}  {before:>8.4g}  {after:>8.4g}  {what}" for name, before, after, what in rows]
         head = f"{'':<24}  {'run':>8}  {'file':>8}"
         last = f"largest difference of a probability: {self.difference:.2g}"
-        return "\n".join(
-            [f"{self.path}, {self.bytes / 1e6:.2f} MB", "", head, *table, last, *filter(None, [self.note])]
-        )
+        return "\n".join([head, *table, last, *filter(None, [self.note])])
 
 
 def export(run: FinishedRun, form: str, output: Path | None, tolerance: float) -> Exported:
@@ -187,10 +190,13 @@ def _check(exported: Exported, form: str, tolerance: float) -> None:
     lost = exported.run.accuracy - exported.file.accuracy
     problem = ""
     if not lost <= tolerance:
-        problem = f"the file loses {lost:.2%} of accuracy, more than --tolerance {tolerance:g}"
+        share = (
+            f"{lost:.2%} ({round(lost * exported.pictures):,} of {counted(exported.pictures, 'validation picture')})"
+        )
+        problem = f"the file loses an accuracy of {share}, more than --tolerance {tolerance:g}"
     elif form != "onnx-int8" and not exported.difference <= ROUNDING:
         problem = (
             f"the file computes other probabilities, by up to {exported.difference:.2g}; rounding explains {ROUNDING:g}"
         )
     if problem:
-        raise RunFailed(f"{exported.figures}\n\n--format {form}: {problem}; it is not written")
+        raise RunFailed(f"{exported.table}\n\n--format {form}: {problem}; {exported.path} is not written")

@@ -66,17 +66,18 @@ def contact_sheet(images: Images, classes: Sequence[str], title: str) -> Figure:
 
 
 def image_pairs(pairs: Sequence[tuple[np.ndarray, np.ndarray]], captions: Sequence[str], title: str) -> Figure:
-    """Pairs of uint8 images (3, H, W), side by side, with a caption of up to three lines under each pair."""
+    """Pairs of uint8 images (3, H, W), side by side, with a caption of some lines under each pair."""
     columns = min(6, len(pairs))
     rows = -(-len(pairs) // columns)
-    wide, high, inch = 2.3, 1.6, 0.8  # a pair with its caption, in widths of an image; such a width
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    wide, high, inch = 2.3, 1.15 + 0.15 * lines, 0.8  # a pair with its caption, in widths of an image; such a width
     figure = Figure(figsize=(max(inch * wide * columns, 5), inch * high * rows + 0.5), layout="constrained")
     axes = figure.subplots()
     for place, ((first, second), caption) in enumerate(zip(pairs, captions)):
         x, y = wide * (place % columns), high * (place // columns)
         draw_image(axes, first, x, y)
         draw_image(axes, second, x + 1, y)
-        axes.text(x - 0.46, y + 0.52, printable(caption, 120), fontsize=6.5, va="top", linespacing=1.2)
+        axes.text(x - 0.46, y + 0.52, printable(caption, 250), fontsize=6.5, va="top", linespacing=1.2)
     axes.set(xlim=(-0.5, wide * columns - 0.7), ylim=(high * rows - 0.55, -0.5), aspect="equal", xticks=[], yticks=[])
     axes.set_title(title)
     hide_frame(axes)

@@ -49,11 +49,11 @@ def draw(rows: Sequence[Heatmap]) -> Figure:
     Red is evidence for the class, blue against it. Every row has a separate scale up to the 99.5th percentile, so that a
     single pixel cannot make all others pale.
     """
-    figure = Figure(figsize=(9.6, 3.3 * len(rows)))
+    figure = Figure(figsize=(9.6, 3.4 * len(rows)))
     inches = figure.get_figheight()  # so that the margins do not depend on the number of rows
     grid = figure.add_gridspec(
-        len(rows), 4, width_ratios=(1, 1, 1, 0.05), left=0.02, right=0.91, wspace=0.06, hspace=0.22,
-        bottom=0.1 / inches, top=1 - 0.5 / inches,
+        len(rows), 4, width_ratios=(1, 1, 1, 0.05), left=0.02, right=0.91, wspace=0.06, hspace=0.27,
+        bottom=0.1 / inches, top=1 - 0.65 / inches,
     )  # fmt: skip
     for number, row in enumerate(rows):
         original, overlay, pixels, scale = (figure.add_subplot(grid[number, column]) for column in range(4))

@@ -62,7 +62,9 @@ def fetch_file(url: str, path: Path, key: str) -> Path:
     """
     with _locked(path.parent, path.with_name(f".{path.name}.lock"), f"{key}: {path.parent}"):
         if not path.exists():
-            _download([url], _digits(url), path, f"{key}: or download it elsewhere and put it at {path}")
+            _download(
+                [url], _digits(url), path, f"Instead, download it on another computer and put it at {path} ({key})"
+            )
         elif not _sha256(path).startswith(_digits(path.name)):
             raise UserError(
                 f"{key}: {path} is damaged (its SHA-256 does not start with {_digits(path.name)}); delete it to download it again"
