@@ -187,7 +187,7 @@ def test_the_table_of_layers_marks_what_is_frozen():
     ]  # fmt: skip
     assert layers.counts == "213 parameters, 21 trainable"
     later = list_layers(model, SHAPE, unfreeze_epoch=3)
-    assert later.rows[1].frozen == "frozen until epoch 3" and later.counts == "213 parameters"
+    assert later.rows[1].frozen == "frozen before epoch 3" and later.counts == "213 parameters"
 
 
 @pytest.mark.parametrize("network", [tiny_vit, Wrapped])

@@ -72,6 +72,17 @@ def test_a_head_for_other_classes_stays_random(trained, tmp_path):
     assert torch.equal(found["7.weight"], trained["7.weight"]) and found["9.weight"].shape == (3, 256)
 
 
+@pytest.mark.parametrize(("name", "bias"), [("efficientnet_b0", 0), ("squeezenet1_1", 1)])
+def test_a_new_head_starts_with_small_weights(tmp_path, name, bias):
+    """The libraries' own are for a thousand classes: with three, the first loss of EfficientNet was far above log 3."""
+    network = ("model=torchvision", f"model.name={name}", "data.image_size=64")
+    torch.save(model_of(*network, classes=5).network.state_dict(), tmp_path / "file.pth")
+    model = model_of(*network, classes=3)
+    load(read(tmp_path / "file.pth", KEY), model, name, ("a", "b", "c"))
+    head = model.network.get_submodule(model.head_prefix.rstrip("."))
+    assert 0.008 < head.weight.std() < 0.012 and (head.bias == bias).all()
+
+
 def test_the_digest_is_that_of_the_values(trained):
     one = Weights.of(trained, KEY)
     backwards = Weights.of(dict(reversed(trained.items())), "model.weights=elsewhere")

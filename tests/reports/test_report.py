@@ -175,7 +175,9 @@ def test_any_number_of_classes_and_strange_names(tmp_path, classes, count, size)
         evaluation=score(logits, torch.tensor(images.labels)),
         split="test",
         class_counts={"test": images.class_counts},
-        layers=Layers([Layer("Conv2d", (4, 8, 8), 1200, "frozen until epoch 3"), Layer("Linear", (10,), 10)], "", 1200),
+        layers=Layers(
+            [Layer("Conv2d", (4, 8, 8), 1200, "frozen before epoch 3"), Layer("Linear", (10,), 10)], "", 1200
+        ),
         protocol="",
         environment={},
     )
@@ -183,7 +185,7 @@ def test_any_number_of_classes_and_strange_names(tmp_path, classes, count, size)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert len(page) < 3_000_000
     assert "<b>&'" not in page and "<script>alert" not in page
-    assert "Network: 1,210 parameters, 10 trainable" in page and "frozen until epoch 3</td>" in page
+    assert "Network: 1,210 parameters, 10 trainable" in page and "frozen before epoch 3</td>" in page
 
 
 @pytest.mark.parametrize(

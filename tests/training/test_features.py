@@ -169,7 +169,6 @@ def test_they_are_computed_once_for_all_heads_seeds_and_splits(here, capsys):
         ("augment.flip=random", "augment.flip=random is set"),
         ("augment.mixup=0.2", "augment.mixup=0.2 is set"),
         ("evaluation.tta=flip", "evaluation.tta=flip is set"),
-        ("training.unfreeze_epoch=2", "training.unfreeze_epoch=2 is set"),
         ("model=fastnet training.image_sizes=[16]", r"training.image_sizes=[16] is set"),
         *(
             (" ".join(own(name)), "the network cannot be cut at its head")
@@ -185,8 +184,9 @@ def test_else_every_epoch_computes_all_layers(here, capsys, overrides, reason):
     assert cache(here) == []
 
 
-def test_nothing_is_said_of_features_where_nothing_is_frozen(here, capsys):
-    learner, splits = learner_of("training.freeze=none")
+@pytest.mark.parametrize("overrides", ["training.freeze=none", "training.unfreeze_epoch=2"])
+def test_nothing_is_said_of_features_where_nothing_stays_frozen(here, capsys, overrides):
+    learner, splits = learner_of(overrides)
     assert prepared(learner, splits) is splits and learner.forward is learner.model
     assert capsys.readouterr().out == ""
 

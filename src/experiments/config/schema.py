@@ -43,7 +43,7 @@ class TrainingSettings:
     def frozen(self) -> str:
         """What is frozen, and until when, in words; empty if nothing is."""
         names = self.freeze if isinstance(self.freeze, str) else ", ".join(self.freeze)
-        until = f" until epoch {self.unfreeze_epoch}" if self.unfreeze_epoch else ""
+        until = f" before epoch {self.unfreeze_epoch}" if self.unfreeze_epoch else ""
         return "" if names == "none" else names + until
 
 

@@ -119,7 +119,7 @@ def list_layers(model: Classifier, image_shape: tuple[int, int, int], unfreeze_e
         shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
         frozen = "frozen" if own and not any(parameter.requires_grad for parameter in own) else ""
         if frozen and later.issuperset(own):
-            frozen = f"frozen until epoch {unfreeze_epoch}"
+            frozen = f"frozen before epoch {unfreeze_epoch}"
         rows.append(Layer(type(layer).__name__, shape, sum(map(nn.Parameter.numel, own)), frozen))
 
     hooks = [layer.register_forward_hook(note) for layer in model.modules() if layer is not model]

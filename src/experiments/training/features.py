@@ -41,9 +41,9 @@ def unchanged(batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
 def find_cut(config: Config, model: Classifier, autocast: torch.autocast) -> tuple[Cut | None, str]:
     """(where to cut the network, "") if all before the head is frozen and an image has the same features in every epoch.
 
-    Else (None, reason); the reason is empty if the backbone is not frozen.
+    Else (None, reason); the reason is empty if the backbone is not frozen in all epochs.
     """
-    if config.training.freeze != freezing.BACKBONE:
+    if config.training.freeze != freezing.BACKBONE or config.training.unfreeze_epoch:
         return None, ""
     if changing := _changing(config):
         return None, changing
@@ -58,7 +58,6 @@ def _changing(config: Config) -> str:
     training = config.training
     found = {f"augment.{key}": value for key, value in config.augment.active.items()}
     found |= {"training.image_sizes": list(training.image_sizes)} if training.image_sizes else {}
-    found |= {"training.unfreeze_epoch": training.unfreeze_epoch} if training.unfreeze_epoch else {}
     found |= {"evaluation.tta": config.evaluation.tta} if config.evaluation.note else {}
     return next((f"{key}={value} is set" for key, value in found.items()), "")
 

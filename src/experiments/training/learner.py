@@ -6,6 +6,7 @@ loss, correct = learner.step(batch, epoch=1)
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -54,9 +55,14 @@ def initial_model(config: Config, splits: Splits, weights: Weights | None = None
         data_init(model, splits.train[order[: max(1, INITIAL_PIXELS // (height * width))]].pixels)
     if weights is not None:
         if incomplete := load(weights, model, config.model.title, splits.classes):
-            log.warning("%s", incomplete)
+            _tell_once(incomplete)
         model.weights_digest = weights.digest()
     return model
+
+
+@functools.cache  # the points of a multirun start from the same weights
+def _tell_once(incomplete: str) -> None:
+    log.warning("%s", incomplete)
 
 
 def training_batches(config: Config, images: Images, device: torch.device) -> Batches:
