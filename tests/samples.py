@@ -70,3 +70,15 @@ def photographs(folder, counts, size=(100, 75)):
             shape = size if number % 3 else size[::-1]
             photograph(1000 * label + number, *shape).save(folder / name / f"{number}.jpg", quality=92)
     return ("data=image_folder", f"data.root={folder}", "data.fit=crop", "data.image_size=48")
+
+
+def needed_by(choice, folder):
+    """The overrides without which a choice of conf/ does not compose; files are made in `folder`."""
+    (folder / "labels.csv").touch()
+    return {
+        "image_folder": [f"data.root={folder}"],
+        "csv": [f"data.file={folder}/labels.csv"],
+        "torchvision": ["model.name=resnet34"],
+        "timm": ["model.name=resnet18"],
+        "inception_v3": ["data=digits"],  # the images of CIFAR-10 are too small
+    }.get(choice, [])

@@ -93,14 +93,14 @@ def uncut(start, tmp_path_factory):
     return outcome(folder), time.monotonic() - started
 
 
-def test_killed_again_and_again_it_ends_in_the_same_bits(start, uncut, tmp_path):
-    expected, seconds = uncut
+def killed(place, seconds, begin):
+    """Start runs and kill them at seeded moments, `KILLS` times in all; yields the folder of each run that ended."""
     moments = random.Random(888)
     kills = runs = 0
     while kills < KILLS or runs == 0:
-        folder = tmp_path / str(runs)
+        folder = place / str(runs)
         folder.mkdir(exist_ok=True)
-        process = start(work, folder)
+        process = begin(folder)
         process.join(moments.uniform(0, seconds) if kills < KILLS else None)
         if process.exitcode is None:
             process.kill()
@@ -108,8 +108,14 @@ def test_killed_again_and_again_it_ends_in_the_same_bits(start, uncut, tmp_path)
             kills += 1
         else:
             assert process.exitcode == 0
-            assert outcome(folder) == expected
+            yield folder
             runs += 1
+
+
+def test_killed_again_and_again_it_ends_in_the_same_bits(start, uncut, tmp_path):
+    expected, seconds = uncut
+    for folder in killed(tmp_path, seconds, lambda folder: start(work, folder)):
+        assert outcome(folder) == expected
 
 
 LONG = [  # an epoch of 1,200 steps, with everything that is drawn
@@ -144,22 +150,10 @@ def test_killed_inside_its_epochs_it_ends_in_the_same_bits(start, tmp_path):
     process.join()
     assert process.exitcode == 0
     seconds, expected = time.monotonic() - started, content(tmp_path / "whole")
-    moments = random.Random(888)
-    kills = runs = inside = 0
-    while kills < KILLS or runs == 0:
-        folder = tmp_path / str(runs)
-        folder.mkdir(exist_ok=True)
-        process = start(work_inside, folder, 1e-3)
-        process.join(moments.uniform(0, seconds) if kills < KILLS else None)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            kills += 1
-        else:
-            assert process.exitcode == 0
-            assert content(folder) == expected
-            inside += (folder / "output.txt").read_text().count("of 1,200 of epoch")
-            runs += 1
+    inside = 0
+    for folder in killed(tmp_path, seconds, lambda folder: start(work_inside, folder, 1e-3)):
+        assert content(folder) == expected
+        inside += (folder / "output.txt").read_text().count("of 1,200 of epoch")
     assert inside
 
 

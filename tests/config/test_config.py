@@ -15,6 +15,7 @@ from experiments.config.loading import check_overrides, compose_config
 from experiments.config.optimizers import OPTIMIZERS
 from experiments.config.renamed import RENAMED
 from experiments.config.validation import parse
+from samples import needed_by
 
 CONF = ROOT / "conf"
 GROUPS = sorted(
@@ -47,15 +48,7 @@ def test_the_notebook_preset_differs_in_split_and_weights():
 
 @pytest.mark.parametrize(("group", "choice"), GROUPS, ids=lambda name: name)
 def test_every_choice_of_every_group_composes(group, choice, tmp_path):
-    (tmp_path / "labels.csv").touch()
-    needed = {
-        "image_folder": [f"data.root={tmp_path}"],
-        "csv": [f"data.file={tmp_path}/labels.csv"],
-        "torchvision": ["model.name=resnet34"],
-        "timm": ["model.name=resnet18"],
-        "inception_v3": ["data=digits"],  # too small are the images of CIFAR-10
-    }
-    config = compose_config([f"{group}={choice}", *needed.get(choice, [])])
+    config = compose_config([f"{group}={choice}", *needed_by(choice, tmp_path)])
     assert parse(config.to_dict()) == config
 
 

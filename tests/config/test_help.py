@@ -11,6 +11,7 @@ from conftest import ROOT, train_py
 from experiments.config.help import WIDTH, explained, help_lines
 from experiments.config.keys import CHOICES, flatten
 from experiments.config.loading import compose_config
+from samples import needed_by
 
 CONF = ROOT / "conf"
 GROUPS = ("data", "augment", "model", "optimizer", "schedule", "training", "tracking")
@@ -36,15 +37,7 @@ def test_every_key_of_a_run_is_explained(shown):
 
 @pytest.mark.parametrize(("group", "choice"), CHOSEN, ids=lambda name: name)
 def test_every_key_of_every_choice_is_explained(group, choice, shown, tmp_path):
-    (tmp_path / "labels.csv").touch()
-    needed = {
-        "image_folder": [f"data.root={tmp_path}"],
-        "csv": [f"data.file={tmp_path}/labels.csv"],
-        "torchvision": ["model.name=resnet34"],
-        "timm": ["model.name=resnet18"],
-        "inception_v3": ["data=digits"],  # too small are the images of CIFAR-10
-    }
-    settings = compose_config([f"{group}={choice}", *needed.get(choice, [])]).to_dict()[group]
+    settings = compose_config([f"{group}={choice}", *needed_by(choice, tmp_path)]).to_dict()[group]
     keys = [key for key, _ in flatten(settings) if key not in CHOICES]
     assert set(explained([CONF], f"{group}/{choice}")[1]) == set(keys)
     assert not without_explanation(CONF, f"{group}/{choice}")

@@ -15,9 +15,10 @@ from experiments.data import load_splits
 from experiments.data.augmentation import examples
 from experiments.data.batches import Batches
 from experiments.data.crops import RandomCrops, region
-from experiments.data.decoding import open_picture, read_picture
+from experiments.data.decoding import open_picture
 from experiments.data.images import Images
 from experiments.data.membership import Membership
+from experiments.data.squares import read_picture
 from experiments.training.learner import training_batches
 from samples import photograph, photographs, splits_of
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from experiments.config import UserError
-from experiments.data.decoding import is_picture, read_picture
+from experiments.data.decoding import is_picture
+from experiments.data.squares import read_picture
 
 SCENE = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 GREY = SCENE[..., 0]
@@ -214,7 +215,8 @@ import sys
 if not {installed}:
     sys.modules["pillow_heif"] = None
 from pathlib import Path
-from experiments.data.decoding import is_picture, read_picture
+from experiments.data.decoding import is_picture
+from experiments.data.squares import read_picture
 print(is_picture("IMG_1.HEIC"))
 print(read_picture(Path("a.heic"), 32).mean(axis=(1, 2)).round())
 """

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from experiments.data.batches import Batches
-from experiments.data.decoding import read_picture
 from experiments.data.images import Images, joined
 from experiments.data.splitting import split
+from experiments.data.squares import read_picture
 from samples import digest_of, paint, splits_of
 
 

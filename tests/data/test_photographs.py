@@ -8,7 +8,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from experiments.config import UserError
-from experiments.data.decoding import open_picture, read_picture
+from experiments.data.decoding import open_picture
+from experiments.data.squares import read_picture
 from samples import photograph
 
 SIZE = 48

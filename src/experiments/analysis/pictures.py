@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from experiments.config import DataSettings, UserError
-from experiments.data.decoding import open_picture, read_picture, to_rgb
+from experiments.data.decoding import open_picture, to_rgb
 from experiments.data.finding import pictures_in
+from experiments.data.squares import read_picture
 
 if TYPE_CHECKING:
     from experiments.reports.drawing import Figure

@@ -1,4 +1,4 @@
-"""A picture file of any kind -> the pixels that a network takes. Training, prediction and explanation all use this."""
+"""A picture file of any kind -> upright pixels in RGB."""
 
 from __future__ import annotations
 
@@ -70,18 +70,6 @@ def _heif_version() -> str:
     return str(pillow_heif.__version__)
 
 
-def read_pictures(paths: Sequence[str], image_size: int, fit: str = "squash") -> tuple[np.ndarray, list[str]]:
-    """(pixels, uint8 (N, 3, image_size, image_size); messages about those that cannot be read, whose pixels are 0)."""
-    pixels = np.zeros((len(paths), 3, image_size, image_size), dtype=np.uint8)
-    problems = []
-    for index, path in enumerate(paths):
-        try:
-            pixels[index] = read_picture(Path(path), image_size, fit)
-        except UserError as error:
-            problems.append(str(error))
-    return pixels, problems
-
-
 def refuse(problems: Sequence[str]) -> None:
     """Raise a `UserError` that lists the problems with pictures, if there are any."""
     if problems:
@@ -92,23 +80,6 @@ def list_problems(what: str, problems: Sequence[str]) -> str:
     """A message that lists the first problems and counts the others."""
     more = [f"and {len(problems) - NAMED:,} more"] if len(problems) > NAMED else []
     return "\n  ".join([f"{what} cannot be read:", *problems[:NAMED], *more])
-
-
-def read_picture(source: Path | IO[bytes] | Image.Image, image_size: int, fit: str = "squash") -> np.ndarray:
-    """The pixels of a picture as a network takes them, uint8 (3, image_size, image_size).
-
-    Args:
-        source: a file, or an upright picture in RGB.
-        fit: how it becomes a square, see data.fit.
-
-    Raises:
-        UserError: as `open_picture`.
-    """
-    if fit == "squash":
-        return resize(source if isinstance(source, Image.Image) else open_picture(source), image_size)
-    from experiments.data.photographs import fitted  # imports torch
-
-    return fitted(source, image_size, fit)
 
 
 def open_picture(source: Path | IO[bytes]) -> Image.Image:

@@ -156,7 +156,7 @@ class Finding:
 
 @functools.cache
 def tell_once(message: str) -> None:
-    """Log a line about the data, once per process: every run of a multirun reads the same data."""
+    """Log a line once per process: every run of a multirun reads the same data, and starts from the same weights."""
     log.warning("%s", message)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data.decoding import read_picture
 from experiments.data.pixels import PictureFiles, images_per_chunk
 from experiments.data.prefetch import prefetch
+from experiments.data.squares import read_picture
 from experiments.files.limits import usable_cpus
 
 

@@ -99,7 +99,7 @@ class Pixels:
     def hashes(self) -> np.ndarray:
         """A 16-byte hash of the pixels of each image, shape (M,): equal images have equal hashes."""
         images = (image for chunk in self.chunks(np.arange(len(self.array))) for image in chunk)
-        return np.array([hashlib.blake2b(image.data, digest_size=16).digest() for image in images], dtype="V16")
+        return np.array([hash_of(image.data) for image in images], dtype="V16")
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """A copy of the images at `indices`, uint8 (len(indices), 3, H, W).
@@ -120,6 +120,11 @@ class Pixels:
         """Copies of the images at `indices`, chunk by chunk, so that there is never a copy of all."""
         for start in range(0, len(indices), self.chunk_size):
             yield self.take(indices[start : start + self.chunk_size])
+
+
+def hash_of(content: bytes | memoryview) -> bytes:
+    """16 bytes: equal contents have equal ones."""
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def mapped_file(array: np.ndarray) -> mmap.mmap | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,15 +11,15 @@ import numpy as np
 from rich.progress import track
 
 from experiments.config.data import Decoding
-from experiments.data.decoding import decoder, read_pictures, refuse
+from experiments.data.decoding import decoder, refuse
+from experiments.data.finding import tell_once
 from experiments.data.on_the_fly import OnTheFly
-from experiments.data.pixels import PictureFiles, Pixels, images_per_chunk
+from experiments.data.pixels import PictureFiles, Pixels, hash_of, images_per_chunk
 from experiments.data.prefetch import prefetch
+from experiments.data.squares import read_pictures
 from experiments.files.cache import Cached, Files, cached
 from experiments.files.limits import usable_cpus
 from experiments.files.verified import Chunks
-
-log = logging.getLogger(__name__)
 
 
 @functools.lru_cache(maxsize=3)  # of each split: another split of the same pictures need not read them again
@@ -39,7 +37,11 @@ def read_files(files: Files, root: Path, decoding: Decoding, cache: str) -> Pixe
 
     size, fit = decoding.image_size, decoding.fit
     if (nbytes := 3 * size * size * len(files.paths)) > decoding.map_limit:
-        _tell(root, nbytes, decoding.map_limit)
+        limit = decoding.map_limit
+        tell_once(
+            f"{root}: the pictures are decoded on the fly: {nbytes / 1e9:.1f} GB of images are more than data.map_limit={limit} "
+            f"({limit / 1e9:.1f} GB)"
+        )
         key = ("on the fly", decoder(fit), size, fit, files.digest)
         hashes, contents = cached(cache, key, ("hashes", "contents"), lambda: _hashed(files.paths, decoding))
         return OnTheFly(PictureFiles(files, _rows(contents), decoding, cache), _rows(hashes), name_of)
@@ -68,14 +70,6 @@ def read_few(files: Files, decoding: Decoding, on_the_fly: bool) -> Pixels | OnT
     return OnTheFly(PictureFiles(files, contents, decoding, None), hashes, files.paths.__getitem__)
 
 
-@functools.cache  # once per process
-def _tell(root: Path, nbytes: int, limit: int) -> None:
-    log.warning(
-        "%s: the pictures are decoded on the fly: %.1f GB of images are more than data.map_limit=%s (%.1f GB)",
-        root, nbytes / 1e9, limit, limit / 1e9,
-    )  # fmt: skip
-
-
 def _decoded(paths: Sequence[str], image_size: int) -> Chunks:
     def read(part: slice) -> tuple[np.ndarray, list[str]]:
         return read_pictures(paths[part], image_size)
@@ -101,8 +95,8 @@ def _hashed(paths: Sequence[str], decoding: Decoding) -> tuple[np.ndarray, np.nd
     Every picture is decoded for this, so that all that cannot be read are found before training.
     """
     pixels, contents = _decoded_and_hashed(paths, decoding)
-    hashes = [hash_of(image.data) for chunk in pixels.chunks for image in chunk]
-    return np.array(hashes, dtype=np.uint8).reshape(-1, 16), contents
+    hashes = b"".join(hash_of(image.data) for chunk in pixels.chunks for image in chunk)
+    return np.frombuffer(hashes, dtype=np.uint8).reshape(-1, 16), contents
 
 
 def _chunks(
@@ -119,14 +113,9 @@ def _chunks(
     refuse(problems)
 
 
-def hash_of(content: bytes | memoryview) -> np.ndarray:
-    """16 bytes."""
-    return np.frombuffer(hashlib.blake2b(content, digest_size=16).digest(), dtype=np.uint8)
-
-
 def _hash_file(path: str) -> np.ndarray:
     try:
-        return hash_of(Path(path).read_bytes())
+        return np.frombuffer(hash_of(Path(path).read_bytes()), dtype=np.uint8)
     except OSError:  # it is reported as a picture that cannot be read
         return np.zeros(16, dtype=np.uint8)
 

@@ -162,7 +162,7 @@ def load(weights: Weights, model: Classifier, title: str, classes: Sequence[str]
 def _draw_head(model: Classifier, random: Collection[str]) -> None:
     """Draw small weights for a new head, so that the features decide from the first step on.
 
-    Several libraries draw them for a thousand classes: with ten, EfficientNet's first loss is 5, and a short training only
+    Several libraries draw them for a thousand classes: with nine, EfficientNet's first loss is 5, and a short training only
     undoes it.
     """
     for name, parameter in model.network.named_parameters():

@@ -20,7 +20,14 @@ PACKAGE = Path(__file__).parents[1]
 # A change in these may change the numbers: how images are gathered and balanced, what a setting computes, what is kept.
 DECISIVE = (
     *("models", "training", "data/batches.py", "data/augmentation", "data/images.py", "data/pixels.py"),
-    *("data/crops.py", "data/copies.py", "data/on_the_fly.py", "data/photographs.py", "data/decoding.py"),
+    *(
+        "data/crops.py",
+        "data/copies.py",
+        "data/on_the_fly.py",
+        "data/photographs.py",
+        "data/squares.py",
+        "data/decoding.py",
+    ),
     *("config/views.py", "config/networks.py", "config/optimizers.py", "runs/checkpoint.py", "experiment.py"),
 )
 

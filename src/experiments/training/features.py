@@ -189,7 +189,7 @@ class FeatureRows(Pixels):
     """Features in place of pixels: float32, kept as rows of bytes in the order of `layout`, see `_layout`."""
 
     def __init__(self, rows: Cached, shape: tuple[int, ...], layout: Sequence[int]) -> None:
-        self._cached = rows
+        self._cached, self.files = rows, None
         self._shape = shape
         self._layout = tuple(layout)
 

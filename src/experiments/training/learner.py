@@ -6,8 +6,6 @@ loss, correct = learner.step(batch, epoch=1)
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +18,7 @@ from experiments.config import Config
 from experiments.data import Images, Splits
 from experiments.data.augmentation import Augmentation, random_crops
 from experiments.data.batches import Batches
+from experiments.data.finding import tell_once
 from experiments.data.images import Batch
 from experiments.models import freezing
 from experiments.models.build import build, check_batch_norm, check_image_sizes, data_init, needs_data_init
@@ -30,8 +29,6 @@ from experiments.training.averaging import ExponentialMovingAverage
 from experiments.training.features import Cut, find_cut, unchanged
 from experiments.training.loss import correct, cross_entropy, total_weight
 from experiments.training.optimizers import Optimizer, make_optimizer
-
-log = logging.getLogger(__name__)
 
 INITIAL_PIXELS = 5000 * 32 * 32  # for the data-dependent initialisation, which needs several times their memory
 
@@ -55,14 +52,9 @@ def initial_model(config: Config, splits: Splits, weights: Weights | None = None
         data_init(model, splits.train[order[: max(1, INITIAL_PIXELS // (height * width))]].pixels)
     if weights is not None:
         if incomplete := load(weights, model, config.model.title, splits.classes):
-            _tell_once(incomplete)
+            tell_once(incomplete)
         model.weights_digest = weights.digest()
     return model
-
-
-@functools.cache  # the points of a multirun start from the same weights
-def _tell_once(incomplete: str) -> None:
-    log.warning("%s", incomplete)
 
 
 def training_batches(config: Config, images: Images, device: torch.device) -> Batches:
