@@ -119,6 +119,32 @@ def test_crops_have_the_chosen_areas_and_shapes(size):
             assert 0.74 <= wide / high <= 1.35 or max(size) < 100
 
 
+@WAYS
+def test_a_padded_crop_has_the_shape_and_the_bars_of_its_photograph(tmp_path, way):
+    read = (*photographs(tmp_path / "set", {"a": 8, "b": 8}), f"data.cache={tmp_path}/cache", "data.fit=pad", *way)
+    batches = batches_of(read, "augment.crop_ratio=[1,1]")
+    crops, images = batches.crops, batches.images
+    for place, draw in enumerate(crops.draw(len(images))):
+        index = int(images.indices[place])
+        crop, whole = (pixels.any(axis=0) for pixels in (crops.cut(index, draw), images.image(place)))
+        for axis in (0, 1):
+            assert abs(crop.any(axis=axis).sum() - whole.any(axis=axis).sum()) <= 2
+        full = crops.cut(index, np.array([0.999999, 0.5, 0, 0], dtype=np.float32))
+        assert np.abs(full.astype(int) - images.image(place).astype(int)).mean() < 6
+
+
+@pytest.mark.parametrize("size", [(400, 300), (300, 400), (160, 90), (2000, 100), (1, 50)])
+def test_the_ratio_of_a_padded_crop_is_relative_to_the_photograph(size):
+    width, height = size
+    for draw in np.random.default_rng(0).random((300, 4)).tolist():
+        left, top, wide, high, across, down = region(draw, (0.35, 1), (3 / 4, 4 / 3), 224, width, height, padded=True)
+        assert 0 <= left <= left + wide <= width and 0 <= top <= top + high <= height
+        assert (across, down) == tuple(max(1, round(224 * side / max(wide, high))) for side in (wide, high))
+        if min(size) > 80:
+            assert 0.34 <= wide * high / (width * height) <= 1
+            assert 0.74 <= (wide / high) / (width / height) <= 1.35
+
+
 def test_areas_and_ratios_are_uniform():
     draws = np.random.default_rng(0).random((4000, 4)).tolist()
     boxes = [region(draw, (0.2, 0.5), (3 / 4, 4 / 3), 224, 1000, 1000) for draw in draws]

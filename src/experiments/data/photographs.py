@@ -63,7 +63,14 @@ def fitted(source: Source, image_size: int, fit: str) -> np.ndarray:
         UserError: as `open_picture`.
     """
     pixels = resample(source, functools.partial(_whole if fit == "pad" else _middle, image_size))
+    return squared(pixels, image_size)
+
+
+def squared(pixels: np.ndarray, image_size: int) -> np.ndarray:
+    """The middle of uint8 (3, height, width), with black bars where it is too small: uint8 (3, image_size, image_size)."""
     height, width = pixels.shape[1:]
+    if height == width == image_size:
+        return pixels
     top, left = (round((side - image_size) / 2) for side in (height, width))
     if top >= 0 and left >= 0:
         return np.ascontiguousarray(pixels[:, top : top + image_size, left : left + image_size])
@@ -82,8 +89,13 @@ def reduced(source: Source, shorter: int) -> np.ndarray:
 
 
 def _whole(image_size: int, width: int, height: int) -> Region:
-    across, down = (max(1, round(image_size * side / max(width, height))) for side in (width, height))
-    return Region(0, 0, width, height, across, down)
+    return Region(0, 0, width, height, *padded_size(image_size, width, height))
+
+
+def padded_size(image_size: int, width: int, height: int) -> tuple[int, int]:
+    """(width, height) of a picture whose longer side is resized to `image_size`."""
+    longer = max(width, height)
+    return max(1, round(image_size * width / longer)), max(1, round(image_size * height / longer))
 
 
 def _middle(image_size: int, width: int, height: int) -> Region:
