@@ -35,7 +35,7 @@ class RandomCrops:
         self.scale = scale
         self.ratio = ratio
         files = self.source.files
-        self.padded = bool(files) and files.decoding.fit == "pad"
+        self.padded = files is not None and files.decoding.fit == "pad"
         self.copies = Copies(files) if files and not self.source.on_the_fly else None
 
     def draw(self, count: int) -> np.ndarray:
