@@ -135,13 +135,12 @@ class Learner:
         return first.lr / first.share
 
     def train_mode(self, epoch: int) -> None:
-        """Training mode as it is in `epoch`, counted from 1: with frozen layers, or from training.unfreeze_epoch on with none."""
+        """Training mode as it is in `epoch`, counted from 1: with frozen layers before training.unfreeze_epoch."""
         training = self.config.training
         if training.freeze == freezing.NONE:
             self.model.train()
         elif training.unfreeze_epoch and epoch >= training.unfreeze_epoch:
-            freezing.set_trainable(self.model, True)
-            self.model.train()
+            freezing.train_unfrozen(self.model, training.freeze)
         else:
             freezing.train(self.model, training.freeze)
 
