@@ -106,7 +106,8 @@ def steps_done(folder):
 
 
 def final(result):
-    return {name: value for name, value in result.metrics.items() if name not in TIMED}
+    rows = [result.metrics, *result.history]
+    return [{name: value for name, value in row.items() if name not in TIMED} for row in rows]
 
 
 def pictures(folder):
@@ -234,14 +235,19 @@ def test_a_step_that_does_not_end_is_not_waited_for(here, monkeypatch):
     assert time.monotonic() - started < 30 and inside(here) is None
 
 
-def test_a_signal_during_validation_keeps_all_steps(here, capsys):
+def test_a_signal_during_validation_keeps_all_steps(here, capsys, monkeypatch):
+    decaying = (*SMALL, "schedule=cosine")
     with pytest.raises(KeyboardInterrupt):
-        train(*SMALL, after=1, happens=lambda _: setattr(Net, "evaluated", interrupt))
+        train(*decaying, after=1, happens=lambda _: setattr(Net, "evaluated", interrupt))
     assert steps_done(here) == STEPS
     seen = []
-    train(*SMALL, after=1, happens=lambda _: seen.append(content(here)["history"]))
+    end = train(*decaying, after=1, happens=lambda _: seen.append(content(here)["history"]))
     assert len(seen[0]) == 1  # the first step is one of the second epoch
     assert f"after step {STEPS} of {STEPS} of epoch 1\n" in capsys.readouterr().out
+    whole = here / "whole"
+    whole.mkdir()
+    monkeypatch.chdir(whole)
+    assert final(train(*decaying)) == final(end)
 
 
 def test_a_damaged_checkpoint_inside_an_epoch_is_not_believed(here, caplog, monkeypatch):

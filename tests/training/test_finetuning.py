@@ -89,7 +89,9 @@ def test_the_whole_network_is_trained_from_an_epoch_on():
     assert changed(learner.model, before) == {"network.net.fc.weight", "network.net.fc.bias"}
     assert changed(learner.eval_model, before) == changed(learner.model, before)
     third = epochs(learner, splits, 3)
-    everything = {f"network.{name}" for name, _ in learner.model.network.named_parameters()}  # not BatchNorm's statistics
+    everything = {
+        f"network.{name}" for name, _ in learner.model.network.named_parameters()
+    }  # not BatchNorm's statistics
     assert changed(learner.model, before) == changed(learner.eval_model, before) == everything
     (group,) = learner.optimizer.groups
     steps = dict(zip(group.parameters, group.state["steps"]))

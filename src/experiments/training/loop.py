@@ -158,6 +158,9 @@ def _train_epoch(learner: Learner, batches: Batches, running: RunningEpoch, prog
     epoch, steps = running.epoch, len(running.losses)
     schedule, epochs = learner.config.schedule, learner.config.training.epochs
     learner.train_mode(epoch)
+    learner.set_lr(
+        schedules.factor(schedule, epoch * steps - 1, steps, epochs)
+    )  # no step is left after validation was cut
     for step, batch in enumerate(running.remaining(batches), running.step):
         position = (epoch - 1) * steps + step
         learner.set_lr(schedules.factor(schedule, position, steps, epochs))
