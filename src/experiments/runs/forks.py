@@ -172,18 +172,18 @@ class Forks:
         return {name: getattr(validation, name.removeprefix("val/")) for name in names}
 
     def why_not(self) -> str:
-        """Why a shorter run cannot be continued, which differs only in settings that act late; empty if there is none."""
-        epochs, found = self._learner.config.training.epochs, []
+        """Why a shorter run of the same schedule cannot be continued; empty if there is none, or if its checkpoint is gone."""
+        config, found = self._learner.config, []
         for record in self._others:
-            if record.epochs and record.epochs < epochs:
-                found.append((self._trunk.shared(record, record.epochs), record.epochs, record.name, record))
+            if record.schedule.name == config.schedule.name and 0 < (record.epochs or 0) < config.training.epochs:
+                found.append((self._trunk.shared(record, record.epochs or 0), record.epochs or 0, record.name, record))
         if not found:
             return ""
         shared, last, _, record = max(found, key=lambda row: row[:3])
         if shared < last:
             return self._trunk.why_not(record)
-        if can_continue_with(record.threads, self._learner.config):
-            return ""  # its checkpoint was deleted
+        if can_continue_with(record.threads, config):
+            return ""
         now, then = (counted(count, "CPU thread") for count in (torch.get_num_threads(), record.threads))
         return f"run {record.run[:8]} cannot be continued with {now}: it was trained with {then if record.threads else 'several numbers'}"
 

@@ -123,9 +123,9 @@ class ActiveRun:
         fork.start(state)
         state.pruned = fork.epoch == pruned and len(state.remaining) > 0
         continue_with(fork.source.record.threads, self.config)
-        self.tracker.fork(f"{fork.source.record.run}:{fork.epoch}")
         for epoch, values in enumerate(state.history, 1):
             self.tracker.log(epoch, values)
+        self.tracker.fork(f"{fork.source.record.run}:{fork.epoch}")
         state.save(self.checkpoint, self.tracker.run_id, self.config, self.splits)
         self._keep(state)
         if self.pool:
@@ -211,7 +211,7 @@ def started(
             config, len(splits.train), splits.digest, model.weights_digest, device.type, folder, tracker.run_id
         )
         pool = Pool(parent.folder, config.sweep.checkpoints_gb) if parent and parent.folder else None
-        forks = parent is not None and parent.forks
+        forks = parent is not None and parent.forks and config.resume
         waiting = pool.turn(trunk) if pool and forks and not tracker.finished else contextlib.nullcontext()
         try:
             with waiting:
