@@ -2,9 +2,11 @@
 
 import contextlib
 import hashlib
+import os
 
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from conftest import DIGITS
 from experiments.config.keys import late_keys
@@ -89,3 +91,79 @@ def test_the_bits_are_those_of_a_run_from_its_first_epoch(key, tmp_path):
     expected = train(whole, *second)
     assert bits(forked, config) == bits(whole, expected)
     assert Pool(whole / "pool").totals.trained == shared + Pool(forked / "pool").totals.trained - before.trained
+
+
+@pytest.mark.parametrize("damage", ["record", "checkpoints", "no space"])
+def test_what_is_missing_is_trained(damage, tmp_path):
+    """Without disk space for checkpoints of single epochs, the last one of a run is left."""
+    forked, whole = tmp_path / "forked", tmp_path / "whole"
+    space = ["sweep.checkpoints_gb=0"] if damage == "no space" else []
+    train(forked, "training.epochs=2", *space)
+    if damage == "record":
+        (record,) = forked.glob("trunks/*/*.json")
+        record.write_text(record.read_text().replace('"training.epochs": 2', '"training.epochs": 3'))
+    elif damage == "checkpoints":
+        for file in [*forked.glob("runs/*/checkpoint.pt"), *forked.glob("pool/checkpoints/*/*.pt")]:
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            file.unlink()  # a link to it stays whole
+            file.write_bytes(content)
+    late = ["training.epochs=3", *space]
+    config, expected = train(forked, *late), train(whole, *late)
+    assert bits(forked, config) == bits(whole, expected)
+    assert Pool(forked / "pool").totals.saved == (2 if damage == "no space" else 0)
+
+
+def test_the_oldest_checkpoints_go_first(tmp_path):
+    pool = Pool(tmp_path, gigabytes=25e-9)
+    for epoch in range(1, 5):
+        checkpoint = tmp_path / str(epoch)
+        checkpoint.write_bytes(bytes(10))
+        os.utime(checkpoint, (epoch, epoch))
+        pool.keep(f"run{epoch % 2}", epoch, checkpoint)
+    assert pool.files("run0").keys() | pool.files("run1").keys() == {3, 4}
+    pool.delete()
+    assert not pool.files("run0") and (tmp_path / "4").exists()
+
+
+def test_a_longer_run_continues_a_finished_one_and_leaves_it_alone(here, capsys):
+    """As a user sees it: one line, a tag, the whole history, and the numbers of a run from its first epoch."""
+    small = [*(text for text in BASE if text not in ("tracking=none", f"training.epochs={EPOCHS}")), "threads=null"]
+    first = run(compose_config([*small, "training.epochs=1"]))
+    before = MlflowClient("sqlite:///mlflow.db").get_run(first.run_id).to_dictionary()
+    capsys.readouterr()
+    second = run(compose_config([*small, "training.epochs=2"]))
+    assert f"continues run {first.run_id[:8]} from epoch 1" in capsys.readouterr().out
+    client = MlflowClient("sqlite:///mlflow.db")
+    assert client.get_run(second.run_id).data.tags["forked_from"] == f"{first.run_id}:1"
+    assert [each.step for each in client.get_metric_history(second.run_id, "val/loss")] == [1, 2]
+    assert client.get_run(first.run_id).to_dictionary() == before and first.history == second.history[:1]
+    anew = run(compose_config([*small, "training.epochs=2", "resume=false"]))
+    timed = ("seconds", "epoch_seconds", "images_per_second")
+    assert [{key: epoch[key] for key in epoch.keys() - timed} for epoch in anew.history] == [
+        {key: epoch[key] for key in epoch.keys() - timed} for epoch in second.history
+    ]
+    assert {key: anew.metrics[key] for key in anew.metrics.keys() - timed} == {
+        key: second.metrics[key] for key in second.metrics.keys() - timed
+    }
+    assert "continues run" not in capsys.readouterr().out
+
+
+def test_it_says_why_a_shorter_run_cannot_be_continued(here, capsys):
+    def printed(*overrides):
+        capsys.readouterr()
+        run(compose_config([*BASE, *overrides]))
+        return capsys.readouterr().out
+
+    printed("schedule=cosine", "training.epochs=1")
+    assert "schedule=cosine stretches over all epochs, so run " in (
+        text := printed("schedule=cosine", "training.epochs=2")
+    )
+    assert "with training.epochs=1 cannot be continued" in text
+    printed("training.epochs=1")
+    assert "cannot be continued with 2 CPU threads: it was trained with 1 CPU thread" in printed(
+        "training.epochs=2", "threads=2"
+    )
+    printed(*STEP, "training.epochs=3", "seed=1")
+    text = printed(*STEP, "schedule.every=1", "seed=1")
+    assert "schedule.every=1 acts from epoch 2 on, so run" in text and "schedule.every=2 and 3 epochs cannot be" in text

@@ -188,7 +188,9 @@ def read(file: Path) -> dict[str, Any] | None:
     written = file.read_bytes()
     if hashlib.sha256(written[:-DIGEST]).digest() != written[-DIGEST:]:
         raise ValueError(f"{file} is damaged")
-    content: dict[str, Any] = torch.load(io.BytesIO(written[:-DIGEST]), map_location="cpu", weights_only=True)  # no code can run
+    content: dict[str, Any] = torch.load(
+        io.BytesIO(written[:-DIGEST]), map_location="cpu", weights_only=True
+    )  # no code can run
     return content if content["format"] == FORMAT else None
 
 

@@ -77,7 +77,9 @@ class Trunk:
     own: Record
 
     @classmethod
-    def of(cls, config: Config, images: int, digest: str, weights: str | None, device: str, place: Path, run: str) -> Trunk:
+    def of(
+        cls, config: Config, images: int, digest: str, weights: str | None, device: str, place: Path, run: str
+    ) -> Trunk:
         """The trunk of a run in the folder `place`; `images`: in its training set; the digests are of all images and weights."""
         identity = trunk(config, device, digest, weights, machine=_machine(device), cut=may_be_cut(config))
         late = {key: value for key, value in decisive_settings(config).items() if key in late_keys()}
