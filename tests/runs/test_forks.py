@@ -43,11 +43,12 @@ CASES = {  # key: (other overrides of both runs, values of the first and the sec
 
 
 def train(folder, *overrides):
-    """Train a run that shares its epochs in `folder`, without a report if it is trained to its last epoch."""
+    """Train a run that shares its epochs in `folder`; it is stopped without a report when it has trained its last epoch."""
     config = compose_config([*BASE, f"outputs={folder}", *overrides])
+    before = Pool(folder / "pool").totals.trained
 
     def stop(epoch, _):
-        if epoch == config.training.epochs:
+        if Pool(folder / "pool").totals.trained > before and epoch == config.training.epochs:
             raise KeyboardInterrupt
 
     with contextlib.suppress(KeyboardInterrupt):
