@@ -70,7 +70,7 @@ def run(
         if active.is_complete:
             return _show_again(active)
         state = active.restore(Learner.create(config, model, splits.train, device), should_prune)
-        terminal.show_progress_so_far(tracker, state.history, state.running, active.layers)
+        terminal.show_progress_so_far(tracker, state.history, state.running, active.layers, state.note)
         active = dataclasses.replace(active, inputs=features.prepared(state.learner, splits))
         log = terminal.EpochLog(config.training.epochs, active.batches)
         with _keeping(active, state), log, active.saving(state, log) as saver:

@@ -1,4 +1,4 @@
-"""The allowed values and the roles of keys, written after the type of a field in `Annotated`."""
+"""The allowed values of keys, their roles, and when they act, written after the type of a field in `Annotated`."""
 
 from __future__ import annotations
 
@@ -38,6 +38,33 @@ class Role(Enum):
     def of_whole_multirun(self) -> bool:
         """The key has a single value in a multirun."""
         return self in (Role.PLACE, Role.LABEL, Role.AFTER)
+
+
+class Acts(Enum):
+    """When a key acts on the weights of a run, so that runs which differ in it may share their first epochs.
+
+    A field without a declaration has that of its section; a section without one acts AT_ONCE.
+    """
+
+    AT_ONCE = "from the first step"
+    PER_EPOCH = "a list: every value in the epoch at its place"
+    FROM_EPOCH = "the first epoch in which it acts; null is another setting from the first step on"
+    BY_RATE = "by the learning rates of the steps only"
+    ON_STOPPING = "never: it decides when training ends and which weights are kept"
+    ON_VALIDATION = "never: it changes the metrics of the validation"
+
+    @property
+    def shares(self) -> bool:
+        """Runs with different values may share their first epochs."""
+        return self is not Acts.AT_ONCE
+
+    def in_epoch(self, value: Any, epoch: int) -> Any:
+        """What of the value acts on the weights in an epoch, counted from 1; learning rates are compared by themselves."""
+        if self is Acts.PER_EPOCH:
+            return list(value[epoch - 1 : epoch])
+        if self is Acts.FROM_EPOCH:
+            return value is None, value is not None and epoch >= value
+        return None
 
 
 @dataclass(frozen=True)
@@ -92,11 +119,12 @@ ImageSize = Annotated[int, Between(4, 1024)]  # pixels per side
 CountOrFraction = Annotated[int, Between(1)] | Annotated[float, Between(0, 0.9, above=True)]
 
 
-def without_role(hint: Any) -> tuple[Any, Role | None]:
-    """Returns (the hint without its role, its role or None)."""
+def without_marks(hint: Any) -> tuple[Any, Role | None, Acts | None]:
+    """Returns (the hint without what follows, its role or None, when it acts or None)."""
     if get_origin(hint) is not Annotated:
-        return hint, None
+        return hint, None, None
     base, *details = get_args(hint)
     role = next((detail for detail in details if isinstance(detail, Role)), None)
-    rest = [detail for detail in details if detail is not role]
-    return (Annotated[base, *rest] if rest else base), role
+    acts = next((detail for detail in details if isinstance(detail, Acts)), None)
+    rest = [detail for detail in details if not isinstance(detail, Role | Acts)]
+    return (Annotated[base, *rest] if rest else base), role, acts

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from experiments.config.constraints import OneOf, Role, without_role
+from experiments.config.constraints import Acts, OneOf, Role, without_marks
 from experiments.config.schema import FAMILIES, Config
 
 CHOICES = ("name", "_target_")  # last parts of the keys that hold the choice of a group
@@ -23,7 +23,7 @@ SHOWN_DIGITS = 6  # of a run's fingerprint, at the end of its name
 @functools.cache
 def roles() -> Mapping[str, Role]:
     """The role of every key and of every section: DECIDES if one of its keys has it, else that of its first key."""
-    found = {key: role for key, _, role in _fields(Config, "", Role.DECIDES)}
+    found = {key: role for key, _, role, _ in _fields()}
     for key, role in list(found.items()):
         section = key.rpartition(".")[0]
         if section and (section not in found or role is Role.DECIDES):
@@ -31,11 +31,23 @@ def roles() -> Mapping[str, Role]:
     return found
 
 
+@functools.cache
+def late_keys() -> Mapping[str, Acts]:
+    """When every key acts that does not act from the first step: runs that differ in these may share their first epochs."""
+    return {key: acts for key, _, _, acts in _fields() if acts.shares}
+
+
+def may_share_epochs(key: str) -> bool:
+    """Whether points that differ in this key or group, as typed, may share their first epochs."""
+    plain = key.lstrip("+~").partition("@")[0]
+    return plain == "experiment" or any(late == plain or late.startswith(f"{plain}.") for late in late_keys())
+
+
 def words() -> Mapping[str, tuple[str, ...]]:
     """The allowed words of the keys that take them from a table."""
     return {
         key: detail.words
-        for key, hint, _ in _fields(Config, "", Role.DECIDES)
+        for key, hint, *_ in _fields()
         for each in (hint, *get_args(hint))
         if get_origin(each) is Annotated
         for detail in get_args(each)
@@ -46,13 +58,13 @@ def words() -> Mapping[str, tuple[str, ...]]:
 @functools.cache
 def text_keys() -> frozenset[str]:
     """The keys whose values are texts, or lists of texts: `1.10` is no number there."""
-    return frozenset(key for key, hint, _ in _fields(Config, "", Role.DECIDES) if _holds_text(hint))
+    return frozenset(key for key, hint, *_ in _fields() if _holds_text(hint))
 
 
 @functools.cache
 def text_lists() -> frozenset[str]:
     """Those of the text keys whose values are, or may be, lists."""
-    listed = ((key, (hint, *get_args(hint))) for key, hint, _ in _fields(Config, "", Role.DECIDES))
+    listed = ((key, (hint, *get_args(hint))) for key, hint, *_ in _fields())
     return frozenset(key for key, hints in listed if any(get_origin(hint) is tuple for hint in hints))
 
 
@@ -62,17 +74,19 @@ def _holds_text(hint: Any) -> bool:
     return hint is str or any(map(_holds_text, get_args(hint)))
 
 
-def _fields(cls: type, prefix: str, of_section: Role) -> Iterator[tuple[str, Any, Role]]:
-    """(key, hint, role) of every field, of every class that a section can have."""
+def _fields(
+    cls: type = Config, prefix: str = "", of_section: Role = Role.DECIDES, since: Acts = Acts.AT_ONCE
+) -> Iterator[tuple[str, Any, Role, Acts]]:
+    """(key, hint, role, when it acts) of every field, of every class that a section can have."""
     hints = get_type_hints(cls, include_extras=True)
     for name in (field.name for field in dataclasses.fields(cls)):
-        plain, own = without_role(hints[name])
-        role = own or of_section
+        plain, own, acts = without_marks(hints[name])
+        role, acts = own or of_section, acts or since
         if isinstance(plain, type) and dataclasses.is_dataclass(plain):
             for choice in FAMILIES.get(plain, {"": plain}).values():
-                yield from _fields(choice, f"{prefix}{name}.", role)
+                yield from _fields(choice, f"{prefix}{name}.", role, acts)
         else:
-            yield prefix + name, plain, role
+            yield prefix + name, plain, role, acts
 
 
 def role_of(key: str) -> Role:

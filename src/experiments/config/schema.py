@@ -1,4 +1,4 @@
-"""The whole configuration: all keys, with their types, ranges and roles.
+"""The whole configuration: all keys, with their types, ranges and roles, and when they act.
 
 All default values are in YAML (`conf/`), none in the classes; `validation.parse` creates them.
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from experiments.config.constraints import Between, ImageSize, Length, OneOf, Positive, Role, Text
+from experiments.config.constraints import Acts, Between, ImageSize, Length, OneOf, Positive, Role, Text
 from experiments.config.data import SOURCES, AugmentSettings, DataSettings
 from experiments.config.metrics import MONITORS, OBJECTIVES, higher_is_better
 from experiments.config.networks import MODELS, ModelSettings
@@ -20,8 +20,8 @@ from experiments.config.views import VIEWS
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    epochs: Annotated[int, Between(1, 100_000)]
-    image_sizes: tuple[ImageSize, ...]
+    epochs: Annotated[int, Between(1, 100_000), Acts.BY_RATE]
+    image_sizes: Annotated[tuple[ImageSize, ...], Acts.PER_EPOCH]
     batch_size: Annotated[int, Between(1, 1_000_000)]
     class_weights: Literal["none", "balanced"]
     sampler: Literal["shuffle", "balanced"]
@@ -30,7 +30,7 @@ class TrainingSettings:
     ema: Annotated[float, Between(0, 0.999999, above=True)] | None
     compile: bool
     freeze: Text | tuple[Text, ...]
-    unfreeze_epoch: Annotated[int, Between(2)] | None
+    unfreeze_epoch: Annotated[Annotated[int, Between(2)] | None, Acts.FROM_EPOCH]
     accumulate: Annotated[int, Between(1, 1_000_000)]
     checkpoint_minutes: Annotated[Positive | None, Role.AFTER]
 
@@ -62,7 +62,7 @@ class EarlyStoppingSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    tta: Annotated[str, OneOf(tuple(VIEWS))]
+    tta: Annotated[str, OneOf(tuple(VIEWS)), Acts.ON_VALIDATION]
 
     @property
     def note(self) -> str:
@@ -85,6 +85,7 @@ class SweepSettings:
     name: Annotated[str | None, Role.LABEL]
     join: Annotated[bool, Role.AFTER]
     objectives: Annotated[tuple[Annotated[str, OneOf(OBJECTIVES)], ...], Role.AFTER]
+    checkpoints_gb: Annotated[float, Between(0, 1_000_000), Role.AFTER]
 
 
 FAMILIES: dict[type, Mapping[str, type]] = {  # the class of a section depends on its `name` or `_target_`
@@ -108,10 +109,10 @@ class Config:
     augment: AugmentSettings
     model: ModelSettings
     optimizer: OptimizerSettings
-    schedule: ScheduleSettings
+    schedule: Annotated[ScheduleSettings, Acts.BY_RATE]
     training: TrainingSettings
     evaluation: EvaluationSettings
-    early_stopping: EarlyStoppingSettings
+    early_stopping: Annotated[EarlyStoppingSettings, Acts.ON_STOPPING]
     tracking: TrackingSettings
     sweep: SweepSettings
 

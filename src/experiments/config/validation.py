@@ -11,7 +11,7 @@ import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
-from experiments.config.constraints import OneOf, without_role
+from experiments.config.constraints import OneOf, without_marks
 from experiments.config.cross_checks import cross_checks, show_value
 from experiments.config.data import SOURCES, CustomSourceSettings, DataSettings
 from experiments.config.errors import UserError
@@ -58,7 +58,7 @@ class _Parser:
         return cls(**arguments) if complete else _INVALID
 
     def value(self, hint: Any, value: Any, key: str) -> Any:
-        hint, _ = without_role(hint)
+        hint, *_ = without_marks(hint)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             if not isinstance(value, Mapping):
                 return self.refuse(key, value, f"a group of keys, for example {key}={{...}}")

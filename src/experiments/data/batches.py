@@ -70,7 +70,7 @@ class Batches:
         self.order = order
         self.crops = crops
         self.threads = workers(threads)
-        self.sizes = _sizes(len(images), batch_size, merge=order != "as_is")
+        self.sizes = batch_sizes(len(images), batch_size, merge=order != "as_is")
         self.streamed = _too_large(images, device) if streamed is None else streamed
         self.labels = torch.tensor(images.labels, device=device)
         resident = device.type != "cpu" and not self.streamed and not crops
@@ -168,7 +168,8 @@ class Batches:
         return torch.multinomial(weights, len(self.images), replacement=True)
 
 
-def _sizes(images: int, batch_size: int, merge: bool) -> list[int]:
+def batch_sizes(images: int, batch_size: int, merge: bool) -> list[int]:
+    """Images per batch, in the order of a pass; `merge`: a small last batch belongs to the one before."""
     full, rest = divmod(images, batch_size)
     sizes = [batch_size] * full + [rest] * (rest > 0)
     if merge and full and 0 < rest < batch_size and (rest == 1 or 4 * rest < batch_size):

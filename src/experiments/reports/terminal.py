@@ -77,10 +77,14 @@ def _hardware(device: torch.device) -> str:
 
 
 def show_progress_so_far(
-    run: TrackedRun, history: Sequence[Mapping[str, float]], running: RunningEpoch | None, layers: Layers
+    run: TrackedRun, history: Sequence[Mapping[str, float]], running: RunningEpoch | None, layers: Layers, note: str
 ) -> None:
-    """Print after which epoch, or step of an epoch, a run continues; for a new run, its network, one row per layer."""
-    if history or running:
+    """Print after which epoch, or step of an epoch, a run continues; for a new run, its network, one row per layer.
+
+    Args:
+        note: from which other run a new run continues, or why it cannot; or empty.
+    """
+    if (history or running) and not note:
         after = f"epoch {len(history)}"
         if running:
             after = f"step {running.step:,} of {len(running.losses):,} of epoch {running.epoch}"
@@ -90,6 +94,8 @@ def show_progress_so_far(
     console.print()
     console.print(network.table(layers))
     console.print(f"[bold]{layers.counts}[/bold]{'; ' if layers.note else ''}{layers.note}\n")
+    if note:
+        console.print(f"{note}\n", markup=False)
 
 
 class EpochLog:

@@ -43,6 +43,7 @@ class State:
         best: the weights of the best epoch, on the CPU; None if the run keeps those of its last epoch.
         running: the epoch after those of the history, if some of its steps are done.
         pruned: a pruner has stopped the training.
+        note: from which run it continues, or why it cannot, in words; else empty.
     """
 
     learner: Learner
@@ -51,6 +52,7 @@ class State:
     best: dict[str, Tensor] | None
     running: RunningEpoch | None = None
     pruned: bool = False
+    note: str = ""
 
     @classmethod
     def fresh(cls, learner: Learner) -> State:
@@ -149,18 +151,22 @@ class State:
         content = _newest(path, run_id, whole_epochs)
         if content is None:
             return False
-        self.learner.model.load_state_dict(content["model"])
-        if self.learner.average:
-            self.learner.average.model.load_state_dict(content["average"])
-        self.learner.optimizer.load_state_dict(content["optimizer"])
+        self.load(content)
         self.stopping.load_state_dict(content["stopping"])
         self.history, self.best = content["history"], content["best"]
         running = content["running"]
         self.running = RunningEpoch.from_state(running, self.learner.device) if running else None
+        return True
+
+    def load(self, content: Mapping[str, Any]) -> None:
+        """Load what the next step depends on: weights, their average, the optimizer and the random numbers."""
+        self.learner.model.load_state_dict(content["model"])
+        if self.learner.average:
+            self.learner.average.model.load_state_dict(content["average"])
+        self.learner.optimizer.load_state_dict(content["optimizer"])
         torch.set_rng_state(content["random"]["cpu"])
         if torch.cuda.is_available() and content["random"]["cuda"]:
             torch.cuda.set_rng_state_all(content["random"]["cuda"])
-        return True
 
 
 def previous(path: Path) -> Path:
@@ -171,6 +177,21 @@ def previous(path: Path) -> Path:
 def of_running(path: Path) -> Path:
     """Where the checkpoint of the epoch that follows `path` is kept."""
     return path.with_stem(f"{path.stem}-inside-epoch")
+
+
+def read(file: Path) -> dict[str, Any] | None:
+    """The content of a checkpoint, on the CPU; None if it is of another version.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    written = file.read_bytes()
+    if hashlib.sha256(written[:-DIGEST]).digest() != written[-DIGEST:]:
+        raise ValueError(f"{file} is damaged")
+    content: dict[str, Any] = torch.load(
+        io.BytesIO(written[:-DIGEST]), map_location="cpu", weights_only=True
+    )  # no code can run
+    return content if content["format"] == FORMAT else None
 
 
 def _newest(path: Path, run_id: str, whole_epochs: bool) -> dict[str, Any] | None:
@@ -188,15 +209,15 @@ def _load(*files: Path, otherwise: str) -> dict[str, Any] | None:
     for file in files:
         if not file.exists():
             continue
-        written = file.read_bytes()
-        if hashlib.sha256(written[:-DIGEST]).digest() != written[-DIGEST:]:
+        try:
+            content = read(file)
+        except ValueError:
             damaged = damaged or file
             file.unlink()  # else the next checkpoint would replace the one before it by this one
             continue
         if damaged:
             log.warning("%s is damaged and not used: the one before it is used", damaged)
-        content = torch.load(io.BytesIO(written[:-DIGEST]), map_location="cpu", weights_only=True)  # no code can run
-        return content if content["format"] == FORMAT else None
+        return content
     if damaged:
         log.warning("%s is damaged and not used: %s", damaged, otherwise)
     return None

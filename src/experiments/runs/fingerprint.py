@@ -9,11 +9,11 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from experiments.config import Config
-from experiments.config.keys import decisive_settings
+from experiments.config.keys import decisive_settings, late_keys
 from experiments.config.targets import source_files
 
 PACKAGE = Path(__file__).parents[1]
@@ -38,7 +38,20 @@ def fingerprint(config: Config, device: str, data_digest: str, weights_digest: s
     The role of a key decides whether it is included. The digests of the images and of the initial weights replace the keys
     that choose them.
     """
-    settings = decisive_settings(config) | {"device": device}
+    return _digest_of(decisive_settings(config) | {"device": device}, config, data_digest, weights_digest)
+
+
+def trunk(config: Config, device: str, data_digest: str, weights_digest: str | None, **others: object) -> str:
+    """The same without the settings that act later than the first step: runs with an equal trunk may share epochs.
+
+    Args:
+        others: what else must be equal for the same bits.
+    """
+    settings = {key: value for key, value in decisive_settings(config).items() if key not in late_keys()}
+    return _digest_of(settings | others | {"device": device}, config, data_digest, weights_digest)
+
+
+def _digest_of(settings: Mapping[str, object], config: Config, data_digest: str, weights_digest: str | None) -> str:
     content = {"settings": settings, "data": data_digest, "sources": sources(config.model.target)}
     content |= {"weights": weights_digest} if weights_digest else {}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

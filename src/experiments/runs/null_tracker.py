@@ -41,6 +41,9 @@ class NullTracker:
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         pass
 
+    def fork(self, origin: str) -> None:
+        pass
+
     def results(self) -> dict[str, float]:
         return {name: value for name, value in json.loads(self._results.read_text()).items() if name != DIGEST}
 

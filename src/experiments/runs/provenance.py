@@ -48,11 +48,15 @@ class ParentRun:
 
     Attributes:
         tests: id of the finished run to evaluate on the test set; no other run may be found or started.
+        folder: of the multirun; None if the run shares nothing with its other points.
+        forks: its points may share their first epochs.
     """
 
     run_id: str | None
     point_name: str
     tests: str | None = None
+    folder: Path | None = None
+    forks: bool = False
 
 
 def check_devices(configs: Iterable[Config]) -> None:

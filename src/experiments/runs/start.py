@@ -21,10 +21,13 @@ from experiments.data.membership import FILE, Membership
 from experiments.models.classifier import Classifier, Layers, list_layers
 from experiments.runs.checkpoint import ShouldPrune, State, previous
 from experiments.runs.fingerprint import fingerprint
+from experiments.runs.forks import Forks
 from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
+from experiments.runs.pool import Pool
 from experiments.runs.provenance import CHANGED, ParentRun
 from experiments.runs.saving import Saving
+from experiments.runs.trunks import Trunk
 from experiments.training.devices import continue_with
 from experiments.training.evaluation import Evaluation, batch_size
 from experiments.training.learner import Learner, training_batches
@@ -45,6 +48,9 @@ class ActiveRun:
         layers: of its network.
         test: whether to evaluate it on the test set.
         folder: has its checkpoint, and its artifacts until they are logged.
+        trunk: by which other runs with the same first epochs are found.
+        pool: of its multirun.
+        forks: the points of the multirun may share their first epochs, so its checkpoints are kept there.
     """
 
     config: Config
@@ -56,6 +62,9 @@ class ActiveRun:
     test: bool
     folder: Path
     tracker: Tracker | NullTracker
+    trunk: Trunk
+    pool: Pool | None
+    forks: bool
 
     @property
     def checkpoint(self) -> Path:
@@ -82,15 +91,45 @@ class ActiveRun:
         return self.tracker.finished and (self.tracker.tested or not self.test)
 
     def restore(self, learner: Learner, should_prune: ShouldPrune) -> State:
-        """The state in which the last process left the training; without one, the state before the first epoch.
+        """The state in which the last process left the training; without one, that of another run, or before the first epoch.
 
         `should_prune` is asked about every epoch in it.
         """
-        state = State.fresh(learner)
-        if self.config.resume and (state.restore(self.checkpoint, self.tracker.run_id) or self.tracker.restore(state)):
-            continue_with(self.tracker.threads, self.config)
-        state.prune(should_prune, first_epoch=1)
+        state, used = State.fresh(learner), None
+        if self.config.resume:
+            if state.restore(self.checkpoint, self.tracker.run_id) or self.tracker.restore(state):
+                continue_with(self.tracker.threads, self.config)
+                written = self.trunk.written()
+                used = written.threads if written else self.tracker.threads
+                self._keep(state)
+                state.prune(should_prune, first_epoch=1)
+            else:
+                self._fork(state, should_prune)
+        threads = torch.get_num_threads()
+        self.trunk.write(threads if used in (None, threads) else 0)  # 0: some epochs with another number
         return state
+
+    def _fork(self, state: State, should_prune: ShouldPrune) -> None:
+        """Continue another run from the last epoch that both share, if it has left a checkpoint of such an epoch."""
+        forks = Forks(state, self.trunk, self.pool, lambda: self.validation)
+        fork = forks.find(most=self.config.training.epochs)
+        metrics = enumerate(fork.history if fork else (), 1)
+        pruned = next((epoch for epoch, values in metrics if should_prune(epoch, values)), None)
+        if fork and pruned and pruned < fork.epoch:
+            fork = forks.find(most=pruned)
+        if fork is None:
+            state.note = forks.why_not()
+            return
+        fork.start(state)
+        state.pruned = fork.epoch == pruned and len(state.remaining) > 0
+        continue_with(fork.source.record.threads, self.config)
+        for epoch, values in enumerate(state.history, 1):
+            self.tracker.log(epoch, values)
+        self.tracker.fork(f"{fork.source.record.run}:{fork.epoch}")
+        state.save(self.checkpoint, self.tracker.run_id, self.config, self.splits)
+        self._keep(state)
+        if self.pool:
+            self.pool.count("shared", self.folder.name, fork.epoch)
 
     def saving(self, state: State, shown: Progress) -> contextlib.AbstractContextManager[Progress]:
         """The progress `shown`, which also saves the state inside of epochs if training.checkpoint_minutes is set."""
@@ -99,11 +138,26 @@ class ActiveRun:
 
     def save(self, state: State) -> None:
         """Write the checkpoint."""
+        if self.pool and not state.running:
+            self.pool.count("trained", self.folder.name, len(state.history))
         state.save(self.checkpoint, self.tracker.run_id, self.config, self.splits)
+        if not state.running:
+            self._keep(state)
+
+    def _keep(self, state: State) -> None:
+        """Let other points of the multirun continue from this epoch."""
+        if self.pool and self.forks and self.checkpoint.exists():
+            self.pool.keep(self.folder.name, len(state.history), self.checkpoint)
+
+    def _end(self, state: State) -> None:
+        """Record how many epochs the checkpoint has."""
+        if written := self.trunk.written():
+            self.trunk.write(written.threads, len(state.history))
 
     def prune(self, state: State) -> dict[str, float]:
         """Close the run as pruned, and return its metrics so far."""
         results = state.results()
+        self._end(state)
         self.tracker.prune(len(state.history), results)
         return results
 
@@ -115,6 +169,7 @@ class ActiveRun:
         """Close the run as finished, with its artifacts and its model, and return its final metrics."""
         results = state.results() | (evaluation.metrics("test", self.splits.classes) if self.test else {})
         Membership.of(self.splits).write(self.artifacts / FILE)
+        self._end(state)
         self.tracker.finish(results, self.artifacts, state.final_model(), self.splits)
         previous(self.checkpoint).unlink(missing_ok=True)
         return results
@@ -152,8 +207,17 @@ def started(
         # Runs of other MLflow experiments and stores may have this identity, and unfinished checkpoints of their own.
         folder = lock.with_name(f"{lock.name}-{tracker.run_id[:8]}") if config.tracking.uri else lock
         folder.mkdir(exist_ok=True)
+        trunk = Trunk.of(
+            config, len(splits.train), splits.digest, model.weights_digest, device.type, folder, tracker.run_id
+        )
+        pool = Pool(parent.folder, config.sweep.checkpoints_gb) if parent and parent.folder else None
+        forks = parent is not None and parent.forks and config.resume
+        waiting = pool.turn(trunk) if pool and forks and not tracker.finished else contextlib.nullcontext()
         try:
-            yield ActiveRun(config, command, splits, splits, layers, device, test, folder, tracker)
+            with waiting:
+                yield ActiveRun(
+                    config, command, splits, splits, layers, device, test, folder, tracker, trunk, pool, forks
+                )
         except BaseException as error:
             if not tracker.finished:  # a finished run is only shown; an error there does not change its status
                 tracker.fail(error)

@@ -144,6 +144,12 @@ class Tracker:
         values = [Metric(safe_name(key), value, now, step) for key, value in metrics.items()]
         self.client.log_batch(self.run_id, values, tags=tags)
 
+    def fork(self, origin: str) -> None:
+        """Record from which run and epoch this one continues, and with how many threads."""
+        tags = {store.TAG_FORKED_FROM: origin, store.TAG_THREADS: str(torch.get_num_threads())}
+        self.client.log_batch(self.run_id, tags=[RunTag(name, text) for name, text in tags.items()])
+        self.threads = torch.get_num_threads()
+
     def results(self) -> dict[str, float]:
         """The final metrics of a finished run."""
         return dict(self.client.get_run(self.run_id).data.metrics)

@@ -21,6 +21,7 @@ from experiments.config import Config, UserError
 from experiments.config.command_line import Command, mask_passwords
 from experiments.config.composition import parse_composed
 from experiments.config.keys import flatten, point_name
+from experiments.sweep.sharing import may_share
 from experiments.sweep.workers import common_threads
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class GridJob:
 
         command = enter_job()
         name = point_name(command.overrides, self.varied)
-        return run_point(parse_composed(composed), command, self.folder, ParentRun(self.parent, name))
+        parent = ParentRun(self.parent, name, forks=may_share(self.varied))
+        return run_point(parse_composed(composed), command, self.folder, parent)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def run_point(
             threads = common_threads(folder, functools.partial(automatic_threads, config))
             config = dataclasses.replace(config, threads=threads)
         with silenced(parent.run_id is not None):
-            result = run(config, command, parent, should_prune)
+            result = run(config, command, dataclasses.replace(parent, folder=folder), should_prune)
     except Exception as error:
         reason = mask_passwords(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
         return Point("", parent.point_name, "failed", _settings(config), {}, {}, reason, command.overrides)

@@ -22,7 +22,9 @@ from experiments.config import Config, UserError, loading
 from experiments.config.command_line import MASK, Command, mask_passwords, was_interrupted
 from experiments.config.keys import key_of, multirun_name, role_of, standalone_overrides
 from experiments.runs import lock
+from experiments.runs.pool import Pool
 from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point
+from experiments.sweep.sharing import describe, side_by_side
 
 if TYPE_CHECKING:
     from experiments.comparison.comparison import Comparison
@@ -41,6 +43,7 @@ class Multirun:
         name: shown to users: sweep.name, or made from the overrides.
         folder: holds the report and the locks of the processes that take part; named after the multirun's identity.
         parent: the run of the multirun in MLflow, inside `parent_run`; None without MLflow.
+        pool: what its points share.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Multirun:
     ) -> None:
         self.config = config
         self.folder = Path(config.outputs) / "sweeps" / identity
+        self.pool = Pool(self.folder)
         self.varied = tuple(varied)
         self.parent: Parent | None = None
         self._hydra_config, self._context = hydra_config, context
@@ -63,6 +67,8 @@ class Multirun:
         Args:
             owner: no other process is responsible for the parent run.
         """
+        if owner and not self.config.resume:
+            self.pool.delete(count=True)
         if self.config.tracking.uri is None:
             yield
             return
@@ -96,7 +102,11 @@ class Multirun:
 
     def train(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
         """Train the points with these overrides; returns them in the same order."""
-        return self._run(jobs, GridJob(self.folder, self.parent.run_id if self.parent else None, self.varied))
+        job = GridJob(self.folder, self.parent.run_id if self.parent else None, self.varied)
+        one_by_one = self._hydra_config.hydra.launcher._target_.endswith(".BasicLauncher")
+        places = range(len(jobs)) if one_by_one else side_by_side(jobs)
+        trained = dict(zip(places, self._run([jobs[place] for place in places], job)))
+        return [trained[place] for place in range(len(jobs))]
 
     def _run(self, jobs: Sequence[Sequence[str]], job: GridJob | TestJob) -> list[Point]:
         """Run the job with each list of overrides; returns the points in the same order.
@@ -143,8 +153,20 @@ class Multirun:
                 untested = tested.reason or "it trained another run"
         comparison = Comparison(self.name, self.command, points, objectives, untested)
         self._store(comparison)
+        self._end_sharing()
         if comparison.failed:
             sys.exit(1)
+
+    def _end_sharing(self) -> None:
+        """Delete what the points shared; store and print how many epochs were trained, and how many saved."""
+        from experiments.reports import terminal  # imports torch
+
+        epochs = self.pool.totals
+        self.pool.delete()
+        if self.parent:
+            self.parent.count_epochs(epochs)
+        if epochs.saved:
+            terminal.console.print(f"\n{describe(epochs)}")
 
     def _test(self, winner: Point) -> Point:
         """Evaluate the run of the winner on the test set."""

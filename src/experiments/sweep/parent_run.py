@@ -16,6 +16,7 @@ from experiments.config import Config
 from experiments.config.command_line import Command
 from experiments.runs import provenance, store
 from experiments.runs.abandoned import holder
+from experiments.runs.pool import Epochs
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,11 @@ class Parent:
         self.client.log_artifacts(self.run_id, str(folder))
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
         self.client.set_terminated(self.run_id, store.FAILED if comparison.failed else store.FINISHED)
+
+    def count_epochs(self, epochs: Epochs) -> None:
+        """Store how many epochs the points have trained, and how many they took over from each other."""
+        counts = {store.TAG_EPOCHS_TRAINED: epochs.trained, store.TAG_EPOCHS_SAVED: epochs.saved}
+        self.client.log_batch(self.run_id, tags=[RunTag(name, str(count)) for name, count in counts.items()])
 
     def stop(self, status: str) -> None:
         """Set the status of a multirun that ends early; its runs in other processes are marked as KILLED."""

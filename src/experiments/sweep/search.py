@@ -26,6 +26,7 @@ from experiments.config.start_checks import SQLITE, expanded, unusable_database
 from experiments.sweep.jobs import TERMINATED, enter_job, failed_point, run_point
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.samplers import Spec, check_spec
+from experiments.sweep.sharing import may_share
 from experiments.sweep.space import Space, lowest
 from experiments.sweep.study import ClaimedTrial, Study
 from experiments.sweep.workers import worker_heartbeat
@@ -67,7 +68,7 @@ class Worker:
             value = metrics[self.spec.objectives[0]]
             return len(self.spec.objectives) == 1 and study.report(claimed, epoch, value)
 
-        parent = ParentRun(self.parent, point_name(overrides, varied))
+        parent = ParentRun(self.parent, point_name(overrides, varied), forks=may_share(varied))
         return run_point(config, command.single(overrides), self.spec.folder, parent, should_prune)
 
 

@@ -86,10 +86,15 @@ def _set_threads(threads: int | None) -> None:
 
 def continue_with(threads: int, config: Config) -> None:
     """Use as many threads as the process that started a run, unless the user chose a number: the same threads, the same bits."""
-    chosen = config.threads is not None or ENVIRONMENT & os.environ.keys()
-    if not chosen and 0 < threads <= usable_cpus() and threads != torch.get_num_threads():
+    if can_continue_with(threads, config) and threads != torch.get_num_threads():
         log.warning("threads=%s, as the run was started with", threads)
         torch.set_num_threads(threads)
+
+
+def can_continue_with(threads: int, config: Config) -> bool:
+    """Whether a run of this process may use as many threads: they are those in use, or the user has not chosen a number."""
+    chosen = config.threads is not None or bool(ENVIRONMENT & os.environ.keys())
+    return threads == torch.get_num_threads() or (not chosen and 0 < threads <= usable_cpus())
 
 
 @functools.cache  # all runs of a process use one number

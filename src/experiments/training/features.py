@@ -43,7 +43,7 @@ def find_cut(config: Config, model: Classifier, autocast: torch.autocast) -> tup
 
     Else (None, reason); the reason is empty if the backbone is not frozen in all epochs.
     """
-    if config.training.freeze != freezing.BACKBONE or config.training.unfreeze_epoch:
+    if not stay_frozen(config):
         return None, ""
     if changing := _changing(config):
         return None, changing
@@ -51,6 +51,16 @@ def find_cut(config: Config, model: Classifier, autocast: torch.autocast) -> tup
     if cut is None or not computes_the_same(model, cut, autocast, config.data.image_shape):
         return None, "the network cannot be cut at its head"
     return cut, ""
+
+
+def stay_frozen(config: Config) -> bool:
+    """Whether all before the head is frozen in all epochs."""
+    return config.training.freeze == freezing.BACKBONE and not config.training.unfreeze_epoch
+
+
+def may_be_cut(config: Config) -> bool:
+    """Whether the settings allow it to train on frozen features, whose sums are not rounded as those of the whole network."""
+    return stay_frozen(config) and not _changing(config)
 
 
 def _changing(config: Config) -> str:
