@@ -63,7 +63,7 @@ class Comparison:
     @property
     def test_accuracy(self) -> Spread | None:
         """The test accuracy of the winner; None if not all its finished runs were evaluated on the test set."""
-        if not self.winner or any(point not in self.tested for point in self.winner.finished):
+        if not self.winner or any("test/loss" not in point.metrics for point in self.winner.finished):
             return None
         values = self.winner.values("test/accuracy").values()
         return Spread.of(values, "test/accuracy") if values else None
@@ -101,7 +101,9 @@ class Comparison:
 
     @property
     def _missing(self) -> str:
-        if not self.winner or (finished := len(self.winner.values(self.objectives[0]))) == self.winner.started:
+        if not self.winner or not self.repeated:
+            return ""
+        if (finished := len(self.winner.values(self.objectives[0]))) == self.winner.started:
             return ""
         return f"Only {finished} of {self.winner.started} {self.repeated} finished for the best configuration."
 

@@ -28,8 +28,8 @@ class Configuration:
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """The settings of its first point: those that repeat a run are not those of the others."""
-        return known_settings(self.points[0])
+        """The settings of one of its points: seed and fold are not those of the others."""
+        return known_settings((self.finished or self.points)[0])
 
     @property
     def started(self) -> int:
@@ -130,7 +130,7 @@ def known_settings(point: Point) -> Mapping[str, str]:
 
 def _name(point: Point, labels: Mapping[str, str]) -> str:
     settings = known_settings(point)
-    return " ".join(f"{word}={settings[key]}" for key, word in labels.items() if key in settings) or "all"
+    return " ".join(f"{word}={settings[key]}" for key, word in labels.items() if key in settings) or "all points"
 
 
 def _half_width(values: Sequence[Sequence[float]]) -> float:

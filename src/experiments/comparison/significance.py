@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.comparison.configurations import LEVEL, configuration_keys, configurations, known_settings, repeated
+from experiments.comparison.configurations import LEVEL, configuration_keys, configurations, repeated
 from experiments.comparison.points import Point, sort_key
 from experiments.config.metrics import at_most
 
@@ -58,7 +58,7 @@ def over_seeds(points: Sequence[Point], objective: str, *others: str) -> pd.Data
     for group in found:
         if values := group.values(objective).values():
             n, *spread = Spread.of(values, objective)
-            settings = [known_settings(group.points[0]).get(key) for key in keys]
+            settings = [group.settings.get(key) for key in keys]
             rows.append([group.name, *settings, n, group.started, *spread, *map(group.value, others)])
     return pd.DataFrame(rows, columns=["group", *keys, "n", "started", *Spread._fields[1:], *others])
 

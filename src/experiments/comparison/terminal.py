@@ -70,10 +70,9 @@ def _show_configurations(comparison: Comparison, rows: pd.DataFrame) -> None:
         count = f"{row['n']} of {row['started']}" if row["n"] < row["started"] else str(row["n"])
         shown = [count, format_number(row["mean"]), format_number(row["sd"])]
         if with_intervals:
-            shown.append(
-                f"{format_number(row['low'])} to {format_number(row['high'])}" if row["n"] >= SEEDS else "—"
-            )
-        table.add_row(str(place), _name(row["group"], place), *shown, *(format_number(row[name]) for name in others))
+            shown.append(f"{format_number(row['low'])} to {format_number(row['high'])}" if row["n"] >= SEEDS else "—")
+        shown += [f"{row[name]:,.1f}" if name == "seconds" else format_number(row[name]) for name in others]
+        table.add_row(str(place), _name(row["group"], place), *shown)
     _print(table, len(rows) - min(TOP, len(rows)))
     if not with_intervals:
         console.print(TOO_FEW)
