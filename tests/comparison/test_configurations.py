@@ -134,6 +134,8 @@ def test_the_command_trains_all_seeds_of_the_winner():
     failed = point(status="failed", model__filters=8, seed=4)
     assert command_of(*points, failed).winner_command.endswith(" seed=1,2,3,4")
     assert command_of(*points[2:4]).winner_command == "python train.py model.filters=16 seed=1"
+    drawn = [point(0.5, model__filters=8, data__seed=seed, seed=seed) for seed in (3, 1)]
+    assert command_of(*drawn).winner_command == "python train.py -m model.filters=8 'data.seed=${seed}' seed=1,3"
     folds = [point(0.5, model__filters=8, data__folds=2, data__fold=fold) for fold in (0, 1)]
     assert command_of(*folds).winner_command == "python train.py model.filters=8"
     assert "without folds" in command_of(*folds).winner_note and not command_of(*points).winner_note

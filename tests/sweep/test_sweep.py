@@ -219,7 +219,9 @@ def test_single_runs_are_compared_too(swept, monkeypatch):
     _, _, children = family(swept[0])
     chosen = [run.info.run_id for run in children.values()][:2]
     found = loading.find_comparison(chosen, "sqlite:///mlflow.db", ["val/loss"])
-    assert [point.run_id for point in found.points] == chosen and found.winner.run_id in chosen
+    assert [point.run_id for point in found.points] == chosen and {run.run_id for run in found.winner.points} <= {
+        *chosen
+    }
     with pytest.raises(UserError, match="there are no runs here"):
         loading.find_comparison([], "sqlite:///elsewhere.db", [])
 

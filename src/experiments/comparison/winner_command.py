@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from experiments.comparison.configurations import Configuration, known_settings
+from experiments.comparison.points import Point
+from experiments.comparison.values import ordered
 from experiments.config import UserError
 from experiments.config.arguments import search_path
 from experiments.config.command_line import MASK, Command, mask_passwords
@@ -31,11 +33,11 @@ def training_command(made_by: Command, configuration: Configuration) -> str:
         overrides = [text for text in overrides if key_of(text) not in FOLD_KEYS]
         if "data.folds" not in typed:  # a file in conf/ sets it
             overrides += [f"{key}=null" for key in FOLD_KEYS]
-    found = (known_settings(point).get("seed") for point in configuration.points)
-    seeds = list(dict.fromkeys(seed for seed in found if seed is not None))
+    seeds = [seed for seed in ordered([known_settings(point).get("seed") for point in configuration.points]) if seed]
     if len(seeds) < 2:
         command = made_by.single(overrides)
         return str(command) if _trains(command, runs[0].settings) else ""
+    overrides = [_following(text, runs) for text in overrides]
     for point in (runs[0], runs[-1]):
         if not _trains(made_by.single(_with_seeds(overrides, [point.settings["seed"]])), point.settings):
             return ""
@@ -45,6 +47,13 @@ def training_command(made_by: Command, configuration: Configuration) -> str:
 
 def has_folds(configuration: Configuration) -> bool:
     return any(point.settings.get("data.fold", "None") != "None" for point in configuration.finished)
+
+
+def _following(override: str, runs: Sequence[Point]) -> str:
+    """Another seed that has the value of `seed` in every run: each override has the number in place of `${seed}`."""
+    key = key_of(override)
+    same = key.endswith(".seed") and all(run.settings.get(key) == run.settings.get("seed") for run in runs)
+    return f"{key}=${{seed}}" if same else override
 
 
 def _with_seeds(overrides: Sequence[str], seeds: Sequence[str]) -> list[str]:
