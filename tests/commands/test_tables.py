@@ -3,7 +3,9 @@
 import csv
 import json
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from conftest import family, train_py
 from experiments.runs.finished import find_run
@@ -54,13 +56,23 @@ def test_a_multirun_over_folds(multirun, tmp_path):
     folds = ("data=digits", "data.folds=3", "data.fold=0,1,2", "model.filters=2,4", "training.epochs=1", "threads=1")
     code, output = multirun(tmp_path, *folds)
     assert code == 0, output
-    assert "over folds" in output and "Only the winner was evaluated on the test set" in output
+    assert "Only the winner's 3 folds were evaluated on the test set" in output
     (report,) = tmp_path.glob("outputs/sweeps/*/report")
     groups = list(csv.DictReader((report / "groups.csv").open()))
     assert sorted(row["group"] for row in groups) == ["filters=2", "filters=4"]
     assert all(row["n"] == "3" and row["low"] and row["high"] for row in groups)
     (difference,) = csv.DictReader((report / "differences.csv").open())
     assert difference["seeds"] == "3"
-    _, _, children = family(tmp_path)
+    _, above, children = family(tmp_path)
     assert set(children) == {f"fold={fold} filters={filters}" for fold in range(3) for filters in (2, 4)}
-    assert sum("test/accuracy" in run.data.metrics for run in children.values()) == 1
+    means = {group["group"]: float(group["mean"]) for group in groups}
+    best = max(means, key=means.get)
+    tested = {name: run for name, run in children.items() if "test/accuracy" in run.data.metrics}
+    assert set(tested) == {f"fold={fold} {best}" for fold in range(3)}
+    accuracies = [run.data.metrics["test/accuracy"] for run in tested.values()]
+    low, high = stats.t.interval(0.95, 2, np.mean(accuracies), stats.sem(accuracies))
+    metrics = above.data.metrics
+    found = [metrics[f"test/accuracy{end}"] for end in ("", "_low", "_high")]
+    assert found == pytest.approx([np.mean(accuracies), max(low, 0), min(high, 1)])
+    command = f"python train.py data=digits model.{best} training.epochs=1 threads=1"
+    assert f"train it:     {command}\n              It trains without folds" in output

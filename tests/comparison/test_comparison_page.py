@@ -17,18 +17,42 @@ def test_the_page_shows_what_was_found(tmp_path):
         point(status="failed", reason="no memory", filters=32),
     ]
     page = written(tmp_path, points)
-    assert "84.9 %</b><span>best val/accuracy" in page and "6 of 7</b><span>points finished; 1 failed" in page
-    assert "<b>filters=16 seed=3</b>" in page and "no memory" in page
-    assert "0.7500 ± 0.0995" in page and f'verdict yes">{significance.SIGNIFICANT}</td>' in page
-    body = page.split('id="ranking"')[1].split("<tbody>")[1].split("</tbody>")[0]
-    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", body)]
-    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5", "6", "failed"]
-    assert rows[0][1:4] == ["16", "3", "0.8490"]
+    assert "75.0 %</b><span>best mean val/accuracy" in page and "6 of 7</b><span>points finished; 1 failed" in page
+    assert "<b>filters=16</b>" in page and "no memory" in page
+    assert f'verdict yes">{significance.SIGNIFICANT}</td>' in page
+    assert [row[:4] for row in table_in(page, "ranking")] == [
+        ["1", "16", "3", "0.7500 ± 0.0995"],
+        ["2", "8", "3", "0.7000 ± 0.1000"],
+    ]
+    rows = table_in(page, "points")
+    assert [row[0] for row in rows] == ["1", "1", "1", "2", "2", "2", "failed"]
+    assert [row[1:4] for row in rows[:3]] == [["16", "3", "0.8490"], ["16", "2", "0.7510"], ["16", "1", "0.6500"]]
     with (tmp_path / "ranking.csv").open(encoding="utf-8") as file:
         first, *_ = csv.DictReader(file)
     assert first["place"] == "1" and first["filters"] == "16" and first["run_id"] == "0123456789"
     assert (tmp_path / "groups.csv").exists() and (tmp_path / "differences.csv").exists()
     assert {file.stem for file in tmp_path.glob("figures/*.png")} - {"importance"} == {"curves", "progress", "cost"}
+
+
+def table_in(page, name):
+    """The cells of a table of the page, as text."""
+    body = page.split(f'id="{name}"')[1].split("<tbody>")[1].split("</tbody>")[0]
+    return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", body)]
+
+
+def test_without_repetitions_the_ranking_has_the_points(tmp_path, capsys):
+    points = [point(value, filters=filters) for filters, value in ((8, 0.6), (16, 0.7), (32, 0.65))]
+    page = written(tmp_path, points)
+    assert [row[:3] for row in table_in(page, "ranking")] == [
+        ["1", "16", "0.7000"],
+        ["2", "32", "0.6500"],
+        ["3", "8", "0.6000"],
+    ]
+    assert "70.0 %</b><span>best val/accuracy" in page and "best point" in page
+    assert "onfiguration" not in page.split("<body>")[1] and not (tmp_path / "groups.csv").exists()
+    terminal.show_comparison(compared(points), "")
+    out = capsys.readouterr().out
+    assert re.search(r"^ +point +val/accuracy +kept epoch +epochs +seconds", out, re.M) and "onfiguration" not in out
 
 
 def test_it_is_one_file_that_loads_nothing(tmp_path):
@@ -106,18 +130,16 @@ def test_a_page_of_fewer_points_leaves_nothing_of_an_earlier_one(tmp_path):
 
 
 def test_the_terminal_shows_the_best_ten_and_why_others_failed(capsys):
-    points = [point(0.5 + 0.01 * n, filters=n, seed=seed) for n in range(12) for seed in (1, 2)]
+    points = [point(0.5 + 0.01 * n, model__filters=n, seed=seed) for n in range(12) for seed in (1, 2)]
     terminal.show_comparison(
-        compared([*points, point(status="failed", reason="no [memory]", filters=99)]), "open [there]"
+        compared([*points, point(status="failed", reason="no [memory]", model__filters=99)]), "open [there]"
     )
     out = capsys.readouterr().out
     rows = [line.split()[:4] for line in out.splitlines() if re.match(r"\d+ {2,}", line)]
-    assert rows[0] == ["1", "filters=11", "seed=1", "0.6100"] and [row[0] for row in rows] == [
-        str(n) for n in range(1, 11)
-    ]
-    assert "and 15 more: report.html" in out and "and 2 more: report.html" in out
+    assert [row[0] for row in rows] == [str(n) for n in range(1, 11)]
+    assert rows[0] == ["1", "filters=11", "2", "0.6100"] and "and 2 more: report.html" in out
     assert "filters=99: no [memory]" in out and "open [there]" in out and "no command does today" in out
-    terminal.show_comparison(compared([point(0.5, seed=3), point(0.4, seed=4)]), "open [there]")
+    terminal.show_comparison(compared([point(0.5, seed=3)]), "open [there]")
     assert "no command does today" in capsys.readouterr().out  # the point has another seed than its (empty) overrides
     terminal.show_comparison(compared([dataclasses.replace(point(0.5, seed=3), overrides=["seed=3"])]), "open [there]")
     out = capsys.readouterr().out

@@ -25,3 +25,15 @@ def test_too_few_points_have_no_importance():
     assert importance(points[:3], ACCURACY) is None
     assert importance([point(0.5 + 0.1 * a, a=a) for a in range(6)], ACCURACY) is None
     assert importance([point(0.5, a=a, b=a % 2) for a in range(6)], ACCURACY) is None
+
+
+def test_seed_and_folds_are_no_settings():
+    pytest.importorskip("optuna")
+    points = [
+        point(0.5 + 0.1 * fold + 0.02 * a + 0.01 * b, a=a, b=b, data__folds=3 + fold % 2, data__fold=fold, seed=seed)
+        for a in range(3)
+        for b in range(2)
+        for fold in range(3)
+        for seed in (1, 2)
+    ]
+    assert set(importance(points, ACCURACY)) == {"a", "b"}

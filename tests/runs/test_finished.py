@@ -117,6 +117,26 @@ def test_the_best_run_keeps_the_best_weights_and_less_cost_is_better(many):
     assert find_run("best", uri="sqlite:///mlflow.db").info.run_name == BEST["kept/val_loss"]
 
 
+def test_the_best_run_is_no_lucky_fold(many, caplog):
+    client, uri = many[0], "sqlite:///mlflow.db"
+
+    def finish(name, loss, **params):
+        run = client.create_run("0", run_name=name, tags={"fingerprint": name}).info.run_id
+        for key, value in params.items():
+            client.log_param(run, key.replace("__", "."), value)
+        client.log_metric(run, "kept/val_loss", loss)
+        client.set_terminated(run)
+
+    for filters, losses in ((8, (0.5, 0.52)), (16, (0.1, 0.95))):
+        for fold, loss in enumerate(losses):
+            finish(f"{filters} {fold}", loss, model__filters=filters, data__fold=fold, seed=1)
+    assert find_run("best", uri=uri).info.run_name == "8 0"
+    assert "first run of the configuration with the best mean over folds" in caplog.text
+    finish("whole", 0.6, model__filters=8, data__fold=None, seed=1)
+    assert find_run("best", uri=uri).info.run_name == "whole"
+    assert "4 runs of folds were not compared" in caplog.text
+
+
 def test_two_runs_with_the_same_start_are_named(many):
     starts = [run_id[0] for run_id in many[1]]
     while len(set(starts)) == len(starts):  # until two begin with the same digit, of sixteen

@@ -1,5 +1,6 @@
 """A multirun from the command line: every combination once, killed or not, ranked, and its winner tested once."""
 
+import contextlib
 import csv
 import itertools
 import os
@@ -7,6 +8,8 @@ import random
 import re
 import runpy
 import signal
+import sqlite3
+import statistics
 import subprocess
 import sys
 import threading
@@ -75,32 +78,46 @@ def test_every_point_is_a_child_with_a_short_name(swept):
         assert run.data.params["model.filters"] in name and run.data.params["seed"] in name
 
 
-def test_it_ranks_by_the_epoch_that_is_kept(swept):
+def winning(folder):
+    """The names of the points of the winner."""
+    return {row["name"] for row in ranking(folder) if row["place"] == "1"}
+
+
+def test_it_ranks_configurations_by_the_epochs_that_are_kept(swept):
     client, above, children = family(swept[0])
-    reached = {}
+    reached, means = {}, {}
     for name, run in children.items():
         history = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "val/accuracy")}
         reached[name] = history[int(run.data.metrics["best/epoch"])]
+        means.setdefault(name.split()[0], []).append(reached[name])
+    means = {filters: sum(values) / len(values) for filters, values in means.items()}
     rows = ranking(swept[0])
-    assert [row["name"] for row in rows] == sorted(reached, key=lambda name: -reached[name])
-    assert [float(row["val/accuracy"]) for row in rows] == sorted(reached.values(), reverse=True)
-    assert above.data.metrics["best/val_accuracy"] == max(reached.values())
+    expected = sorted(reached, key=lambda name: (-means[name.split()[0]], -reached[name]))
+    assert [row["name"] for row in rows] == expected and [row["place"] for row in rows] == ["1", "1", "2", "2"]
+    assert [float(row["val/accuracy"]) for row in rows] == [reached[name] for name in expected]
+    assert above.data.metrics["best/val_accuracy"] == pytest.approx(max(means.values()))
 
 
-def test_only_the_winner_touches_the_test_set_and_once(swept):
+def test_only_the_seeds_of_the_winner_touch_the_test_set_and_once(swept):
     client, above, children = family(swept[0])
     tested = {name for name, run in children.items() if any(metric.startswith("test/") for metric in run.data.metrics)}
     evaluated = {name for name, run in children.items() if run.data.tags["test_set_evaluations"] != "0"}
-    winner = ranking(swept[0])[0]["name"]
-    assert tested == evaluated == {winner} and children[winner].data.tags["test_set_evaluations"] == "1"
-    assert above.data.tags["winner"] == children[winner].info.run_id and above.data.tags["test_set_evaluations"] == "1"
-    assert above.data.metrics["test/accuracy"] == children[winner].data.metrics["test/accuracy"]
+    assert tested == evaluated == winning(swept[0]) and len(tested) == 2
+    assert {children[name].data.tags["test_set_evaluations"] for name in tested} == {"1"}
+    assert set(above.data.tags["winner"].split()) == {children[name].info.run_id for name in tested}
+    assert above.data.tags["test_set_evaluations"] == "2"
+    accuracies = [children[name].data.metrics["test/accuracy"] for name in tested]
+    mean, deviation = statistics.mean(accuracies), statistics.stdev(accuracies)
+    assert above.data.metrics["test/accuracy"] == pytest.approx(mean)
+    assert above.data.metrics["test/accuracy_sd"] == pytest.approx(deviation)
+    assert "test/accuracy_low" not in above.data.metrics  # two seeds are too few
+    sentence = f"Only the winner's 2 seeds were evaluated on the test set: accuracy {mean:.4f} ± {deviation:.4f}"
     (page,) = swept[0].glob("outputs/sweeps/*/report/report.html")
-    assert "Only the winner was evaluated on the test set" in page.read_text()
+    assert sentence in page.read_text().replace("&#39;", "'") and sentence in swept[1]
     for name, run in children.items():
         path = client.download_artifacts(run.info.run_id, "report.html", str(swept[0]))
         with open(path) as file:  # noqa: PTH123
-            assert ("The test set was not used" in file.read()) == (name != winner)
+            assert ("The test set was not used" in file.read()) == (name not in tested)
 
 
 def test_the_test_of_the_winner_is_no_part_of_its_duration(swept):
@@ -110,14 +127,12 @@ def test_the_test_of_the_winner_is_no_part_of_its_duration(swept):
 
 def test_it_prints_a_line_per_point_the_ranking_and_what_to_type(swept):
     output = swept[1]
-    accuracy = family(swept[0])[1].data.metrics["test/accuracy"]
-    assert f"Only the winner was evaluated on the test set: accuracy {accuracy:.4f}" in " ".join(output.split())
     assert all(f"{count}/4  " in output for count in range(1, 5)) and output.count("val/accuracy 0.") == 4
-    winner = ranking(swept[0])[0]["name"]
-    filters, seed = (word.split("=")[1] for word in winner.split())
-    command = f"python train.py data=digits threads=1 training.epochs=2 model.kernel_size=3 model.filters={filters} seed={seed}"
-    assert command in output
-    assert "over seeds" in output and "HYDRA" not in output and "Traceback" not in output
+    filters = ranking(swept[0])[0]["model.filters"]
+    command = f"python train.py -m data=digits threads=1 training.epochs=2 model.kernel_size=3 model.filters={filters} seed=1,2"
+    assert f"train it:     {command}\n" in output and family(swept[0])[1].data.tags["winner_command"] == command
+    assert re.search(rf"^1 +filters={filters} +2 +0\.", output, re.MULTILINE)
+    assert "HYDRA" not in output and "Traceback" not in output
 
 
 def test_the_same_command_again_trains_nothing(swept, multirun):
@@ -125,6 +140,13 @@ def test_the_same_command_again_trains_nothing(swept, multirun):
     code, output = multirun(swept[0], *GRID)
     assert code == 0 and "4 of 4 points were run before" in output and "1/4" not in output
     assert outcome(swept[0]) == before
+
+
+def tested_in(folder):
+    """How many runs have been evaluated on the test set."""
+    with contextlib.closing(sqlite3.connect(f"file:{folder}/mlflow.db?mode=ro", uri=True)) as database:
+        (found,) = database.execute("SELECT COUNT(*) FROM latest_metrics WHERE key = 'test/loss'").fetchone()
+    return found
 
 
 def test_killed_several_times_it_has_the_same_results(swept, start, multirun, tmp_path):
@@ -135,6 +157,11 @@ def test_killed_several_times_it_has_the_same_results(swept, start, multirun, tm
         if process.exitcode is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.join()
+    process = start(typed, tmp_path, "-m", *GRID)
+    while process.exitcode is None and not tested_in(tmp_path):  # between the tests of the winner's seeds
+        process.join(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join()
     code, output = multirun(tmp_path, *GRID)
     assert code == 0, output
     assert outcome(tmp_path) == outcome(swept[0])
@@ -192,7 +219,9 @@ def test_single_runs_are_compared_too(swept, monkeypatch):
     _, _, children = family(swept[0])
     chosen = [run.info.run_id for run in children.values()][:2]
     found = loading.find_comparison(chosen, "sqlite:///mlflow.db", ["val/loss"])
-    assert [point.run_id for point in found.points] == chosen and found.winner.run_id in chosen
+    assert [point.run_id for point in found.points] == chosen and {run.run_id for run in found.winner.points} <= {
+        *chosen
+    }
     with pytest.raises(UserError, match="there are no runs here"):
         loading.find_comparison([], "sqlite:///elsewhere.db", [])
 
@@ -232,7 +261,7 @@ class Net(torch.nn.Sequential):
 def test_a_seed_that_failed_before_it_had_a_run_is_counted(multirun, tmp_path):
     (tmp_path / "my_network.py").write_text(FAILING)
     code, output = multirun(tmp_path, "data=digits", "training.epochs=1", "model._target_=my_network.Net", "seed=1,2")
-    assert code == 1 and re.search(r"^all +1 of 2 ", output, re.MULTILINE), output
+    assert code == 1 and re.search(r"^1 +all points +1 of 2 ", output, re.MULTILINE), output
 
 
 def test_multiruns_that_start_together_share_a_run(start, multirun, tmp_path):
@@ -326,9 +355,10 @@ def test_without_mlflow_it_ranks_and_tests_the_winner_and_does_not_import_it(tmp
     rows = ranking(tmp_path)
     names = {f"optimizer={name} seed={seed}" for name in ("adam", "adamw") for seed in (1, 2)}
     assert {row["name"] for row in rows} == names
-    assert f"python train.py {' '.join(small)} {rows[0]['name']}" in done.stdout
+    winner = f"python train.py -m {' '.join(small)} optimizer={rows[0]['optimizer.name']} seed=1,2\n"
+    assert winner in done.stdout
     tested = [path for path in tmp_path.glob("outputs/runs/*/results.json") if "test/loss" in path.read_text()]
-    assert len(tested) == 1 and not (tmp_path / "mlflow.db").exists()
+    assert len(tested) == 2 and not (tmp_path / "mlflow.db").exists()
     assert "torch" in imported(done) and "mlflow" not in imported(done)
 
 

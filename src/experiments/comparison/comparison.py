@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from experiments.comparison import ranking, significance
-from experiments.comparison.points import Point, data_set_keys, on_other_images, ranked
-from experiments.config import VIEWS, UserError
-from experiments.config.arguments import search_path
-from experiments.config.command_line import MASK, Command, mask_passwords
-from experiments.config.keys import flatten, role_of, standalone_overrides
-from experiments.config.loading import compose_config
+from experiments.comparison.configurations import Configuration, configurations, repeated, repeated_by
+from experiments.comparison.points import Point, data_set_keys, on_other_images
+from experiments.comparison.significance import Spread
+from experiments.comparison.winner_command import WITHOUT_FOLDS, has_folds, training_command
+from experiments.config import VIEWS
+from experiments.config.command_line import Command
 from experiments.config.wording import counted
 
 
@@ -26,7 +26,7 @@ class Comparison:
         command: the command that made the points; None if they come from several.
         points: in the order they were run.
         objectives: metrics; the first one ranks.
-        untested: why the evaluation of the winner on the test set failed; empty if it did not.
+        untested: which evaluation of the winner on the test set failed, and why; empty if none did.
     """
 
     title: str
@@ -35,18 +35,38 @@ class Comparison:
     objectives: Sequence[str]
     untested: str = ""
 
+    @functools.cached_property
+    def configurations(self) -> list[Configuration]:
+        """The best first; see `configurations`."""
+        return configurations(self.points, self.objectives[0])
+
     @property
-    def winner(self) -> Point | None:
-        """The best finished point; None if no point finished."""
-        return next(iter(ranked(self.points, self.objectives[0])), None)
+    def repeated(self) -> str:
+        """What repeats the configurations: seeds, folds, or both; empty if there are no repetitions."""
+        return repeated_by(self.points) if repeated(self.configurations) else ""
+
+    @property
+    def winner(self) -> Configuration | None:
+        """The best configuration; None if no point finished."""
+        return next((group for group in self.configurations if group.finished), None)
 
     @functools.cached_property
     def winner_command(self) -> str:
         """The command that trains the winner; empty without a winner, or if its configuration has changed since."""
-        if not self.winner:
-            return ""
-        command = (self.command or Command()).single(standalone_overrides(self.winner.overrides))
-        return str(command) if _trains(command, self.winner.settings) else ""
+        return training_command(self.command or Command(), self.winner) if self.winner else ""
+
+    @property
+    def winner_note(self) -> str:
+        """What the command of the winner does that its runs did not; empty if it does the same."""
+        return WITHOUT_FOLDS if self.winner_command and self.winner and has_folds(self.winner) else ""
+
+    @property
+    def test_accuracy(self) -> Spread | None:
+        """The test accuracy of the winner; None if not all its finished runs were evaluated on the test set."""
+        if not self.winner or any("test/loss" not in point.metrics for point in self.winner.finished):
+            return None
+        values = self.winner.values("test/accuracy").values()
+        return Spread.of(values, "test/accuracy") if values else None
 
     @property
     def failed(self) -> bool:
@@ -60,23 +80,32 @@ class Comparison:
 
     @property
     def statement(self) -> str:
-        """How the test set was used, how predictions were made, and whether seeds or folds of the best setting are missing."""
-        missing = significance.unfinished_seeds(self.points, self.objectives[0])
-        return " ".join(filter(None, [self._test_set, self._note, missing]))
+        """How the test set was used, how predictions were made, and whether seeds or folds of the winner are missing."""
+        return " ".join(filter(None, [self._test_set, self._note, self._missing]))
 
     @property
     def _test_set(self) -> str:
         if self.untested:
-            return f"The evaluation of the winner on the test set failed: {self.untested}."
+            return self.untested
         if not self.tested:
             return "The test set was not used."
         if self.objectives[0].startswith("test/"):
             return f"The ranking uses the test set ({self.objectives[0]}), so its best value is optimistic."
         evaluated = f"{len(self.tested)} of {counted(len(self.points), 'point')} {'was' if len(self.tested) == 1 else 'were'} evaluated on the test set"
-        if self.tested == [self.winner]:
-            accuracy = self.tested[0].metrics["test/accuracy"]
-            evaluated = f"Only the winner was evaluated on the test set: accuracy {accuracy:.4f}"
+        if self.winner and self.tested == self.winner.finished and self.test_accuracy:
+            count, every = self.test_accuracy.n, len(self.tested) == len(self.points)
+            runs = f"All {count}" if every else f"Only the winner's {count}"
+            evaluated = f"{runs} {self.repeated} were" if count > 1 else "Only the winner was"
+            evaluated += f" evaluated on the test set: accuracy {_written(self.test_accuracy)}"
         return f"{evaluated}. The ranking uses the validation set only."
+
+    @property
+    def _missing(self) -> str:
+        if not self.winner or not self.repeated:
+            return ""
+        if (finished := len(self.winner.values(self.objectives[0]))) == self.winner.started:
+            return ""
+        return f"Only {finished} of {self.winner.started} {self.repeated} finished for the best configuration."
 
     @property
     def warning(self) -> str:
@@ -108,7 +137,8 @@ class Comparison:
     @functools.cached_property
     def over_seeds(self) -> pd.DataFrame | None:
         """See `significance.over_seeds`."""
-        return significance.over_seeds(self.points, self.objectives[0])
+        first, *others = dict.fromkeys([*self.objectives, "val/loss", "parameters", "seconds"])
+        return significance.over_seeds(self.points, first, *others)
 
     @functools.cached_property
     def differences(self) -> pd.DataFrame | None:
@@ -116,21 +146,17 @@ class Comparison:
         return significance.differences(self.points, self.objectives[0])
 
     @functools.cached_property
-    def front(self) -> list[Point]:
-        """The Pareto-optimal points; none with a single objective."""
+    def front(self) -> list[Configuration]:
+        """The Pareto-optimal configurations; none with a single objective."""
         return ranking.pareto(self.points, self.objectives) if len(self.objectives) > 1 else []
 
     def count(self, *statuses: str) -> int:
         return sum(point.status in statuses for point in self.points)
 
 
-def _trains(command: Command, settings: Mapping[str, str]) -> bool:
-    """Whether a command has these settings today: conf/ may have changed since, or MLflow has cut the overrides."""
-    overrides = [text for text in command.overrides if MASK not in text]  # passwords are not known here
-    try:
-        config = compose_config([*overrides, *search_path(command.config_dir)])
-    except UserError:
-        return False
-    today = {key: mask_passwords(str(value)) for key, value in flatten(config.to_dict())}
-    known = {key: mask_passwords(value) for key, value in settings.items() if role_of(key).identifies_multirun}
-    return all(today.get(key, value) == value for key, value in known.items() if MASK not in value)
+def _written(spread: Spread) -> str:
+    """A mean as text, with what is known of its spread."""
+    if spread.n == 1:
+        return f"{spread.mean:.4f}"
+    interval = f"; 95 % interval {spread.low:.4f} to {spread.high:.4f}" if spread.n >= significance.SEEDS else ""
+    return f"{spread.mean:.4f} ± {spread.sd:.4f} (mean ± sd{interval})"

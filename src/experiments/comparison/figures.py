@@ -1,4 +1,4 @@
-"""How the figures of a comparison are drawn from points; `page.FIGURES` decides which of them apply."""
+"""How the figures of a comparison are drawn from configurations; `page.FIGURES` decides which of them apply."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
-from experiments.comparison.points import Point, ranked
+from experiments.comparison.configurations import Configuration, repeated
 from experiments.comparison.values import brief, logarithmic, numbers, ordered
 from experiments.config.keys import key_labels
 from experiments.config.metrics import higher_is_better
@@ -21,20 +21,23 @@ from experiments.reports.drawing import BLUE, GREY, SERIES, Figure, printable
 LEGEND, TICKS = 56, 14  # characters of a name in a legend, of a tick
 
 
-def curves(points: Sequence[Point], objective: str, metric: str) -> Figure:
-    """`metric` per epoch: the best five by `objective` in colour, all others thin; a cross marks where one was pruned."""
+def curves(groups: Sequence[Configuration], ranked: Sequence[Configuration], metric: str) -> Figure:
+    """`metric` per epoch, one line per run: the best five configurations in colour, all others thin; a cross marks where one was pruned."""
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
-    best = ranked(points, objective)[: len(SERIES)]
-    lines = [point for point in points if point.history.get(metric)]
+    best = ranked[: len(SERIES)]
+    lines = [point for group in groups for point in group.points if point.history.get(metric)]
+    coloured = {id(point) for group in best for point in group.finished}
     for point in lines:
-        if not any(point is other for other in best):
+        if id(point) not in coloured:
             values = point.history[metric]
             axes.plot(np.arange(1, len(values) + 1), values, color=GREY, lw=0.8, alpha=0.5 if len(lines) < 30 else 0.3)
-    for place, (point, color) in enumerate(zip(best, SERIES), start=1):
-        values = point.history.get(metric, ())
-        name = f"{place}. {printable(point.name, LEGEND)}"
-        axes.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, color=color, zorder=4 - place / 10, label=name)
+    for place, (group, color) in enumerate(zip(best, SERIES), start=1):
+        name: str | None = f"{place}. {printable(group.name, LEGEND)}"
+        for point in group.finished:
+            values = point.history.get(metric, ())
+            axes.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, color=color, zorder=4 - place / 10, label=name)
+            name = None  # once in the legend
     pruned = [(point.epochs, point.history[metric][-1]) for point in lines if point.status == "pruned"]
     if pruned:
         axes.plot(*zip(*pruned), "x", color="black", ms=6, mew=1.5, zorder=5, label="pruned here")
@@ -47,20 +50,20 @@ def curves(points: Sequence[Point], objective: str, metric: str) -> Figure:
     return figure
 
 
-def progress(points: Sequence[Point], objective: str) -> Figure:
-    """The objective of each finished point, in the order in which they ran, and the best so far."""
+def progress(groups: Sequence[Configuration], objective: str) -> Figure:
+    """The objective of each configuration, in the order in which they ran, and the best so far."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
     rows = [
         (place, value)
-        for place, point in enumerate(points, start=1)
-        if math.isfinite(value := _value(point, objective))
+        for place, group in enumerate(groups, start=1)
+        if math.isfinite(value := _value(group, objective))
     ]
     places, values = (np.array(column) for column in zip(*rows))
     best = (np.maximum if higher_is_better(objective) else np.minimum).accumulate(values)
-    axes.plot(places, values, "o", ms=4, color=GREY, alpha=0.7, label="point")
-    axes.step([*places, len(points)], [*best, best[-1]], where="post", color=BLUE, label="best so far")
-    axes.set(xlabel="point, in the order in which they ran", ylabel=objective)
+    axes.plot(places, values, "o", ms=4, color=GREY, alpha=0.7, label=_word(groups))
+    axes.step([*places, len(groups)], [*best, best[-1]], where="post", color=BLUE, label="best so far")
+    axes.set(xlabel=f"{_word(groups)}, in the order in which they ran", ylabel=objective)
     axes.set_xlim(left=0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
@@ -68,21 +71,21 @@ def progress(points: Sequence[Point], objective: str) -> Figure:
     return figure
 
 
-def parallel(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Figure:
-    """One line per finished point through its settings, one axis each, to the objective: yellow is the last, violet the best.
+def parallel(ranked: Sequence[Configuration], objective: str, keys: Sequence[str]) -> Figure:
+    """One line per configuration through its settings, one axis each, to the objective: yellow is the last, violet the best.
 
     The axis of numbers that span decades is logarithmic; words are in the order in which they first appear.
     """
-    rows = [point for point in reversed(ranked(points, objective)) if math.isfinite(_value(point, objective))]
+    rows = ranked[::-1]
     names = key_labels(keys)
     figure = Figure(figsize=(max(6, 1.5 * (len(keys) + 1)), 4.8), layout="constrained")
     axes = figure.subplots()
     heights = np.empty((len(rows), len(keys) + 1))
     for place, key in enumerate(keys):
-        column = [point.settings.get(key) for point in rows]
+        column = [group.settings.get(key) for group in rows]
         heights[:, place], ticks = _scale(column)
         _draw_axis(axes, place, ticks)
-    values = [_value(point, objective) for point in rows]
+    values = [_value(group, objective) for group in rows]
     heights[:, -1], ticks = _linear(values)
     _draw_axis(axes, len(keys), ticks)
     segments = [np.column_stack([np.arange(len(keys) + 1), row]) for row in heights]
@@ -140,13 +143,13 @@ def _draw_axis(axes: Axes, place: int, ticks: Sequence[tuple[float, str]]) -> No
         axes.text(place + 0.03, height, text, fontsize=8, va="center", bbox=box, zorder=5)
 
 
-def heatmap(points: Sequence[Point], objective: str, keys: Sequence[str]) -> Figure:
-    """The mean over seeds and folds for each pair of values of two settings; up to 100 cells show it as text."""
-    down, across = (ordered([point.settings.get(key) for point in points]) for key in keys)
+def heatmap(groups: Sequence[Configuration], objective: str, keys: Sequence[str]) -> Figure:
+    """The mean for each pair of values of two settings; up to 100 cells show it as text."""
+    down, across = (ordered([group.settings.get(key) for group in groups]) for key in keys)
     cells: dict[tuple[int, int], list[float]] = {}
-    for point in points:
-        if math.isfinite(value := _value(point, objective)):
-            place = down.index(point.settings.get(keys[0])), across.index(point.settings.get(keys[1]))
+    for group in groups:
+        if math.isfinite(value := _value(group, objective)):
+            place = down.index(group.settings.get(keys[0])), across.index(group.settings.get(keys[1]))
             cells.setdefault(place, []).append(value)
     means = np.full((len(down), len(across)), np.nan)
     for place, values in cells.items():
@@ -184,14 +187,14 @@ def importance(fractions: Mapping[str, float]) -> Figure:
     return figure
 
 
-def pareto(points: Sequence[Point], objectives: Sequence[str], front: Sequence[Point]) -> Figure:
+def pareto(groups: Sequence[Configuration], objectives: Sequence[str], front: Sequence[Configuration]) -> Figure:
     """The first two objectives against each other, with the Pareto `front` in colour."""
     upward, across = objectives[:2]
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    _dots(axes, [(_value(point, across), _value(point, upward)) for point in points])
+    _dots(axes, [(_value(group, across), _value(group, upward)) for group in groups])
     where: Literal["pre", "post"] = "pre" if higher_is_better(across) else "post"
-    border = sorted((_value(point, across), _value(point, upward)) for point in front)
+    border = sorted((_value(group, across), _value(group, upward)) for group in front)
     axes.step(*zip(*border), "o-", where=where, color=BLUE, ms=6, label="Pareto-optimal")
     axes.set(xlabel=_directed(across), ylabel=_directed(upward))
     axes.legend()
@@ -202,14 +205,14 @@ def _directed(objective: str) -> str:
     return f"{objective} ({'higher' if higher_is_better(objective) else 'lower'} is better)"
 
 
-def cost(points: Sequence[Point], objective: str) -> Figure:
-    """The objective of each finished point against the seconds that it took; the best in colour."""
+def cost(ranked: Sequence[Configuration], objective: str) -> Figure:
+    """The objective of each configuration against the seconds that a run took; the best in colour."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    _dots(axes, [(point.seconds, _value(point, objective)) for point in points])
-    best = ranked(points, objective)[0]
+    _dots(axes, [(group.seconds, _value(group, objective)) for group in ranked])
+    best = ranked[0]
     axes.plot(best.seconds, _value(best, objective), "o", color=BLUE, ms=8, label=f"1. {printable(best.name, LEGEND)}")
-    if logarithmic([max(point.seconds, 1e-9) for point in points if point.status == "finished"]):
+    if logarithmic([max(group.seconds, 1e-9) for group in ranked if group.finished]):
         axes.set_xscale("log")
     axes.set(xlabel="seconds", ylabel=objective)
     figure.legend(loc="outside lower center")
@@ -221,7 +224,11 @@ def _dots(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
     axes.grid(alpha=0.3)
 
 
-def _value(point: Point, objective: str) -> float:
-    """The objective of a finished point; if there is none, NaN, which is not drawn."""
-    value = point.value(objective) if point.status == "finished" else None
-    return value if value is not None and math.isfinite(value) else math.nan
+def _value(group: Configuration, objective: str) -> float:
+    """The mean of the objective; if there is none, NaN, which is not drawn."""
+    value = group.value(objective)
+    return math.nan if value is None else value
+
+
+def _word(groups: Sequence[Configuration]) -> str:
+    return "configuration" if repeated(groups) else "point"

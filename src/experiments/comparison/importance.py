@@ -6,30 +6,29 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.comparison.points import Point, ranked, swept_keys
+from experiments.comparison.configurations import configuration_keys, configurations
+from experiments.comparison.points import Point, swept_keys
 from experiments.comparison.values import logarithmic, numbers
-from experiments.config.keys import repeats, repetition
+from experiments.config.data import FOLD_KEYS
 
 POINTS, SETTINGS = 4, 2  # with fewer there is no result
 TREES = 32
 
 
 def importance(points: Sequence[Point], objective: str) -> dict[str, float] | None:
-    """Setting -> fraction of the variance of the objective over finished points that it explains; the largest first, sum 1.
+    """Setting -> fraction of the variance of the objective over configurations that it explains; the largest first, sum 1.
 
     fANOVA (Hutter et al., "An efficient approach for assessing hyperparameter importance", 2014) as in Optuna: a random
-    forest learns the objective from the settings. Seed and fold are included only if several points have the same ones. Interactions
-    are not separated. None with fewer than `POINTS` finished points or `SETTINGS` settings, with all points equally good, or
-    without Optuna.
+    forest learns the objective from the settings. Interactions are not separated. Seed and folds are no settings: they change
+    by how much a result is due to chance. None with fewer than `POINTS` configurations that have a value or `SETTINGS` settings, with
+    all equally good, or without Optuna.
     """
-    finished = [(point, point.value(objective)) for point in ranked(points, objective)]
-    valued = [(point, value) for point, value in finished if value is not None and math.isfinite(value)]
-    rows = [point for point, _ in valued]
-    columns = {key: [point.settings.get(key) for point in rows] for key in swept_keys(rows)}
-    if len({repetition(point.settings) for point in rows}) == len(rows):
-        columns = {key: column for key, column in columns.items() if not repeats(key)}
-    values = [value for _, value in valued]
-    if len(rows) < POINTS or len(columns) < SETTINGS or len(set(values)) == 1:
+    found = [group for group in configurations(points, objective) if group.value(objective) is not None]
+    keys = set(configuration_keys(points)) - {*FOLD_KEYS}
+    swept = [key for key in swept_keys([point for group in found for point in group.finished]) if key in keys]
+    columns = {key: [group.settings.get(key) for group in found] for key in swept}
+    values = [value for group in found if (value := group.value(objective)) is not None]
+    if len(found) < POINTS or len(columns) < SETTINGS or len(set(values)) == 1:
         return None
     return _fanova(columns, values)
 
@@ -43,7 +42,7 @@ def _fanova(columns: Mapping[str, Sequence[str | None]], values: Sequence[float]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         study = optuna.create_study()
-        axes = {key: _axis(key, column) for key, column in columns.items()}
+        axes = {key: _axis(column) for key, column in columns.items()}
         spaces: dict[str, optuna.distributions.BaseDistribution] = {
             key: optuna.distributions.FloatDistribution(min(axis), max(axis))
             if isinstance(axis[0], float)
@@ -62,9 +61,9 @@ def _fanova(columns: Mapping[str, Sequence[str | None]], values: Sequence[float]
         optuna.logging.set_verbosity(verbosity)
 
 
-def _axis(key: str, column: Sequence[str | None]) -> Sequence[Any]:
-    """Numbers, or their logarithms if they span decades; anything else, and seed and fold, is a category."""
-    found = numbers(column) if not repeats(key) else None
+def _axis(column: Sequence[str | None]) -> Sequence[Any]:
+    """Numbers, or their logarithms if they span decades; anything else is a category."""
+    found = numbers(column)
     if found is None:
         return column
     return [math.log10(number) for number in found] if logarithmic(found) else found

@@ -13,13 +13,14 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from experiments.comparison import figures, ranking, significance, values
+from experiments.comparison import figures, significance, values
 from experiments.comparison.comparison import Comparison
+from experiments.comparison.configurations import Configuration, configuration_keys
 from experiments.comparison.importance import importance
 from experiments.comparison.points import Point, swept_keys
 from experiments.config.defaults import default
-from experiments.config.keys import key_labels, repeats
-from experiments.config.metrics import at_most
+from experiments.config.keys import key_labels
+from experiments.config.metrics import at_most, higher_is_better
 from experiments.reports.drawing import Figure, PageFigure, save_figures
 from experiments.reports.html import count_card, duration, percent, render
 
@@ -33,28 +34,34 @@ class Drawn:
     comparison: Comparison
 
     @property
-    def points(self) -> Sequence[Point]:
-        return self.comparison.points
+    def configurations(self) -> Sequence[Configuration]:
+        return self.comparison.configurations
 
     @property
     def objective(self) -> str:
         return self.comparison.objectives[0]
 
     @functools.cached_property
-    def valued(self) -> list[Point]:
-        """The finished points whose objective is finite."""
-        finished = (point for point in self.points if point.status == "finished")
-        return [point for point in finished if ranking.finite(point.value(self.objective))]
+    def valued(self) -> list[Configuration]:
+        """Those whose objective is finite, the best first."""
+        return [group for group in self.configurations if group.value(self.objective) is not None]
+
+    @functools.cached_property
+    def in_order(self) -> list[Configuration]:
+        """In the order in which they first ran."""
+        order = {id(point): place for place, point in enumerate(self.comparison.points)}
+        return sorted(self.configurations, key=lambda group: order[id(group.points[0])])
 
     @functools.cached_property
     def swept(self) -> list[str]:
-        """The swept settings without seed and fold."""
-        return [key for key in swept_keys(self.points) if not repeats(key)]
+        """The swept settings in which configurations differ."""
+        keys = configuration_keys(self.comparison.points)
+        return [key for key in swept_keys(self.comparison.points) if key in keys]
 
     @functools.cached_property
     def importance(self) -> dict[str, float]:
-        """Setting -> importance; empty if there are too few points."""
-        return importance(self.points, self.objective) or {}
+        """Setting -> importance; empty if there are too few configurations."""
+        return importance(self.comparison.points, self.objective) or {}
 
     @property
     def axes(self) -> list[str]:
@@ -67,7 +74,7 @@ class Drawn:
         """The metric per epoch to show: the objective, or the accuracy if the objective is measured only once."""
         return (
             self.objective
-            if any(self.objective in point.history for point in self.points)
+            if any(self.objective in point.history for point in self.comparison.points)
             else default("sweep.objectives")[0]
         )
 
@@ -76,8 +83,8 @@ class Drawn:
         """Whether there are two settings, and at least half of the pairs of their values were tried, unlike in a random search."""
         if len(self.swept) != 2:
             return False
-        down, across = ({point.settings.get(key) for point in self.valued} for key in self.swept)
-        pairs = {tuple(point.settings.get(key) for key in self.swept) for point in self.valued}
+        down, across = ({group.settings.get(key) for group in self.valued} for key in self.swept)
+        pairs = {tuple(group.settings.get(key) for key in self.swept) for group in self.valued}
         return len(down) * len(across) <= 2 * len(pairs)
 
 
@@ -86,7 +93,7 @@ FIGURES: tuple[PageFigure[Drawn], ...] = (
         "pareto",
         "Two objectives",
         "The connected points are Pareto-optimal: no other point is better in one objective and as good in the other.",
-        lambda drawn: figures.pareto(drawn.points, drawn.comparison.objectives, drawn.comparison.front),
+        lambda drawn: figures.pareto(drawn.configurations, drawn.comparison.objectives, drawn.comparison.front),
         applies=lambda drawn: len(drawn.comparison.objectives) == 2 and bool(drawn.comparison.front),
     ),
     PageFigure(
@@ -101,7 +108,7 @@ FIGURES: tuple[PageFigure[Drawn], ...] = (
         "Settings and objective",
         "One line per finished point, through its settings to the objective; violet is the best, yellow the last. "
         "Where the violet lines meet on an axis, that setting matters.",
-        lambda drawn: figures.parallel(drawn.points, drawn.objective, drawn.axes),
+        lambda drawn: figures.parallel(drawn.valued, drawn.objective, drawn.axes),
         applies=lambda drawn: len(drawn.valued) > 1 and len(drawn.swept) > 1,
     ),
     PageFigure(
@@ -116,21 +123,21 @@ FIGURES: tuple[PageFigure[Drawn], ...] = (
         "curves",
         "Epochs",
         "One line per point. The best five are in colour; a cross marks where a point was pruned.",
-        lambda drawn: figures.curves(drawn.points, drawn.objective, drawn.metric),
-        applies=lambda drawn: any(point.history.get(drawn.metric) for point in drawn.points),
+        lambda drawn: figures.curves(drawn.in_order, drawn.valued, drawn.metric),
+        applies=lambda drawn: any(point.history.get(drawn.metric) for point in drawn.comparison.points),
     ),
     PageFigure(
         "progress",
         "Progress",
         "The points in the order in which they ran. Where the line is flat, more points brought no improvement.",
-        lambda drawn: figures.progress(drawn.points, drawn.objective),
+        lambda drawn: figures.progress(drawn.in_order, drawn.objective),
         applies=lambda drawn: len(drawn.valued) > 1,
     ),
     PageFigure(
         "cost",
         "Cost",
         "The objective against the time that a point took.",
-        lambda drawn: figures.cost(drawn.points, drawn.objective),
+        lambda drawn: figures.cost(drawn.configurations, drawn.objective),
         applies=lambda drawn: len(drawn.valued) > 1 and drawn.objective != "seconds",
     ),
 )
@@ -167,7 +174,7 @@ def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figur
     # names that only repeat the settings in the other columns are left out
     named = any(word.partition("=")[0] not in shown for point in comparison.points for word in point.name.split())
     groups, pairs = comparison.over_seeds, comparison.differences
-    repeated = comparison.table.duplicated(keys).any() if keys else True
+    alike = comparison.table.duplicated(keys).any() if keys else True
     return render(
         "comparison.html.j2",
         comparison=comparison,
@@ -176,13 +183,14 @@ def _page(comparison: Comparison, drawn: Sequence[tuple[PageFigure[Drawn], Figur
         keys=keys,
         labels=key_labels(keys),
         values=values,
-        named=named or repeated,
+        named=named or alike,
         rows=comparison.table.astype(object).where(comparison.table.notna(), None).to_dict("records"),
         groups=_records(groups),
+        higher=higher_is_better(comparison.objectives[0]),
+        setting_keys=[key for key in keys if groups is not None and key in groups],
         differences=_records(significance.with_the_best(pairs, groups) if pairs is not None else None),
         pairs=0 if pairs is None else len(pairs),
         significance=significance,
-        repeated=significance.repeated_by(comparison.points),
         unfinished=[point for point in comparison.points if point.status not in ("finished", "pruned")],
         figures=drawn,
         links=links,
@@ -203,7 +211,7 @@ def _cards(comparison: Comparison) -> list[tuple[str, str]]:
     number, word = count_card(len(points), "point")
     seconds = math.fsum(point.seconds for point in points if math.isfinite(point.seconds))
     cards = [
-        (reached, f"best {objective}"),
+        (reached, f"best mean {objective}" if comparison.repeated else f"best {objective}"),
         (f"{comparison.count('finished')} of {number}", f"{word} finished{'; ' if rest else ''}{rest}"),
         (duration(seconds), "sum over all points"),
         count_card(sum(point.epochs for point in points), "epoch run", "epochs run"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from experiments.config.constraints import Role
 from experiments.config.data import DATA_SET_KEYS
@@ -73,26 +73,30 @@ class Point:
         return self.metrics.get("seconds", math.fsum(self.history.get("epoch_seconds", ())))
 
 
-def ranked(points: Iterable[Point], objective: str) -> list[Point]:
-    """Finished points by their value, the best first; points of equal value by validation loss, then by name.
+def by_value(points: Iterable[Point], objective: str) -> list[Point]:
+    """Finished points by their own value, the best first; points of equal value by validation loss, then by name.
 
     Points whose value is not finite come last.
     """
     finished = ((point, point.value(objective)) for point in points if point.status == "finished")
-    valued = [(_sort_key(value, objective), point) for point, value in finished if value is not None]
+    valued = [(sort_key(value, objective), point) for point, value in finished if value is not None]
     return [
         point
         for _, point in sorted(
-            valued, key=lambda row: (row[0], _sort_key(row[1].value("val/loss"), "val/loss"), row[1].name)
+            valued, key=lambda row: (row[0], sort_key(row[1].value("val/loss"), "val/loss"), row[1].name)
         )
     ]
 
 
-def _sort_key(value: float | None, objective: str) -> float:
+def sort_key(value: float | None, objective: str) -> float:
     """A sort key: lower is better, and a value that is not finite is worst."""
-    if value is None or not math.isfinite(value):
+    if not finite(value):
         return math.inf
     return -value if higher_is_better(objective) else value
+
+
+def finite(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
 
 
 def varying_keys(points: Sequence[Point]) -> list[str]:

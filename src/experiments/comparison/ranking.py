@@ -1,4 +1,4 @@
-"""Points -> the ranking as a table, and the Pareto-optimal points of several objectives."""
+"""Points -> the ranking as a table, and the Pareto-optimal configurations of several objectives."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.comparison.points import Point, ranked, varying_keys
+from experiments.comparison.configurations import Configuration, configurations
+from experiments.comparison.points import Point, by_value, finite, varying_keys
 from experiments.config.metrics import higher_is_better
 
 
 def table(points: Sequence[Point], objectives: Sequence[str]) -> pd.DataFrame:
-    """One row per point, in the order of `in_order`.
+    """One row per point, in the order of `_in_order`.
 
-    Columns: place (missing for points without a rank), name, the varied settings as text, each objective, kept epoch,
+    Columns: place of its configuration (missing for points without a value), name, the varied settings as text, each objective, kept epoch,
     epochs, val/loss, parameters, seconds, status, reason, run_id.
     """
     keys = varying_keys(points)
     ends = ["place", "name", "kept epoch", "epochs", "parameters", "seconds", "status", "reason", "run_id"]
     columns = dict.fromkeys([*ends[:2], *keys, *objectives, *ends[2:4], "val/loss", *ends[4:]])  # each once
     rows: list[dict[str, Any]] = []
-    for point in in_order(points, objectives[0]):
+    ranked = configurations(points, objectives[0])
+    places = {id(point): place for place, group in enumerate(ranked, start=1) for point in group.points}
+    for point in _in_order(points, ranked, objectives[0]):
         placed = point.status == "finished" and finite(point.value(objectives[0]))
         rows.append(
             {key: point.settings.get(key) for key in keys}
             | {metric: value_so_far(point, metric) for metric in ("val/loss", "parameters", *objectives)}
-            | {"place": len(rows) + 1 if placed else None, "name": point.name, "seconds": point.seconds}
+            | {"place": places[id(point)] if placed else None, "name": point.name, "seconds": point.seconds}
             | {"kept epoch": point.kept_epoch, "epochs": point.epochs}
             | {"status": point.status, "reason": point.reason, "run_id": point.run_id}
         )
@@ -40,9 +43,11 @@ def table(points: Sequence[Point], objectives: Sequence[str]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
-def in_order(points: Sequence[Point], objective: str) -> list[Point]:
-    """All points: finished by rank, finished without a value, pruned by their best value, killed or running, failed."""
-    first = ranked(points, objective)
+def _in_order(points: Sequence[Point], ranked: Sequence[Configuration], objective: str) -> list[Point]:
+    """All points: finished by the rank of their configuration, then by value; finished without a value, pruned by their best
+    value, killed or running, failed.
+    """
+    first = [point for group in ranked for point in by_value(group.points, objective)]
     taken = {id(point) for point in first}
     sign = -1 if higher_is_better(objective) else 1
 
@@ -63,19 +68,15 @@ def value_so_far(point: Point, objective: str) -> float | None:
     return (max if higher_is_better(objective) else min)(values, default=None)
 
 
-def finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def pareto(points: Sequence[Point], objectives: Sequence[str]) -> list[Configuration]:
+    """The Pareto-optimal configurations, by their means, the best in the first objective first.
 
-
-def pareto(points: Sequence[Point], objectives: Sequence[str]) -> list[Point]:
-    """The Pareto-optimal points among the finished ones, the best in the first objective first.
-
-    A point is Pareto-optimal if no other is at least as good in every objective and better in one.
+    A configuration is Pareto-optimal if no other is at least as good in every objective and better in one.
     """
     signs = np.array([-1 if higher_is_better(objective) else 1 for objective in objectives])
     rows = []
-    for point in ranked(points, objectives[0]):
-        values = [point.value(objective) for objective in objectives]
+    for group in configurations(points, objectives[0]):
+        values = [group.value(objective) for objective in objectives]
         if all(map(finite, values)):
-            rows.append((point, signs * np.array(values, dtype=float)))
-    return [point for point, own in rows if not any((other <= own).all() and (other < own).any() for _, other in rows)]
+            rows.append((group, signs * np.array(values, dtype=float)))
+    return [group for group, own in rows if not any((other <= own).all() and (other < own).any() for _, other in rows)]

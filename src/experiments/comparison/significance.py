@@ -1,124 +1,70 @@
-"""Points that differ in their seed or fold -> mean and deviation over these repetitions, and which differences are significant."""
+"""Configurations with several seeds or folds -> mean, deviation and interval, and which differences are significant."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from experiments.comparison.points import Point, ranked, swept_keys, varying_keys
-from experiments.config.keys import key_labels, key_of, repeats, repetition
-from experiments.config.metrics import at_most, higher_is_better
+from experiments.comparison.configurations import LEVEL, configuration_keys, configurations, repeated
+from experiments.comparison.points import Point, sort_key
+from experiments.config.metrics import at_most
 
 SIGNIFICANT, NOT_SIGNIFICANT = "significant", "not significant"
 UNTESTABLE = "the same in every repetition, so it cannot be tested"
 SEEDS = 3  # repetitions, at least, for an interval or a test: two have intervals 12.7 standard errors wide
-TOO_FEW = f"Intervals and tests need at least {SEEDS} seeds or folds for each setting."
-WORDS = {"seed": "seeds", "data.fold": "folds"}  # the keys that repeat a setting, in the plural
-ALL_PAIRS = 8  # groups, at most, to show every pair; with more groups, those with the best one
-LEVEL = 0.95  # of the intervals; one in 20 tables may contain a wrong "significant"
+TOO_FEW = f"Intervals and tests need at least {SEEDS} seeds or folds for each configuration."
+ALL_PAIRS = 8  # configurations, at most, to show every pair; with more, those with the best one
 
 
-@dataclass(frozen=True)
-class Group:
-    """Points with the same settings except for seed and fold, of which at least one finished.
+class Spread(NamedTuple):
+    """Mean and spread of a metric over repetitions.
 
-    Attributes:
-        settings: values of the varying keys without seed and fold; None if a point has no such setting.
-        by_seed: seed and fold -> values of the objective; more than one if the same ones were run again.
-        started: the number of seeds and folds of all its points, also of those that failed or are running.
+    sd (with n - 1) is NaN for a single repetition; low and high, the 95 % interval of the mean by Student's t within the range
+    of the metric, are NaN below `SEEDS`.
     """
 
-    name: str
-    settings: tuple[str | None, ...]
-    by_seed: dict[tuple[str, ...], list[float]]
-    started: int
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
 
-    @property
-    def values(self) -> np.ndarray:
-        """The objective per seed and fold, (repetitions,): runs of the same are not independent, so their mean counts once."""
-        return np.array([np.mean(values) for values in self.by_seed.values()])
+    @classmethod
+    def of(cls, values: Collection[float], metric: str) -> Spread:
+        """Of the values of at least one repetition."""
+        from scipy import stats
 
-    @property
-    def mean(self) -> float:
-        return float(self.values.mean())
-
-
-def groups(points: Sequence[Point], objective: str) -> list[Group]:
-    """The finished points, grouped by all varying settings except seed and fold; the best mean first."""
-    keys = _keys(points)
-    short = key_labels([key for key in swept_keys(points) if not repeats(key)])
-    seeds: dict[tuple[str | None, ...], set[tuple[str, ...]]] = {}
-    for point in points:
-        seeds.setdefault(_without_seed(point, keys), set()).add(repetition(_settings(point)))
-    found: dict[tuple[str | None, ...], Group] = {}
-    for point in ranked(points, objective):
-        value = point.value(objective)
-        if value is None or not math.isfinite(value):
-            continue
-        settings = _without_seed(point, keys)
-        words = [f"{short[key]}={value}" for key, value in zip(keys, settings) if key in short and value is not None]
-        new = Group(" ".join(words) or "all", settings, {}, len(seeds[settings]))
-        found.setdefault(settings, new).by_seed.setdefault(repetition(point.settings), []).append(value)
-    return sorted(found.values(), key=lambda group: group.mean, reverse=higher_is_better(objective))
+        n, array = len(values), np.array(list(values))
+        mean, sd = float(array.mean()), float(array.std(ddof=1)) if n > 1 else math.nan
+        half = float(stats.t.interval(LEVEL, n - 1)[1]) * sd / math.sqrt(n) if n >= SEEDS else math.nan
+        low, high = np.clip((mean - half, mean + half), 0, at_most(metric))
+        return cls(n, mean, sd, float(low), float(high))
 
 
-def _keys(points: Sequence[Point]) -> list[str]:
-    return [key for key in varying_keys(points) if not repeats(key)]
+def over_seeds(points: Sequence[Point], objective: str, *others: str) -> pd.DataFrame | None:
+    """One row per configuration with a value, the best first; None if none has several repetitions.
 
-
-def _settings(point: Point) -> Mapping[str, str]:
-    """The settings of a point; if it failed before they were known, its overrides."""
-    return point.settings or {key_of(text): text.partition("=")[2] for text in point.overrides}
-
-
-def _without_seed(point: Point, keys: Sequence[str]) -> tuple[str | None, ...]:
-    return tuple(_settings(point).get(key) for key in keys)
-
-
-def repeated_by(points: Sequence[Point]) -> str:
-    """What repeats the settings of these points: seeds, folds, or both."""
-    varying = varying_keys(points)
-    return " and ".join(word for key, word in WORDS.items() if key in varying) or "seeds"
-
-
-def unfinished_seeds(points: Sequence[Point], objective: str) -> str:
-    """A sentence if not all seeds or folds of the best point's setting finished, else nothing."""
-    keys, best = _keys(points), ranked(points, objective)[:1]
-    for group in groups(points, objective) if best else ():
-        if group.settings == _without_seed(best[0], keys) and len(group.by_seed) < group.started:
-            repetitions = f"{len(group.by_seed)} of {group.started} {repeated_by(points)}"
-            return f"Only {repetitions} finished for the setting of the best point."
-    return ""
-
-
-def over_seeds(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
-    """One row per group, the best mean first, those with unfinished repetitions last; None if no group has two.
-
-    Columns: group (its settings in short), the varying settings, n (repetitions that finished), started, mean, sd (with
-    n - 1), low and high (the 95 % interval of the mean by Student's t, within the range of the objective). sd is missing
-    for a single repetition, low and high are missing below `SEEDS`. A repetition is a seed, a fold, or a pair of both.
+    Columns: group (its name), the settings in which configurations differ, n (repetitions that finished), started, mean, sd, low and
+    high (see `Spread`), and the means of other metrics. A repetition is a seed, a fold, or a pair of both.
     """
-    from scipy import stats
-
-    found = groups(points, objective)
-    if not any(group.started > 1 for group in found):
+    found, keys = configurations(points, objective), configuration_keys(points)
+    if not repeated(found):
         return None
     rows = []
-    for group in sorted(found, key=lambda group: len(group.values) < group.started):
-        n = len(group.values)
-        sd = float(group.values.std(ddof=1)) if n > 1 else math.nan
-        half = float(stats.t.interval(LEVEL, n - 1)[1]) * sd / math.sqrt(n) if n >= SEEDS else math.nan
-        low, high = np.clip((group.mean - half, group.mean + half), 0, at_most(objective))
-        rows.append([group.name, *group.settings, n, group.started, group.mean, sd, float(low), float(high)])
-    return pd.DataFrame(rows, columns=["group", *_keys(points), "n", "started", "mean", "sd", "low", "high"])
+    for group in found:
+        if values := group.values(objective).values():
+            n, *spread = Spread.of(values, objective)
+            settings = [group.settings.get(key) for key in keys]
+            rows.append([group.name, *settings, n, group.started, *spread, *map(group.value, others)])
+    return pd.DataFrame(rows, columns=["group", *keys, "n", "started", *Spread._fields[1:], *others])
 
 
 def differences(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
-    """One row per pair of groups that share at least `SEEDS` seeds or folds: is their difference significant?
+    """One row per pair of configurations that share at least `SEEDS` seeds or folds: is their difference significant?
 
     Paired t test over seeds and folds; p is corrected for the number of pairs after Holm, "A simple sequentially rejective multiple
     test procedure", Scandinavian Journal of Statistics, 1979.
@@ -127,17 +73,21 @@ def differences(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
     interval, not corrected), p (corrected) and verdict. If the difference is always the same, there is no
     variance to test against: p is 1 if it is zero, else missing, with the verdict `UNTESTABLE`. None without pairs.
     """
-    found = groups(points, objective)
-    seeds = list(dict.fromkeys(seed for group in found for seed in group.by_seed))
+    groups = configurations(points, objective)
+    if not repeated(groups):
+        return None
+    groups.sort(key=lambda group: sort_key(group.value(objective), objective))
+    found = [(group.name, measured) for group in groups if (measured := group.values(objective))]
+    seeds = list(dict.fromkeys(seed for _, measured in found for seed in measured))
     values = np.full((len(found), len(seeds)), math.nan)
-    for row, group in enumerate(found):
-        values[row, [seeds.index(seed) for seed in group.by_seed]] = group.values
+    for row, (_, measured) in enumerate(found):
+        values[row, [seeds.index(seed) for seed in measured]] = list(measured.values())
     first, second = np.triu_indices(len(found), 1)
     shared = np.isfinite(values[first] - values[second]).sum(axis=1)
     first, second = (index[shared >= SEEDS] for index in (first, second))
     if not len(first):
         return None
-    names = np.array([group.name for group in found], dtype=object)
+    names = np.array([name for name, _ in found], dtype=object)
     tests = dict(zip(("difference", "low", "high", "p"), _paired(values[first], values[second])))
     frame = pd.DataFrame({"first": names[first], "second": names[second], "seeds": shared[shared >= SEEDS], **tests})
     frame["p"] = holm(frame["p"].to_numpy())
@@ -148,7 +98,7 @@ def differences(points: Sequence[Point], objective: str) -> pd.DataFrame | None:
 
 
 def with_the_best(differences: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `differences` to show: all, or with more than `ALL_PAIRS` groups those of the first of `over_seeds`."""
+    """The rows of `differences` to show: all, or with more than `ALL_PAIRS` configurations those of the first of `over_seeds`."""
     if len(groups) <= ALL_PAIRS:
         return differences
     return differences[(differences[["first", "second"]] == groups["group"].iloc[0]).any(axis=1)]

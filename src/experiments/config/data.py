@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from experiments.config.constraints import Between, CountOrFraction, Finite, ImageSize, Positive, Role, Text
 
 DATA_SET_KEYS = ("data.name", "data.root", "data.file")  # runs that differ in one of these are of several data sets
+FOLD_KEYS = ("data.folds", "data.fold")  # without both, validation_size and split choose the validation images
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import re
 import tempfile
 from collections.abc import Sequence
@@ -27,13 +26,14 @@ from experiments.config import Config, DataSettings, UserError
 from experiments.config.composition import with_defaults
 from experiments.config.defaults import default
 from experiments.config.keys import SHOWN_DIGITS
-from experiments.config.metrics import DEFAULT_FINAL, final_value, higher_is_better
+from experiments.config.metrics import DEFAULT_FINAL
 from experiments.data import Images, Splits, load_splits
 from experiments.data import membership as members
 from experiments.data.batches import Batches
 from experiments.data.membership import Membership
 from experiments.models.classifier import Classifier
 from experiments.runs import store
+from experiments.runs.best import best_run
 from experiments.runs.data_sets import all_have_that_of, of_one_data_set
 from experiments.runs.export import read_model
 from experiments.runs.logged_model import rebuilt
@@ -176,17 +176,7 @@ def find_run(
         if all_have_that_of(latest[0], search):
             return latest[0]
     runs = of_one_data_set(store.search_runs(client, places, FINISHED_RUNS), which, data, known)
-    return _best(runs, metric) if which == "best" else runs[0]
-
-
-def _best(runs: Sequence[Run], metric: str) -> Run:
-    """The run with the best value of a metric; of equals, the first one."""
-    values = [(run, final_value(run.data.metrics, metric)) for run in runs]
-    valued = [(run, value) for run, value in values if value is not None and math.isfinite(value)]
-    if not valued:
-        there = ", ".join(sorted({name for run in runs for name in run.data.metrics}))
-        raise UserError(f"--metric {metric}: no finished run has it; there are {there}")
-    return (max if higher_is_better(metric) else min)(valued, key=lambda row: row[1])[0]
+    return best_run(runs, metric) if which == "best" else runs[0]
 
 
 def _with_id(client: MlflowClient, places: list[str], start: str, latest: Sequence[Run]) -> Run:

@@ -49,13 +49,14 @@ TAG_EVALUATED_RUN = "evaluated_run"  # of the evaluation of a finished run
 TAG_MULTIRUN = "sweep"  # only the parent runs of multiruns have this and the tags below
 TAG_CONFIG_DIR = "config_dir"  # the user's folder of YAML files
 TAG_OBJECTIVES = "objectives"
-TAG_WINNER = "winner"
+TAG_WINNER = "winner"  # the ids of its runs: one, or one per seed or fold
 TAG_WINNER_COMMAND = "winner_command"
 
 # Descriptions, which MLflow shows above an MLflow experiment and in the run of a multirun:
 EXPERIMENT = "Image classifiers. `best/*`, `kept/*`, `test/*`: final metrics. A run with a **+** is a multirun."
 MULTIRUN = (
-    "A multirun. `report.html` among its artifacts ranks and compares its runs; its metrics are those of the winner."
+    "A multirun. `report.html` among its artifacts ranks and compares its runs; its metrics are those of the winner, "
+    "or their means over its seeds or folds."
 )
 
 T = TypeVar("T")

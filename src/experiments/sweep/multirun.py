@@ -17,7 +17,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.comparison.points import Point, ranked
+from experiments.comparison.points import Point
 from experiments.config import Config, UserError, loading
 from experiments.config.command_line import MASK, Command, mask_passwords, was_interrupted
 from experiments.config.keys import key_of, multirun_name, role_of, standalone_overrides
@@ -143,15 +143,10 @@ class Multirun:
         """Evaluate the winner on the test set, store and print the comparison; exit with code 1 if points failed."""
         from experiments.comparison.comparison import Comparison  # imports pandas
 
-        points, objectives, untested = self._points(outcomes), self.config.sweep.objectives, ""
-        winner = next(iter(ranked(points, objectives[0])), None)
-        if winner and self.config.evaluate_test is None and "test/loss" not in winner.metrics:
-            tested = self._test(winner)
-            if tested.status == "finished" and tested.run_id == winner.run_id:
-                points[points.index(winner)] = dataclasses.replace(winner, metrics={**winner.metrics, **tested.metrics})
-            else:
-                untested = tested.reason or "it trained another run"
-        comparison = Comparison(self.name, self.command, points, objectives, untested)
+        objectives = self.config.sweep.objectives
+        comparison = Comparison(self.name, self.command, self._points(outcomes), objectives)
+        if self.config.evaluate_test is None:
+            comparison = self._with_tests(comparison)
         self._store(comparison)
         self._end_sharing()
         if comparison.failed:
@@ -168,12 +163,27 @@ class Multirun:
         if epochs.saved:
             terminal.console.print(f"\n{describe(epochs)}")
 
-    def _test(self, winner: Point) -> Point:
-        """Evaluate the run of the winner on the test set."""
+    def _with_tests(self, comparison: Comparison) -> Comparison:
+        """The comparison after every run of the winner has been evaluated on the test set; those that have been are not again."""
+        points, runs, reasons = list(comparison.points), comparison.winner.finished if comparison.winner else [], []
+        for run in runs:
+            if "test/loss" in run.metrics:
+                continue
+            tested = self._test(run)
+            if tested.status == "finished" and tested.run_id == run.run_id:
+                points[points.index(run)] = dataclasses.replace(run, metrics={**run.metrics, **tested.metrics})
+            else:
+                reasons.append(tested.reason or "it trained another run")
+        some = "the winner" if len(reasons) == len(runs) else f"{len(reasons)} of the winner's {len(runs)} runs"
+        untested = f"The evaluation of {some} on the test set failed: {reasons[0]}." if reasons else ""
+        return dataclasses.replace(comparison, points=points, untested=untested)
+
+    def _test(self, run: Point) -> Point:
+        """Evaluate a run on the test set."""
         from experiments.runs.provenance import ParentRun  # imports torch
 
-        overrides = standalone_overrides(winner.overrides)
-        parent = ParentRun(self.parent.run_id if self.parent else None, winner.name, winner.run_id)
+        overrides = standalone_overrides(run.overrides)
+        parent = ParentRun(self.parent.run_id if self.parent else None, run.name, run.run_id)
         # MLflow has no passwords: the job reads the configuration of the run and needs none
         composed = [text for text in overrides if MASK not in text]
         return self._run([composed], TestJob(self.folder, self.config, parent, tuple(overrides)))[0]

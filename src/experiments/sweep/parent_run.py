@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -111,11 +112,15 @@ class Parent:
         tags |= {store.TAG_OBJECTIVES: " ".join(comparison.objectives)}
         values = []
         if winner:
-            tags |= {store.TAG_WINNER: winner.run_id}
+            runs = [run.run_id for run in winner.finished][: store.MAX_TAG // 33]  # an id has 32 digits
+            tags |= {store.TAG_WINNER: " ".join(runs)}
             if len(comparison.winner_command) <= store.MAX_TAG:  # half a command is none
                 tags |= {store.TAG_WINNER_COMMAND: comparison.winner_command}
             shown = ("kept/", "best/", "test/")
             kept = {name: value for name, value in winner.metrics.items() if name.startswith(shown)}
+            if test := comparison.test_accuracy:
+                spread = {f"test/accuracy_{end}": getattr(test, end) for end in ("sd", "low", "high")}
+                kept |= {name: value for name, value in spread.items() if math.isfinite(value)}
             values = [Metric(store.safe_name(name), value, now, 0) for name, value in kept.items()]
         self.client.log_artifacts(self.run_id, str(folder))
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
