@@ -26,11 +26,12 @@ class Clock:
 
     Attributes:
         before: the seconds of earlier commands.
+        keeping: the seconds of this command are kept; a command that trains nothing costs nothing.
     """
 
     def __init__(self, file: Path, started: float | None = None, anew: bool = False) -> None:
         self._file, self.started = file, time.time() if started is None else started
-        self.before = 0.0
+        self.before, self.keeping = 0.0, False
         with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
             self.before = 0.0 if anew else float(file.read_text())
 
@@ -40,7 +41,7 @@ class Clock:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Clock]:
-        """Write the seconds every few seconds while the block runs, and at its end."""
+        """Write the seconds every few seconds while the block runs, and at its end, once `keeping` is set."""
         stop = threading.Event()
         thread = threading.Thread(target=self._write_until, args=(stop,), daemon=True)
         thread.start()
@@ -57,5 +58,7 @@ class Clock:
                 self._write()
 
     def _write(self) -> None:
+        if not self.keeping:
+            return
         with atomic_write(self._file) as file:
             file.write(f"{self.spent:.3f}".encode())
