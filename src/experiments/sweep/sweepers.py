@@ -78,7 +78,6 @@ class GridSweeper(MultirunSweeper):
         costs = costs_of(values)
         with multirun.locked(), multirun.parent_run():
             budget = Budget.start(config, multirun.folder, multirun.workers)
-            )
             with multirun.progress(len(jobs)):
                 outcomes = multirun.train(jobs, costs, budget)
             budget.tell(outcomes)
