@@ -107,7 +107,7 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
             study.fill_queue(others=config.sweep.join)
         budget = Budget.start(config, folder, workers, known=False)
         with multirun.parent_run(owner):
-            with multirun.progress(spec.n_trials):
+            with multirun.progress(budget, spec.n_trials):
                 outcomes = _work(multirun, study, fixed, workers, budget)
             if not (owner or _become_owner(multirun, lock)):
                 from experiments.reports import terminal  # imports torch
