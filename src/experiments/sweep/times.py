@@ -39,9 +39,10 @@ def read(folder: Path) -> dict[str, Measured]:
     for line in lines:
         try:
             values = json.loads(line)
-            found[values.pop("point")] = Measured(Cost(**values.pop("cost")), **values)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except ValueError:  # a process was killed while it wrote the line
             continue
+        point, cost = values.pop("point"), Cost(**values.pop("cost"))
+        found[point] = Measured(cost, **values)
     return found
 
 
