@@ -46,7 +46,9 @@ def test_a_run_stops_in_time_and_continues_with_more(here, capsys):
     after = of(here, first.run_id)
     assert after.info.status == "FINISHED" and after.data.tags["test_set_evaluations"] == "2"
     assert after.data.metrics["test/loss"] == whole.metrics["test/loss"]
-    steps = [value.step for value in MlflowClient(f"sqlite:///{here}/mlflow.db").get_metric_history(first.run_id, "val/loss")]
+    steps = [
+        value.step for value in MlflowClient(f"sqlite:///{here}/mlflow.db").get_metric_history(first.run_id, "val/loss")
+    ]
     assert steps == [1, 2, 3, 4]
     unlimited = run(compose_config(list(SMALL)))
     assert unlimited.run_id == first.run_id and len(unlimited.history) == 4

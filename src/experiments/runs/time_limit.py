@@ -62,8 +62,9 @@ class TimeLimit:
 
     @property
     def goes_on(self) -> bool:
-        """A smaller budget has stopped the run."""
-        return self.stopped_at is not None and self.total > self.stopped_at
+        """A smaller budget has stopped the run, and its checkpoint is still there."""
+        there = self.file.with_name("checkpoint.pt").exists()
+        return there and self.stopped_at is not None and self.total > self.stopped_at
 
     def stops(self, state: State) -> bool:
         """Whether the next epoch, the test and the report do not fit; `state` then has no epochs left."""

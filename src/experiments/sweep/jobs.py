@@ -137,6 +137,8 @@ def run_point(config: Config, command: Command, folder: Path, parent: ParentRun,
         with silenced(parent.run_id is not None):
             result = run(config, dataclasses.replace(command, started=time.time()), parent, limit or never)
     except Exception as error:
+        if limit:
+            limit.stopwatch.fail()
         reason = mask_passwords(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
         return Point("", parent.point_name, "failed", _settings(config), {}, {}, reason, command.overrides)
     if limit:

@@ -109,8 +109,10 @@ class Multirun:
 
     @property
     def workers(self) -> int:
-        """The number of points that the launcher trains at the same time, as far as it tells."""
-        return effective_jobs(OmegaConf.select(self._hydra_config, "hydra.launcher.n_jobs") or 1)
+        """The number of points that the launcher trains at the same time; of a cluster, where it is not known, many."""
+        launcher = self._hydra_config.hydra.launcher
+        known = launcher.get("n_jobs") or launcher.get("array_parallelism")
+        return effective_jobs(known) if known else 1 if launcher._target_.endswith(".BasicLauncher") else 64
 
     def _run(self, jobs: Sequence[Sequence[str]], job: GridJob | TestJob) -> list[Point]:
         """Run the job with each list of overrides; returns the points in the same order.

@@ -97,9 +97,9 @@ class ProgressDisplay:
             if child.ended is None or self._ended.get(child.run_id) == child.ended:
                 continue
             self._ended[child.run_id] = child.ended
-            if self._first and (child.status == "failed" or child.reason.endswith(USED_UP)):  # it will run again
-                continue
-            self._done.add(child.run_id)
+            goes_on = child.status == "failed" if self._first else False  # it will run again
+            if not (goes_on or _stopped(child)):
+                self._done.add(child.run_id)
             if not self._first:
                 self._print(child)
         if self._first and (done := len(self._done)):
@@ -110,12 +110,16 @@ class ProgressDisplay:
         metrics = child.metrics
         value, epoch = final_value(metrics, self.objective), final_value(metrics, "kept/epoch")
         parts = (
-            "failed" if child.status == "failed" else f"{len(self._done)}/{self.total}",
+            "failed"
+            if child.status == "failed"
+            else "stopped"
+            if _stopped(child)
+            else f"{len(self._done)}/{self.total}",
             child.name,
             f"{self.objective} {value:.4f}" if value is not None else "",
             f"epoch {epoch:.0f}" if epoch is not None else "",
             f"{metrics['seconds']:.0f} s" if "seconds" in metrics else "",
-            f"pruned {child.reason}" if child.status == "pruned" else child.reason,
+            f"pruned {child.reason}" if child.status == "pruned" and not _stopped(child) else child.reason,
         )
         self.console.print(Text("  ".join(part for part in parts if part)))
 
@@ -136,3 +140,8 @@ class ProgressDisplay:
             self._time_left,
         )
         return Group(table, "  ".join(part for part in parts if part))
+
+
+def _stopped(child: Child) -> bool:
+    """Whether the budget has stopped a point, which goes on with the next command."""
+    return child.reason.endswith(USED_UP)
