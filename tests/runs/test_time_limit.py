@@ -1,12 +1,10 @@
 """`training.budget`: a run that stops after the epoch that fits, and goes on with more time as if it had not stopped."""
 
-import pytest
 from mlflow import MlflowClient
 
 from conftest import DIGITS
 from experiments.config.loading import compose_config
 from experiments.experiment import run
-from experiments.runs import store
 
 SMALL = (*DIGITS, "model.filters=4", "model.kernel_size=3", "model.dense_width=8", "training.epochs=4")
 SMALL += ("early_stopping.patience=null", "schedule=cosine")

@@ -80,7 +80,7 @@ def cut(multirun, tmp_path_factory):
 
 
 def test_a_budget_that_is_used_up_starts_no_point(cut):
-    folder, outputs, states = cut
+    _, outputs, states = cut
     for output, state in zip(outputs[:2], states[:2]):
         assert "the budget was used up: 2 points were not started" in output and not state
         assert "a larger sweep.budget goes on" in output
@@ -98,7 +98,7 @@ def test_a_larger_budget_goes_on_and_says_how_long_it_takes(cut):
 def stopped(multirun, tmp_path_factory):
     """(folder, output) of a grid whose first point is much longer than the budget."""
     folder = tmp_path_factory.mktemp("stopped")
-    code, output = multirun(folder, *GRID, "training.epochs=100000", "seed=1,2", "sweep.budget=40s")
+    code, output = multirun(folder, *GRID, "training.epochs=100000", "seed=1,2", "sweep.budget=20s")
     assert code == 0, output
     return folder, output
 
@@ -111,4 +111,4 @@ def test_a_running_point_is_stopped_after_an_epoch(stopped, multirun):
     assert run.info.status == "KILLED" and above.info.status == "FINISHED"
     assert re.fullmatch(r"after epoch \d+: the budget was used up", run.data.tags["pruned"])
     assert sorted(row["status"] for row in ranking(folder)) == ["not started", "pruned"]
-    assert 0.8 * 40 < float(next(folder.glob("outputs/sweeps/*/seconds")).read_text()) < 1.05 * 40
+    assert 14 < float(next(folder.glob("outputs/sweeps/*/seconds")).read_text()) < 26
