@@ -1,10 +1,15 @@
 """`training.budget`: a run that stops after the epoch that fits, and goes on with more time as if it had not stopped."""
 
+import subprocess
+import sys
+import time
+
 from mlflow import MlflowClient
 
 from conftest import DIGITS
 from experiments.config.loading import compose_config
 from experiments.experiment import run
+from experiments.runs.clock import Clock
 
 SMALL = (*DIGITS, "model.filters=4", "model.kernel_size=3", "model.dense_width=8", "training.epochs=4")
 SMALL += ("early_stopping.patience=null", "schedule=cosine")
@@ -57,3 +62,29 @@ def test_without_mlflow_it_continues_too(here):
     settings = [*SMALL, "tracking=none", "schedule=constant"]
     assert len(run(compose_config([*settings, "training.budget=1s"])).history) == 1
     assert len(run(compose_config(settings)).history) == 4
+
+
+def test_the_seconds_of_earlier_commands_count(tmp_path):
+    file = tmp_path / "seconds"
+    shown = Clock(file, time.time() - 100)
+    with shown.running():
+        pass  # nothing was trained
+    assert not file.exists()
+    killed = Clock(file, time.time() - 100)
+    killed.keeping = True
+    with killed.running():
+        assert 100 <= killed.spent < 110
+    later = Clock(file, time.time() - 20)
+    assert 100 <= later.before < 110 and 120 <= later.spent < 130
+    assert Clock(file, anew=True).spent < 10
+    file.write_text("damaged")
+    assert Clock(file).before == 0
+
+
+def test_a_command_counts_from_the_start_of_its_process():
+    code = (
+        "import time; time.sleep(1); from experiments.config.command_line import process_start; print(process_start())"
+    )
+    before = time.time()
+    started = float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+    assert before - 0.5 < started < before + 0.9

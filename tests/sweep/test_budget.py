@@ -112,3 +112,12 @@ def test_a_running_point_is_stopped_after_an_epoch(stopped, multirun):
     assert re.fullmatch(r"after epoch \d+: the budget was used up", run.data.tags["pruned"])
     assert sorted(row["status"] for row in ranking(folder)) == ["not started", "pruned"]
     assert 14 < float(next(folder.glob("outputs/sweeps/*/seconds")).read_text()) < 26
+
+
+def test_a_search_with_a_budget_goes_on_too(multirun, tmp_path):
+    search = [*GRID, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "optimizer.lr=tag(log,interval(1e-4,1e-2))"]
+    code, output = multirun(tmp_path, *search, "training.epochs=1", "sweep.budget=1s")
+    assert code == 0 and "the budget was used up: 2 points were not started" in output, output
+    code, output = multirun(tmp_path, *search, "training.epochs=1", "sweep.budget=10min")
+    assert code == 0 and "not started" not in output, output
+    assert [run.info.status for run in family(tmp_path)[2].values()] == ["FINISHED"] * 2
