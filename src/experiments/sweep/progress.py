@@ -50,7 +50,7 @@ def _watch(parent: Parent | None, forecast: Forecast, display: ProgressDisplay, 
     console = display.console
     live = Live(console=console, auto_refresh=False, transient=True) if parent and console.is_terminal else None
     with live or contextlib.nullcontext():
-        pause, stopped = 0.0, False
+        pause, estimate, stopped = 0.0, 0.0, False
         while not stopped:
             stopped = stop.wait(pause)
             asked = time.monotonic()
@@ -60,7 +60,9 @@ def _watch(parent: Parent | None, forecast: Forecast, display: ProgressDisplay, 
                 pause = 10.0
                 continue
             display.print_ended(children)
-            display.print_estimate(forecast, stopped)
+            if not stopped and (now := time.monotonic()) >= estimate:
+                display.print_estimate(forecast)
+                estimate = now + 100 * (time.monotonic() - now)  # it takes at most a hundredth of the time
             if live and not stopped:
                 live.update(display.running(children), refresh=True)
             pause = max(INTERVAL, 20 * (time.monotonic() - asked))
@@ -75,15 +77,22 @@ class ProgressDisplay:
         self._done: set[str] = set()
         self._first = True
         self._estimates: list[tuple[float, float]] = []  # those that were printed
-        self._time_left = ""
+        self._left: tuple[float, float] | None = None
+        self._estimated = 0.0  # when that was
 
-    def print_estimate(self, forecast: Forecast, stopped: bool = False) -> None:
+    def print_estimate(self, forecast: Forecast) -> None:
         """Print how long the whole takes, once, and again if that has changed much; the time left is shown below the points."""
-        left = None if stopped else forecast.left()
-        self._time_left = f"time left {between(*left)}" if left else ""
-        if left and self._is_news(whole := forecast.whole(left)):
+        self._left, self._estimated = forecast.left(), time.monotonic()
+        if self._left and self._is_news(whole := forecast.whole(self._left)):
             self._estimates.append(whole)
             self.console.print(forecast.line(whole))
+
+    @property
+    def _time_left(self) -> str:
+        if not self._left:
+            return ""
+        low, high = (max(0.0, seconds - (time.monotonic() - self._estimated)) for seconds in self._left)
+        return f"time left {between(low, high)}"
 
     def _is_news(self, whole: tuple[float, float]) -> bool:
         if not self._estimates or len(self._estimates) == ESTIMATES:

@@ -17,6 +17,7 @@ from experiments.config.keys import key_of, repeats, role_of
 from experiments.sweep.estimate import Cost, Measured
 
 FILE = "times.jsonl"
+_read: dict[Path, tuple[int, dict[str, Measured]]] = {}  # what this process has read: only new lines are read again
 
 
 def key(overrides: Sequence[str]) -> str:
@@ -31,23 +32,31 @@ def without_repetition(point: str) -> str:
 
 def read(folder: Path) -> dict[str, Measured]:
     """The points that have trained an epoch, in the order in which they started, by their keys."""
+    path = (folder / FILE).absolute()
     try:
-        lines = (folder / FILE).read_text(encoding="utf-8").splitlines()
+        size = path.stat().st_size
     except OSError:  # nothing was measured yet
         return {}
-    found: dict[str, Measured] = {}
-    for line in lines:
+    position, found = _read.get(path, (0, {}))
+    if size < position:
+        position, found = 0, {}
+    with path.open("rb") as file:
+        file.seek(position)
+        whole, end, _ = file.read().rpartition(b"\n")  # the last line may be written at this moment
+    for line in whole.splitlines():
         try:
             values = json.loads(line)
         except ValueError:  # a process was killed while it wrote the line
             continue
         point, cost = values.pop("point"), Cost(**values.pop("cost"))
         found[point] = Measured(cost, **values)
-    return found
+    _read[path] = position + len(whole) + len(end), found
+    return dict(found)
 
 
 def forget(folder: Path) -> None:
     """Forget what was measured: the multirun starts anew."""
+    _read.pop((folder / FILE).absolute(), None)
     (folder / FILE).unlink(missing_ok=True)
 
 
