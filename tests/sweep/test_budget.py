@@ -72,7 +72,7 @@ def cut(multirun, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cut")
     outputs, states = [], []
     for budget in ("1s", "1s", "10min"):
-        code, output = multirun(folder, *GRID, "training.epochs=2", "seed=1,2", f"sweep.budget={budget}")
+        code, output = multirun(folder, *GRID, "training.epochs=8", "seed=1,2", f"sweep.budget={budget}")
         assert code == 0, output
         outputs.append(output)
         states.append({name: run.data.metrics for name, run in family(folder)[2].items()})
