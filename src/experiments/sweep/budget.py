@@ -27,9 +27,15 @@ from experiments.sweep.estimate import Cost, Measured, expected
 SPENT = "seconds"  # the file in the folder of a multirun that has the seconds of all its commands
 USED_UP = "the budget was used up"
 MARGIN = 0.02  # of the budget, because no estimate is exact
-# Measured at the end of multiruns, where the seconds around the epochs of a point were `AROUND`:
-AROUND, COMPARISON, PER_POINT = 2.0, 4.0, 0.03  # and those of ranking, figures and report: a constant, and per point
-EVALUATION = 0.15  # of the seconds of an epoch: the evaluation of the test set
+# Measured at the end of multiruns of 3 to 100 points; a machine that takes longer than `AROUND` seconds around the epochs of
+# a point is slower here, too:
+AROUND = 2.0
+COMPARISON, IMPORTS, PER_POINT = (
+    1.0,
+    1.0,
+    0.03,
+)  # seconds of ranking, figures and report: the imports if other processes train
+TEST, EVALUATION = 0.8, 0.15  # of the winner: a part of the seconds around its epochs, and of those of an epoch
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,11 @@ class Budget:
         points = measured.values()
         around = statistics.median([one.around for one in points if one.around and one.trained] or [AROUND])
         longest = max((one.seconds / one.epochs for one in points), default=0.0)
-        comparison = (COMPARISON + PER_POINT * len(points)) * max(1.0, around / AROUND)
+        imports = IMPORTS if self.workers > 1 else 0.0
+        comparison = (COMPARISON + imports + PER_POINT * len(points)) * max(1.0, around / AROUND)
         ended = (times.without_repetition(point) for point, one in measured.items() if is_ended(one))
         tests = max(Counter(ended).values(), default=1)
-        return tests * (around + EVALUATION * longest) + comparison
+        return tests * (TEST * around + EVALUATION * longest) + comparison
 
     def fits(self, cost: Cost, point: str = "") -> bool:
         """Whether a point is expected to end in time; before anything was measured, whether any time is left."""
