@@ -131,8 +131,8 @@ class Budget:
             waiting = {point: cost for point, cost in waiting.items() if point not in batch}
 
     def ends_after(self, stopwatch: times.Stopwatch) -> bool:
-        """Whether another epoch as long as the last one does not fit."""
-        return self.limited and stopwatch.last > self.left()
+        """Whether another epoch as long as the last one does not fit, with report and model, which take about as long as the start."""
+        return self.limited and stopwatch.last + TEST * stopwatch.before > self.left()
 
     def tell(self, outcomes: Sequence[Point], waiting: int = 0) -> None:
         """Print how many points the budget has left; `waiting`: those of a search that were not started."""

@@ -68,6 +68,7 @@ class Stopwatch:
         point: its key.
         last: the seconds of its last epoch.
         here: the seconds of the epochs that this process has trained.
+        before: the seconds before the first epoch.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class Stopwatch:
     cost: Cost
     last: float = 0.0
     here: float = 0.0
+    before: float = 0.0
     _epochs: int = 0
     _seconds: float = 0.0
     _started: float = dataclasses.field(default_factory=time.monotonic)
@@ -85,6 +87,7 @@ class Stopwatch:
         now, self.last = time.monotonic(), metrics["epoch_seconds"]
         self._epochs, self._seconds = number, self._seconds + self.last
         if now - self._told >= 0.9 * self.last:
+            self.before = self.before or now - self._started - self.last
             self.here += self.last
             self._write(None)
         self._told = now
