@@ -48,6 +48,7 @@ class Budget:
         end: in seconds since 1970.
         workers: that train points at the same time.
         known: the work of a point is known before it starts.
+        tests: the winner is tested at the end.
         tracked: MLflow has the results of the points that have ended, so that they need not be asked for them.
     """
 
@@ -56,14 +57,15 @@ class Budget:
     end: float
     workers: int = 1
     known: bool = True
+    tests: bool = True
     tracked: bool = True
 
     @classmethod
     def start(cls, config: Config, folder: Path, workers: int = 1, known: bool = True) -> Budget:
         """The budget of this command: what earlier commands of the multirun have spent is not in it."""
         clock, total = multirun_clock(config, folder), seconds(config.sweep.budget)
-        tracked = config.tracking.uri is not None
-        return cls(folder, total, clock.started + total - clock.before, workers, known, tracked)
+        tests, tracked = config.evaluate_test is None, config.tracking.uri is not None
+        return cls(folder, total, clock.started + total - clock.before, workers, known, tests, tracked)
 
     @property
     def limited(self) -> bool:
@@ -84,7 +86,7 @@ class Budget:
         imports = IMPORTS if self.workers > 1 else 0.0
         comparison = (COMPARISON + imports + PER_POINT * len(points)) * max(1.0, around / AROUND)
         ended = (times.without_repetition(point) for point, one in measured.items() if is_ended(one))
-        tests = max(Counter(ended).values(), default=1)
+        tests = max(Counter(ended).values(), default=1) if self.tests else 0
         return tests * (TEST * around + EVALUATION * longest) + comparison
 
     def fits(self, cost: Cost, point: str = "") -> bool:
