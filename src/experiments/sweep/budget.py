@@ -85,8 +85,7 @@ class Budget:
         longest = max((one.seconds / one.epochs for one in points), default=0.0)
         imports = IMPORTS if self.workers > 1 else 0.0
         comparison = (COMPARISON + imports + PER_POINT * len(points)) * max(1.0, around / AROUND)
-        ended = (times.without_repetition(point) for point, one in measured.items() if is_ended(one))
-        tests = max(Counter(ended).values(), default=1) if self.tests else 0
+        tests = max(Counter(map(times.without_repetition, measured)).values(), default=1) if self.tests else 0
         return tests * (TEST * around + EVALUATION * longest) + comparison
 
     def fits(self, cost: Cost, point: str = "") -> bool:
