@@ -22,7 +22,7 @@ from experiments.config.durations import seconds
 from experiments.config.wording import counted
 from experiments.runs.clock import Clock
 from experiments.sweep import times
-from experiments.sweep.estimate import Cost, Measured, expected
+from experiments.sweep.estimate import Cost, Measured, around, expected
 
 SPENT = "seconds"  # the file in the folder of a multirun that has the seconds of all its commands
 USED_UP = "the budget was used up"
@@ -81,12 +81,12 @@ class Budget:
     def reserve(self, measured: Mapping[str, Measured]) -> float:
         """The seconds for test, ranking, figures and report. All seeds of the winner are tested."""
         points = measured.values()
-        around = statistics.median([one.around for one in points if one.around and one.trained] or [AROUND])
+        usual = statistics.median(around(points, self.workers) or [AROUND])
         longest = max((one.seconds / one.epochs for one in points), default=0.0)
         imports = IMPORTS if self.workers > 1 else 0.0
-        comparison = (COMPARISON + imports + PER_POINT * len(points)) * max(1.0, around / AROUND)
+        comparison = (COMPARISON + imports + PER_POINT * len(points)) * max(1.0, usual / AROUND)
         tests = max(Counter(map(times.without_repetition, measured)).values(), default=1) if self.tests else 0
-        return tests * (TEST * around + EVALUATION * longest) + comparison
+        return tests * (TEST * usual + EVALUATION * longest) + comparison
 
     def fits(self, cost: Cost, point: str = "") -> bool:
         """Whether a point is expected to end in time; before anything was measured, whether any time is left."""
@@ -105,7 +105,7 @@ class Budget:
         """The seconds that a point is expected to take."""
         if is_ended(measured.get(point)):
             return 0.0 if self.tracked else -math.inf
-        return expected(list(measured.values()), cost, self.known)
+        return expected(list(measured.values()), cost, self.workers, self.known)
 
     def batches(self, points: Mapping[str, Cost]) -> Iterator[list[str]]:
         """The points to start: first one for each worker, then as many as are expected to fit; all without a budget.

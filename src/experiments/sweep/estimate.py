@@ -12,7 +12,7 @@ are given to the workers in their order.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DRAWS = 400
 TAILS = (0.07, 0.93)  # of the draws; wider than 80 %, because machines change their speed
+FIRST = 0.45  # seconds around the epochs of a later point of a process, as a part of those of its first one
 SPEED = 0.1  # standard deviation of the logarithm of a later speed of the machine, over that so far
 
 
@@ -128,7 +129,7 @@ def remaining(measured: Sequence[Measured], left: Sequence[Cost], workers: int, 
     return _finish(points, len(running), workers) * np.exp(SPEED * rng.standard_normal(DRAWS))
 
 
-def expected(measured: Sequence[Measured], cost: Cost, known: bool = True) -> float:
+def expected(measured: Sequence[Measured], cost: Cost, workers: int = 1, known: bool = True) -> float:
     """The seconds that a point takes as likely as not; 0 before anything is measured."""
     import numpy as np
 
@@ -136,7 +137,7 @@ def expected(measured: Sequence[Measured], cost: Cost, known: bool = True) -> fl
         return 0.0
     rng = np.random.default_rng(0)
     seconds, epochs = _seconds_per_epoch(measured, [cost], known, rng), _epochs(measured, [cost], rng)
-    return float(np.median(epochs * seconds + _around(measured, 1, 1, rng)))
+    return float(np.median(epochs * seconds + _around(measured, workers, 1, rng)))
 
 
 def interval(seconds: Floats) -> tuple[float, float]:
@@ -182,11 +183,16 @@ def _epochs(measured: Sequence[Measured], costs: Sequence[Cost], rng: np.random.
     return np.clip(np.rint(drawn), least, most)
 
 
+def around(measured: Iterable[Measured], workers: int) -> list[float]:
+    """The seconds around the epochs of points; the first point of every worker also imports the libraries."""
+    seconds = [one.around for one in measured if one.around is not None and one.trained]
+    return seconds[workers:] or [FIRST * one for one in seconds]
+
+
 def _around(measured: Sequence[Measured], workers: int, points: int, rng: np.random.Generator) -> Floats:
     import numpy as np
 
-    seconds = [one.around for one in measured if one.around is not None and one.trained]
-    seconds = seconds[workers:] or seconds  # the first point of every process imports the libraries
+    seconds = around(measured, workers)
     means, spread = AROUND.draw(np.ones((len(seconds), 1)), np.log(np.maximum(seconds, 1e-2)), rng)
     return np.exp(means + spread * rng.standard_normal((DRAWS, points)))
 
