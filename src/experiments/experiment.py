@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,21 +27,26 @@ class Result:
         run_id: its id in MLflow; "none" with tracking=none.
         metrics: the final metrics, by their names in MLflow.
         history: the metrics of each epoch.
-        pruned: a pruner stopped the run.
+        pruned: after which epoch the run was stopped, and why if it was not a pruner; else empty.
     """
 
     run_id: str
     name: str
     metrics: dict[str, float]
     history: list[dict[str, float]]
-    pruned: bool = False
+    pruned: str = ""
+
+
+def never(epoch: int, metrics: Mapping[str, float]) -> bool:
+    """No run is pruned."""
+    return False
 
 
 def run(
     config: Config,
     command: Command = Command(),  # noqa: B008 - immutable
     parent: ParentRun | None = None,
-    should_prune: ShouldPrune = lambda epoch, metrics: False,
+    should_prune: ShouldPrune = never,
 ) -> Result:
     """Train, test and log the run of `config`; continue it if it was interrupted, show its results if it is finished.
 
@@ -79,13 +84,13 @@ def run(
                 stop = state.update(epoch)
                 active.save(state)
                 log.finish_epoch(epoch, best=state.stopping.best_epoch == epoch.epoch)
-                if stop or state.prune(should_prune, epoch.epoch):
+                if stop or active.limit.stops(state) or state.prune(should_prune, epoch.epoch):
                     break
         if state.pruned:
-            return Result(tracker.run_id, tracker.name, active.prune(state), state.history, pruned=True)
+            return Result(tracker.run_id, tracker.name, active.prune(state), state.history, state.why_pruned)
         evaluation = _evaluate_and_report(active, state)
         results = active.finish(state, evaluation)
-    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits)
+    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, active.limit.text(state.history))
     return Result(tracker.run_id, tracker.name, results, state.history)
 
 
@@ -94,8 +99,10 @@ def _show_again(active: ActiveRun) -> Result:
     from experiments.reports import terminal  # imports torch
 
     tracker, results = active.tracker, active.tracker.results()
-    terminal.show_end(tracker, results, active.config.evaluation.note, None, active.splits)
-    return Result(tracker.run_id, tracker.name, results, tracker.history())
+    history = tracker.history()
+    cut = active.limit.text(history)
+    terminal.show_end(tracker, results, active.config.evaluation.note, None, active.splits, cut)
+    return Result(tracker.run_id, tracker.name, results, history)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from experiments.runs.null_tracker import NullTracker
 from experiments.runs.pool import Pool
 from experiments.runs.provenance import CHANGED, ParentRun
 from experiments.runs.saving import Saving
+from experiments.runs.time_limit import TimeLimit
 from experiments.runs.trunks import Trunk
 from experiments.training.devices import continue_with
 from experiments.training.evaluation import Evaluation, batch_size
@@ -48,6 +49,7 @@ class ActiveRun:
         layers: of its network.
         test: whether to evaluate it on the test set.
         folder: has its checkpoint, and its artifacts until they are logged.
+        limit: its time.
         trunk: by which other runs with the same first epochs are found.
         pool: of its multirun.
         forks: the points of the multirun may share their first epochs, so its checkpoints are kept there.
@@ -62,6 +64,7 @@ class ActiveRun:
     test: bool
     folder: Path
     tracker: Tracker | NullTracker
+    limit: TimeLimit
     trunk: Trunk
     pool: Pool | None
     forks: bool
@@ -107,21 +110,25 @@ class ActiveRun:
                 self._fork(state, should_prune)
         threads = torch.get_num_threads()
         self.trunk.write(threads if used in (None, threads) else 0)  # 0: some epochs with another number
+        if self.tracker.finished:  # it is only tested
+            state.out_of_time = len(state.remaining) > 0
+        else:
+            self.limit.stops(state)
         return state
 
     def _fork(self, state: State, should_prune: ShouldPrune) -> None:
         """Continue another run from the last epoch that both share, if it has left a checkpoint of such an epoch."""
         forks = Forks(state, self.trunk, self.pool, lambda: self.validation)
         fork = forks.find(most=self.config.training.epochs)
-        metrics = enumerate(fork.history if fork else (), 1)
-        pruned = next((epoch for epoch, values in metrics if should_prune(epoch, values)), None)
+        answers = [should_prune(epoch, values) for epoch, values in enumerate(fork.history if fork else (), 1)]
+        pruned = next((epoch for epoch, answer in enumerate(answers, 1) if answer), None)
         if fork and pruned and pruned < fork.epoch:
             fork = forks.find(most=pruned)
         if fork is None:
             state.note = forks.why_not()
             return
         fork.start(state)
-        state.pruned = fork.epoch == pruned and len(state.remaining) > 0
+        state.pruned = answers[fork.epoch - 1] if state.remaining else False
         continue_with(fork.source.record.threads, self.config)
         for epoch, values in enumerate(state.history, 1):
             self.tracker.log(epoch, values)
@@ -158,7 +165,7 @@ class ActiveRun:
         """Close the run as pruned, and return its metrics so far."""
         results = state.results()
         self._end(state)
-        self.tracker.prune(len(state.history), results)
+        self.tracker.prune(state.why_pruned, results)
         return results
 
     def keep(self, state: State) -> None:
@@ -168,6 +175,7 @@ class ActiveRun:
     def finish(self, state: State, evaluation: Evaluation) -> dict[str, float]:
         """Close the run as finished, with its artifacts and its model, and return its final metrics."""
         results = state.results() | (evaluation.metrics("test", self.splits.classes) if self.test else {})
+        self.limit.note(state)
         Membership.of(self.splits).write(self.artifacts / FILE)
         self._end(state)
         self.tracker.finish(results, self.artifacts, state.final_model(), self.splits)
@@ -207,6 +215,9 @@ def started(
         # Runs of other MLflow experiments and stores may have this identity, and unfinished checkpoints of their own.
         folder = lock.with_name(f"{lock.name}-{tracker.run_id[:8]}") if config.tracking.uri else lock
         folder.mkdir(exist_ok=True)
+        limit = TimeLimit.of(config, folder, splits, command.started)
+        if tracker.finished and limit.goes_on and not (parent and parent.tests):
+            tracker.reopen()
         trunk = Trunk.of(
             config, len(splits.train), splits.digest, model.weights_digest, device.type, folder, tracker.run_id
         )
@@ -214,9 +225,9 @@ def started(
         forks = parent is not None and parent.forks and config.resume
         waiting = pool.turn(trunk) if pool and forks and not tracker.finished else contextlib.nullcontext()
         try:
-            with waiting:
+            with waiting, limit.running():
                 yield ActiveRun(
-                    config, command, splits, splits, layers, device, test, folder, tracker, trunk, pool, forks
+                    config, command, splits, splits, layers, device, test, folder, tracker, limit, trunk, pool, forks
                 )
         except BaseException as error:
             if not tracker.finished:  # a finished run is only shown; an error there does not change its status

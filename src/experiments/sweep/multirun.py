@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,13 @@ from experiments.config.command_line import MASK, Command, mask_passwords, was_i
 from experiments.config.keys import key_of, multirun_name, role_of, standalone_overrides
 from experiments.runs import lock
 from experiments.runs.pool import Pool
+from experiments.sweep import times
+from experiments.sweep.budget import Budget, multirun_clock
+from experiments.sweep.estimate import Cost
+from experiments.sweep.forecast import Forecast
 from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point
 from experiments.sweep.sharing import describe, side_by_side
+from experiments.sweep.workers import effective_jobs
 
 if TYPE_CHECKING:
     from experiments.comparison.comparison import Comparison
@@ -53,6 +58,7 @@ class Multirun:
         self.folder = Path(config.outputs) / "sweeps" / identity
         self.pool = Pool(self.folder)
         self.varied = tuple(varied)
+        self.clock = multirun_clock(config, self.folder)
         self.parent: Parent | None = None
         self._hydra_config, self._context = hydra_config, context
         overrides = list(hydra_config.hydra.overrides.task)
@@ -83,30 +89,39 @@ class Multirun:
                 self.parent.stop(store.KILLED if was_interrupted(error) else store.FAILED)
             raise
 
-    def locked(self) -> contextlib.AbstractContextManager[Path]:
-        """Lock the multirun for this process.
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the multirun for this process, and count its seconds.
 
         Raises:
             UserError: another process has the lock.
         """
         advice = "wait for it; a search can be joined with sweep.join=true"
-        return lock.locked(self.folder, self.command, "multirun", advice)
+        with lock.locked(self.folder, self.command, "multirun", advice):
+            if not self.config.resume:
+                times.forget(self.folder)
+            with self.clock.running():
+                yield
 
-    def progress(self, total: int) -> contextlib.AbstractContextManager[None]:
-        """Show the progress of `total` points; without MLflow each point prints its own."""
-        if self.parent is None:
-            return contextlib.nullcontext()
+    def progress(self, budget: Budget, points: Mapping[str, Cost] | int) -> contextlib.AbstractContextManager[None]:
+        """Show the progress of `points`, and how long they take; without MLflow each point prints its own progress."""
         from experiments.sweep.progress import show_progress  # imports torch
 
-        return show_progress(self.parent, total, self.config.sweep.objectives[0])
+        return show_progress(self.parent, Forecast(budget, self.clock, points), self.config.sweep.objectives[0])
 
-    def train(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
+    def train(self, jobs: Sequence[Sequence[str]], job: GridJob) -> list[Point]:
         """Train the points with these overrides; returns them in the same order."""
-        job = GridJob(self.folder, self.parent.run_id if self.parent else None, self.varied)
         one_by_one = self._hydra_config.hydra.launcher._target_.endswith(".BasicLauncher")
         places = range(len(jobs)) if one_by_one else side_by_side(jobs)
         trained = dict(zip(places, self._run([jobs[place] for place in places], job)))
         return [trained[place] for place in range(len(jobs))]
+
+    @property
+    def workers(self) -> int:
+        """The number of points that the launcher trains at the same time; of a cluster, where it is not known, many."""
+        launcher = self._hydra_config.hydra.launcher
+        known = launcher.get("n_jobs") or launcher.get("array_parallelism")
+        return effective_jobs(known) if known else 1 if launcher._target_.endswith(".BasicLauncher") else 64
 
     def _run(self, jobs: Sequence[Sequence[str]], job: GridJob | TestJob) -> list[Point]:
         """Run the job with each list of overrides; returns the points in the same order.
@@ -148,16 +163,17 @@ class Multirun:
         if self.config.evaluate_test is None:
             comparison = self._with_tests(comparison)
         self._store(comparison)
-        self._end_sharing()
+        self._end_sharing(comparison)
         if comparison.failed:
             sys.exit(1)
 
-    def _end_sharing(self) -> None:
-        """Delete what the points shared; store and print how many epochs were trained, and how many saved."""
+    def _end_sharing(self, comparison: Comparison) -> None:
+        """Delete what the points shared, unless some go on later; store and print how many epochs were trained, and how many saved."""
         from experiments.reports import terminal  # imports torch
 
         epochs = self.pool.totals
-        self.pool.delete()
+        if not comparison.count("not started", "killed"):
+            self.pool.delete()
         if self.parent:
             self.parent.count_epochs(epochs)
         if epochs.saved:
@@ -198,6 +214,7 @@ class Multirun:
         for point in outcomes:
             used.setdefault(point.name, set()).update(filter(None, [point.run_id]))
         now = {point.run_id: point for point in outcomes}
+        waiting = [point for point in outcomes if point.status == "not started"]
         known = [point for point in self.parent.points(used) if point.status in ENDED or point.name not in failed]
         names = {point.name for point in known}
         # A run found again may have been trained by other overrides: in a folder that was renamed since, for example.
@@ -207,7 +224,7 @@ class Multirun:
             else point
             for point in known
         ]
-        return known + [point for point in failed.values() if point.name not in names]
+        return known + [point for point in (*failed.values(), *waiting) if point.name not in names]
 
     def _store(self, comparison: Comparison) -> None:
         """Write the report, close the parent run, print the ranking."""

@@ -23,7 +23,10 @@ from experiments.config.keys import flatten, key_of, point_name, role_of
 from experiments.config.loading import compose_config
 from experiments.config.overrides import MOST_RUNS, as_meant
 from experiments.config.start_checks import SQLITE, expanded, unusable_database
-from experiments.sweep.jobs import TERMINATED, enter_job, failed_point, run_point
+from experiments.sweep import times
+from experiments.sweep.budget import Budget
+from experiments.sweep.costs import cost_of
+from experiments.sweep.jobs import TERMINATED, Limit, enter_job, failed_point, run_point
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.samplers import Spec, check_spec
 from experiments.sweep.sharing import may_share
@@ -44,13 +47,14 @@ class Worker:
 
     spec: Spec
     parent: str
+    budget: Budget
 
     def __call__(self, composed: DictConfig) -> list[Point]:
         command = enter_job()
         study = Study(self.spec)
         points = []
         with worker_heartbeat(self.spec.folder) as worker:
-            while (claimed := study.claim(worker)) is not None:
+            while self.budget.has_room and (claimed := study.claim(worker)) is not None:
                 points.append(self._train(study, claimed, command))
                 study.finish(claimed, points[-1])
         return points
@@ -69,7 +73,9 @@ class Worker:
             return len(self.spec.objectives) == 1 and study.report(claimed, epoch, value)
 
         parent = ParentRun(self.parent, point_name(overrides, varied), forks=may_share(varied))
-        return run_point(config, command.single(overrides), self.spec.folder, parent, should_prune)
+        cost = cost_of(config, pruned="NopPruner" not in self.spec.pruner["_target_"])
+        limit = Limit(self.budget, times.Stopwatch(self.spec.folder, times.key(overrides), cost), should_prune)
+        return run_point(config, command.single(overrides), self.spec.folder, parent, limit)
 
 
 def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Sequence[str], workers: int) -> None:
@@ -100,15 +106,17 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
         with filelock.FileLock(folder / "setup.lock"):
             study = Study(spec, anew=owner and not config.resume)
             study.fill_queue(others=config.sweep.join)
+        budget = Budget.start(config, folder, workers, known=False)
         with multirun.parent_run(owner):
-            with multirun.progress(spec.n_trials):
-                outcomes = _work(multirun, study, fixed, workers)
+            with multirun.progress(budget, spec.n_trials):
+                outcomes = _work(multirun, study, fixed, workers, budget)
             if not (owner or _become_owner(multirun, lock)):
                 from experiments.reports import terminal  # imports torch
 
                 terminal.console.print("no trials are left; the process that started the search will finish it")
                 return
-            outcomes += _wait_for_others(multirun, study, fixed)
+            outcomes += _wait_for_others(multirun, study, fixed, budget)
+            budget.tell(outcomes, len(study.waiting))
             outcomes += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
             multirun.finalize(outcomes)
 
@@ -177,27 +185,30 @@ def _become_owner(multirun: Multirun, lock: contextlib.ExitStack) -> bool:
     return True
 
 
-def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) -> list[Point]:
+def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int, budget: Budget) -> list[Point]:
     """Launch workers, which claim trials until none is waiting; returns these trials."""
-    count = min(workers, len(study.waiting))
+    count = min(workers, len(study.waiting)) if budget.has_room else 0
     if not count:
         return []
     assert multirun.parent
+    multirun.clock.keeping = True
     try:
-        trained = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id))
+        trained = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id, budget))
     except Exception as error:
         log.warning("worker: %s (%s)", TERMINATED, error)
         return []
     return [point for points in trained for point in points]
 
 
-def _wait_for_others(multirun: Multirun, study: Study, fixed: Sequence[str]) -> list[Point]:
+def _wait_for_others(multirun: Multirun, study: Study, fixed: Sequence[str], budget: Budget) -> list[Point]:
     """Wait for the trials of helping processes; train those whose workers died, and return these."""
     trained: list[Point] = []
-    while study.has_running or study.waiting:
+    while study.has_running or (study.waiting and budget.has_room):
         study.fail_stale(others=multirun.config.sweep.join)
         if study.waiting:
-            trained += _work(multirun, study, fixed, 1)  # one worker: if its process dies, no other one dies with it
+            trained += _work(
+                multirun, study, fixed, 1, budget
+            )  # one worker: if its process dies, no other one dies with it
         time.sleep(1)
     return trained
 

@@ -54,3 +54,13 @@ def is_alive(file: Path) -> bool:
 def any_alive(folder: Path) -> bool:
     """Whether any worker runs on this machine."""
     return any(is_alive(file) for file in folder.glob("*.worker"))
+
+
+def effective_jobs(jobs: int) -> int:
+    """The number of jobs that joblib means: -1 are as many as there are cores."""
+    if jobs > 0:
+        return jobs
+    import joblib  # 0.2 s
+
+    found: int = joblib.effective_n_jobs(jobs)
+    return found
