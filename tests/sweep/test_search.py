@@ -24,6 +24,7 @@ from experiments.sweep.study import Study
 from experiments.sweep.workers import worker_heartbeat
 
 SPACE = ["a=interval(0.0,1.0)", "b=range(1,9)", "c=tag(log,interval(1e-4,1.0))"]
+RUNGS = "experiments.sweep.rungs.Rungs"
 SPACE_OF_NETWORKS = ["hydra/sweeper=optuna", "model.filters=range(4,9)", "optimizer.lr=tag(log,interval(1e-5,1e-1))"]
 SEARCH = [*DIGITS, *SPACE_OF_NETWORKS, "hydra.sweeper.n_trials=6", "hydra/sweeper/pruner=median"]
 SEARCH += ["hydra.sweeper.pruner.n_startup_trials=2", "training.epochs=3", "early_stopping.patience=null"]
@@ -41,9 +42,9 @@ def do_not_wait(connection, _):
     connection.execute("PRAGMA synchronous=OFF")
 
 
-def spec(folder, sampler="TPESampler", pruner="NopPruner", n_trials=12, ranges=SPACE, **settings):
+def spec(folder, sampler="TPESampler", pruner="optuna.pruners.NopPruner", n_trials=12, ranges=SPACE, **settings):
     seeded = {"_target_": f"optuna.samplers.{sampler}", "seed": 3}
-    pruning = {"_target_": f"optuna.pruners.{pruner}", **settings}
+    pruning = {"_target_": pruner, **settings}
     return Spec(
         "s", f"sqlite:///{folder}/o.db", seeded, pruning, parse_space(ranges)[0], n_trials, ("val/accuracy",), folder
     )
@@ -62,7 +63,8 @@ def run_search(spec, chance=0.0):
                     break
                 study.finish(claimed, point)
             else:
-                break
+                if not study.promote():
+                    break
     trials = trials_in(f"{spec.folder}/o.db")
     latest = {trial.user_attrs["point"]: (trial.params, trial.state.name, trial.value) for trial in trials}
     return latest, len(trials)
@@ -73,14 +75,15 @@ def train_point(study, claimed, dies):
     height = (
         1 - (claimed.params["a"] - 0.3) ** 2 - abs(math.log10(claimed.params["c"]) + 2) / 10 - claimed.params["b"] / 50
     )
-    history = []
+    history = {"val/accuracy": [], "val/loss": []}
     for epoch in range(1, 5):
         if dies():
             return None
-        history.append(height - 1 / (epoch + 1))
-        if study.report(claimed, epoch, history[-1]):
-            return Point("", "", "pruned", {}, {}, {})
-    return Point("", "", "finished", {}, {"val/accuracy": history}, {"best/epoch": 4})
+        history["val/accuracy"].append(height - 1 / (epoch + 1))
+        history["val/loss"].append(1 - height)
+        if study.report(claimed, epoch, history["val/accuracy"][-1]):
+            return Point("", "", "pruned", {}, history, {})
+    return Point("", "", "finished", {}, history, {"best/epoch": 4})
 
 
 def trials_in(path):
@@ -92,9 +95,11 @@ def trials_in(path):
 @pytest.mark.parametrize(
     ("sampler", "pruner", "settings"),
     [
-        ("TPESampler", "SuccessiveHalvingPruner", {"reduction_factor": 2}),
-        ("CmaEsSampler", "HyperbandPruner", {"max_resource": 4}),
-        ("RandomSampler", "MedianPruner", {"n_startup_trials": 2}),
+        ("TPESampler", "optuna.pruners.SuccessiveHalvingPruner", {"reduction_factor": 2}),
+        ("CmaEsSampler", "optuna.pruners.HyperbandPruner", {"max_resource": 4}),
+        ("RandomSampler", "optuna.pruners.MedianPruner", {"n_startup_trials": 2}),
+        ("TPESampler", RUNGS, {"epochs": 4}),
+        ("QMCSampler", RUNGS, {"epochs": 4, "reduction_factor": 2}),
     ],
 )
 def test_an_interrupted_search_continues_with_the_same_trials(sampler, pruner, settings, tmp_path):
@@ -102,9 +107,22 @@ def test_an_interrupted_search_continues_with_the_same_trials(sampler, pruner, s
         (tmp_path / name).mkdir()
     uncut, count = run_search(spec(tmp_path / "uncut", sampler, pruner, **settings))
     cut, tries = run_search(spec(tmp_path / "cut", sampler, pruner, **settings), chance=0.1)
-    assert cut == uncut and len(uncut) == count == 12 < tries
+    assert cut == uncut and len(uncut) == 12 <= count < tries
     states = Counter(trial.state.name for trial in trials_in(tmp_path / "cut/o.db"))
-    assert states["FAIL"] == tries - 12 and states["PRUNED"] > 0 and states["RUNNING"] == states["WAITING"] == 0
+    assert states["FAIL"] == tries - count and states["PRUNED"] > 0 and states["RUNNING"] == states["WAITING"] == 0
+
+
+def test_rungs_promote_the_best_third_rounded_up(tmp_path):
+    trials, attempts = run_search(spec(tmp_path, "QMCSampler", RUNGS, epochs=4, reduction_factor=2))
+    by_end = {}
+    for trial in trials_in(tmp_path / "o.db"):
+        by_end.setdefault(max(trial.intermediate_values), {})[trial.user_attrs["point"]] = trial
+    first, second, last = (by_end[end] for end in (1, 2, 4))
+    assert (len(first), len(second), len(last)) == (12, 6, 3) and attempts == 21
+    for above, below, epoch in ((first, second, 1), (second, last, 2)):
+        chosen = sorted(above, key=lambda point: -above[point].intermediate_values[epoch])[: len(below)]
+        assert set(chosen) == below.keys()
+    assert Counter(state for _, state, _ in trials.values()) == {"PRUNED": 9, "COMPLETE": 3}
 
 
 def test_the_number_of_trials_is_the_total_also_when_it_grows(tmp_path):
@@ -118,7 +136,7 @@ def test_a_point_that_kills_its_worker_again_and_again_is_given_up(tmp_path):
     study = Study(spec(tmp_path, n_trials=2))
     study.fill_queue(others=False)
     claimed = []
-    while study.waiting:
+    while study.open:
         with worker_heartbeat(tmp_path) as worker:
             claimed.append(study.claim(worker))
             if claimed[-1].point == 1:

@@ -6,6 +6,7 @@ A job of the launcher is a worker, not a trial: no worker waits for the end of a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -62,6 +63,8 @@ class Worker:
             config = compose_config(overrides)
         except UserError as error:
             return failed_point(overrides, varied, str(error))
+        if claimed.promoted:  # also with resume=false, which concerns the runs of earlier commands
+            config = dataclasses.replace(config, resume=True)
 
         def should_prune(epoch: int, metrics: Mapping[str, float]) -> bool:
             value = metrics[self.spec.objectives[0]]
@@ -100,14 +103,13 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
             study = Study(spec, anew=owner and not config.resume)
             study.fill_queue(others=config.sweep.join)
         with multirun.parent_run(owner):
-            with multirun.progress(spec.n_trials):
-                outcomes = _work(multirun, study, fixed, workers)
-            if not (owner or _become_owner(multirun, lock)):
+            with multirun.progress(spec.total):
+                outcomes = _train_all(multirun, study, fixed, workers, None if owner else lock)
+            if outcomes is None:
                 from experiments.reports import terminal  # imports torch
 
                 terminal.console.print("no trials are left; the process that started the search will finish it")
                 return
-            outcomes += _wait_for_others(multirun, study, fixed)
             outcomes += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
             multirun.finalize(outcomes)
 
@@ -176,9 +178,31 @@ def _become_owner(multirun: Multirun, lock: contextlib.ExitStack) -> bool:
     return True
 
 
+def _train_all(
+    multirun: Multirun, study: Study, fixed: Sequence[str], workers: int, lock: contextlib.ExitStack | None
+) -> list[Point] | None:
+    """Train trials until none is left; None if another process owns the multirun and will finish it.
+
+    Args:
+        lock: where this process, which helps, may lock the multirun if its owner has ended; None if it is the owner.
+    """
+    outcomes: list[Point] = []
+    while True:
+        outcomes += _work(multirun, study, fixed, workers)
+        if lock is None or _become_owner(multirun, lock):
+            lock = None
+            outcomes += _wait_for_others(multirun, study, fixed)
+            if not study.promote():
+                return outcomes
+        elif not study.continues:
+            return None
+        else:
+            time.sleep(1)
+
+
 def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) -> list[Point]:
-    """Launch workers, which claim trials until none is waiting; returns these trials."""
-    count = min(workers, len(study.waiting))
+    """Launch workers, which claim trials until there is none; returns these trials."""
+    count = min(workers, study.open)
     if not count:
         return []
     assert multirun.parent
@@ -193,11 +217,12 @@ def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) 
 def _wait_for_others(multirun: Multirun, study: Study, fixed: Sequence[str]) -> list[Point]:
     """Wait for the trials of helping processes; train those whose workers died, and return these."""
     trained: list[Point] = []
-    while study.has_running or study.waiting:
+    while study.has_running or study.open:
         study.fail_stale(others=multirun.config.sweep.join)
-        if study.waiting:
+        if study.open:
             trained += _work(multirun, study, fixed, 1)  # one worker: if its process dies, no other one dies with it
-        time.sleep(1)
+        else:
+            time.sleep(1)
     return trained
 
 
