@@ -128,7 +128,7 @@ def identifying(
     sweeper = {
         key: value
         for key, value in flatten(settings)
-        if role_of(f"hydra.sweeper.{key}").identifies_multirun and not key.startswith("params")  # are in the choices
+        if role_of(f"hydra.sweeper.{key}").identifies_multirun and not key.startswith(("params", "spaces"))  # in the choices
     }
     return choices, {"space": ranges, "sweeper": sweeper, "objectives": list(objectives)}
 
