@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,21 +27,28 @@ class Result:
         run_id: its id in MLflow; "none" with tracking=none.
         metrics: the final metrics, by their names in MLflow.
         history: the metrics of each epoch.
-        pruned: a pruner stopped the run.
+        pruned: a pruner stopped the run, or another reason to stop it.
+        reason: after which epoch it was stopped, and why if it was not a pruner; else empty.
     """
 
     run_id: str
     name: str
     metrics: dict[str, float]
     history: list[dict[str, float]]
-    pruned: bool = False
+    pruned: bool | str = False
+    reason: str = ""
+
+
+def never(epoch: int, metrics: Mapping[str, float]) -> bool:
+    """No run is pruned."""
+    return False
 
 
 def run(
     config: Config,
     command: Command = Command(),  # noqa: B008 - immutable
     parent: ParentRun | None = None,
-    should_prune: ShouldPrune = lambda epoch, metrics: False,
+    should_prune: ShouldPrune = never,
 ) -> Result:
     """Train, test and log the run of `config`; continue it if it was interrupted, show its results if it is finished.
 
@@ -82,7 +89,8 @@ def run(
                 if stop or state.prune(should_prune, epoch.epoch):
                     break
         if state.pruned:
-            return Result(tracker.run_id, tracker.name, active.prune(state), state.history, pruned=True)
+            results = active.prune(state)
+            return Result(tracker.run_id, tracker.name, results, state.history, state.pruned, state.why_pruned)
         evaluation = _evaluate_and_report(active, state)
         results = active.finish(state, evaluation)
     terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits)

@@ -36,7 +36,7 @@ KEYS = {
     Role.HARDWARE: "device threads",
     Role.PLACE: "outputs data.cache tracking.uri tracking.artifacts",
     Role.LABEL: "tracking.experiment tracking.run_name sweep.name",
-    Role.AFTER: "resume evaluate_test training.checkpoint_minutes sweep.join sweep.objectives",
+    Role.AFTER: "resume evaluate_test training.checkpoint_minutes training.budget sweep.join sweep.budget sweep.objectives",
 }
 
 

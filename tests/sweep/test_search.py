@@ -5,6 +5,7 @@ import os
 import random
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,12 +19,14 @@ from conftest import DIGITS, family, typed
 from experiments.comparison.points import Point
 from experiments.config import UserError
 from experiments.config.composition import CONF
+from experiments.sweep.budget import Budget
 from experiments.sweep.samplers import Spec
 from experiments.sweep.space import combinations, lowest, parse_space
 from experiments.sweep.study import Study
 from experiments.sweep.workers import worker_heartbeat
 
 SPACE = ["a=interval(0.0,1.0)", "b=range(1,9)", "c=tag(log,interval(1e-4,1.0))"]
+UNLIMITED = Budget(Path(), math.inf, math.inf)
 RUNGS = "experiments.sweep.rungs.Rungs"
 SPACE_OF_NETWORKS = ["hydra/sweeper=optuna", "model.filters=range(4,9)", "optimizer.lr=tag(log,interval(1e-5,1e-1))"]
 SEARCH = [*DIGITS, *SPACE_OF_NETWORKS, "hydra.sweeper.n_trials=6", "hydra/sweeper/pruner=median"]
@@ -54,7 +57,7 @@ def run_search(spec, chance=0.0):
     """(parameters, state and value per point; number of trials) of a search whose worker dies with this chance per epoch."""
     moments = random.Random(1)
     while True:
-        study = Study(spec)
+        study = Study(spec, UNLIMITED)
         study.fill_queue(others=False)
         with worker_heartbeat(spec.folder) as worker:
             while claimed := study.claim(worker):
@@ -133,7 +136,7 @@ def test_the_number_of_trials_is_the_total_also_when_it_grows(tmp_path):
 
 
 def test_a_point_that_kills_its_worker_again_and_again_is_given_up(tmp_path):
-    study = Study(spec(tmp_path, n_trials=2))
+    study = Study(spec(tmp_path, n_trials=2), UNLIMITED)
     study.fill_queue(others=False)
     claimed = []
     while study.open:
@@ -195,7 +198,7 @@ def test_an_empty_range_is_a_mistake(text):
 def claim_all(folder):
     """The body of a worker: claims trials until there is none."""
     event.listen(Engine, "connect", do_not_wait)
-    study = Study(spec(folder, "RandomSampler", n_trials=60))
+    study = Study(spec(folder, "RandomSampler", n_trials=60), UNLIMITED)
     with worker_heartbeat(folder) as worker, open(folder / f"{os.getpid()}.txt", "w") as file:  # noqa: PTH123
         while claimed := study.claim(worker):
             file.write(f"{claimed.point}\n")
@@ -203,7 +206,7 @@ def claim_all(folder):
 
 
 def test_two_processes_claim_no_trial_twice(start, tmp_path):
-    Study(spec(tmp_path, n_trials=60)).fill_queue(others=False)
+    Study(spec(tmp_path, n_trials=60), UNLIMITED).fill_queue(others=False)
     workers = [start(claim_all, tmp_path) for _ in range(2)]
     for worker in workers:
         worker.join()

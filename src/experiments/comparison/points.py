@@ -12,7 +12,7 @@ from experiments.config.data import DATA_SET_KEYS
 from experiments.config.keys import CHOICES, key_labels, role_of
 from experiments.config.metrics import EPOCH_METRICS, MONITORS, OBJECTIVES, final_value, higher_is_better
 
-Status = Literal["finished", "pruned", "failed", "killed", "running"]
+Status = Literal["finished", "pruned", "failed", "killed", "running", "not started"]
 HISTORY = tuple(
     name for name in EPOCH_METRICS if name in (*MONITORS, *OBJECTIVES, "epoch_seconds")
 )  # the metrics of epochs that are compared

@@ -17,6 +17,7 @@ import signal
 import stat
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ QUERY = re.compile(
 REFUSED = {getattr(errno, name) for name in ("EPIPE", "ENOSPC", "EDQUOT", "EIO", "EBADF", "EROFS", "EACCES", "EMFILE")}
 
 T = TypeVar("T")
+_IMPORTED = time.time()
 
 
 def mask_passwords(value: T) -> T:
@@ -166,11 +168,13 @@ class Command:
     Attributes:
         overrides: key=value, including Hydra's own keys.
         config_dir: folder of `--config-dir`, with the user's YAML files.
+        started: when its process was started, in seconds since 1970; None for a call from Python.
     """
 
     overrides: tuple[str, ...] = ()
     config_dir: str | None = None
     multirun: bool = False
+    started: float | None = dataclasses.field(default=None, compare=False)
 
     @classmethod
     def typed(cls) -> Command:
@@ -187,7 +191,7 @@ class Command:
         folders = [Path(source.path) for source in hydra.runtime.config_sources if source.provider == "command-line"]
         here = Path(hydra.runtime.cwd)
         shown = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in folders]
-        return cls(tuple(overrides), shown[0] if shown else None, multirun)
+        return cls(tuple(overrides), shown[0] if shown else None, multirun, process_start())
 
     def resumed(self) -> Command:
         """The command that continues this one: the same without `resume=false`."""
@@ -202,6 +206,15 @@ class Command:
         """The command line, with masked passwords."""
         options = [*(["-m"] if self.multirun else []), *(["--config-dir", self.config_dir] if self.config_dir else [])]
         return shlex.join(["python", "train.py", *options, *map(mask_passwords, self.overrides)])
+
+
+def process_start() -> float:
+    """When this process was started, in seconds since 1970; where the system does not tell, when this module was imported."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # since the system was booted
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, LookupError, AttributeError):  # not Linux
+        return _IMPORTED
 
 
 DATA = "data set that the run was trained on, if there are runs of several: its name, or the folder of the pictures"

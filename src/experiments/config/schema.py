@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from experiments.config.constraints import Between, ImageSize, Length, OneOf, Positive, Role, Text
 from experiments.config.data import SOURCES, AugmentSettings, DataSettings
+from experiments.config.durations import Duration
 from experiments.config.metrics import MONITORS, OBJECTIVES, higher_is_better
 from experiments.config.networks import MODELS, ModelSettings
 from experiments.config.optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, ScheduleSettings
@@ -33,6 +34,7 @@ class TrainingSettings:
     unfreeze_epoch: Annotated[int, Between(2)] | None
     accumulate: Annotated[int, Between(1, 1_000_000)]
     checkpoint_minutes: Annotated[Positive | None, Role.AFTER]
+    budget: Annotated[Duration | None, Role.AFTER]
 
     @property
     def batches(self) -> str:
@@ -84,6 +86,7 @@ class SweepSettings:
 
     name: Annotated[str | None, Role.LABEL]
     join: Annotated[bool, Role.AFTER]
+    budget: Annotated[Duration | None, Role.AFTER]
     objectives: Annotated[tuple[Annotated[str, OneOf(OBJECTIVES)], ...], Role.AFTER]
 
 

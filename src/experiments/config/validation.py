@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_orig
 from experiments.config.constraints import OneOf, without_role
 from experiments.config.cross_checks import cross_checks, show_value
 from experiments.config.data import SOURCES, CustomSourceSettings, DataSettings
+from experiments.config.durations import Lasting
 from experiments.config.errors import UserError
 from experiments.config.networks import MODELS, ModelSettings, NetworkSettings
 from experiments.config.renamed import RENAMED, explain_rename
@@ -162,7 +163,7 @@ def describe(hint: Any) -> str:
         return " or ".join(describe(option) for option in get_args(hint))
     if get_origin(hint) is Annotated:
         base, detail = get_args(hint)[:2]
-        return str(detail) if isinstance(detail, OneOf) else f"{describe(base)} {detail}"
+        return str(detail) if isinstance(detail, OneOf | Lasting) else f"{describe(base)} {detail}"
     if get_origin(hint) is tuple:
         items = get_args(hint)
         return "a list" if items[-1] is Ellipsis else f"a list of {len(items)}"

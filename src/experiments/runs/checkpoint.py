@@ -27,7 +27,9 @@ from experiments.training.early_stopping import EarlyStopping
 from experiments.training.learner import Learner
 from experiments.training.loop import EpochResult, RunningEpoch
 
-ShouldPrune = Callable[[int, Mapping[str, float]], bool]  # number and metrics of an epoch -> stop after it
+ShouldPrune = Callable[
+    [int, Mapping[str, float]], bool | str
+]  # number and metrics of an epoch -> stop after it, or why
 FORMAT = 3
 DIGEST = hashlib.sha256().digest_size  # bytes at the end of the file
 log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ class State:
         history: the metrics of each epoch so far.
         best: the weights of the best epoch, on the CPU; None if the run keeps those of its last epoch.
         running: the epoch after those of the history, if some of its steps are done.
-        pruned: a pruner has stopped the training.
+        pruned: a pruner has stopped the training, or another reason to stop it.
     """
 
     learner: Learner
@@ -50,7 +52,7 @@ class State:
     history: list[dict[str, float]]
     best: dict[str, Tensor] | None
     running: RunningEpoch | None = None
-    pruned: bool = False
+    pruned: bool | str = False
 
     @classmethod
     def fresh(cls, learner: Learner) -> State:
@@ -78,8 +80,13 @@ class State:
     def prune(self, should_prune: ShouldPrune, first_epoch: int) -> bool:
         """Ask a pruner about every epoch from `first_epoch` on; True if it ends the training after the last one."""
         answers = [should_prune(epoch, self.history[epoch - 1]) for epoch in range(first_epoch, len(self.history) + 1)]
-        self.pruned = any(answers[-1:]) and len(self.remaining) > 0
-        return self.pruned
+        self.pruned = answers[-1] if answers and self.remaining else False
+        return bool(self.pruned)
+
+    @property
+    def why_pruned(self) -> str:
+        """After which epoch the training was stopped, and why if it was not a pruner."""
+        return f"after epoch {len(self.history)}" + (f": {self.pruned}" if isinstance(self.pruned, str) else "")
 
     @property
     def kept_epoch(self) -> int:

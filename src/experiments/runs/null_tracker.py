@@ -73,7 +73,7 @@ class NullTracker:
     def keep(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
         pass
 
-    def prune(self, epoch: int, results: Mapping[str, float]) -> None:
+    def prune(self, why: str, results: Mapping[str, float]) -> None:
         pass
 
     def fail(self, error: BaseException) -> None:

@@ -104,7 +104,7 @@ class ActiveRun:
     def prune(self, state: State) -> dict[str, float]:
         """Close the run as pruned, and return its metrics so far."""
         results = state.results()
-        self.tracker.prune(len(state.history), results)
+        self.tracker.prune(state.why_pruned, results)
         return results
 
     def keep(self, state: State) -> None:

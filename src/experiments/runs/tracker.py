@@ -185,10 +185,10 @@ class Tracker:
         self._log_final(results)
         check_written(self.client, self.experiment_id, self.run_id, artifacts)
 
-    def prune(self, epoch: int, results: Mapping[str, float]) -> None:
-        """Close the run as pruned after `epoch`; the same command without a pruner continues it."""
+    def prune(self, why: str, results: Mapping[str, float]) -> None:
+        """Close the run as pruned; the same command without a pruner, or with a larger budget, continues it."""
         self._log_final(results)
-        store.close(self.client, self.run_id, store.KILLED, {store.TAG_PRUNED: f"after epoch {epoch}"})
+        store.close(self.client, self.run_id, store.KILLED, {store.TAG_PRUNED: why})
 
     def fail(self, error: BaseException) -> None:
         """Close the run as KILLED after Ctrl-C, else as FAILED with the reason."""

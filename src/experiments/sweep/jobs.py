@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from experiments.config import Config, UserError
 from experiments.config.command_line import Command, mask_passwords
 from experiments.config.composition import parse_composed
 from experiments.config.keys import flatten, point_name
+from experiments.sweep import times
+from experiments.sweep.budget import USED_UP, Budget
+from experiments.sweep.costs import Costs
 from experiments.sweep.workers import common_threads
 
 if TYPE_CHECKING:
@@ -42,13 +46,19 @@ class GridJob:
     folder: Path
     parent: str | None
     varied: tuple[str, ...]
+    budget: Budget
+    costs: Costs
 
     def __call__(self, composed: DictConfig) -> Point:
+        command = enter_job()
+        cost = self.costs.of(command.overrides)
+        if not self.budget.fits(cost, times.key(command.overrides)):
+            return waiting_point(command.overrides, self.varied)
         from experiments.runs.provenance import ParentRun  # imports torch
 
-        command = enter_job()
-        name = point_name(command.overrides, self.varied)
-        return run_point(parse_composed(composed), command, self.folder, ParentRun(self.parent, name))
+        parent = ParentRun(self.parent, point_name(command.overrides, self.varied))
+        limit = Limit(self.budget, times.Stopwatch(self.folder, times.key(command.overrides), cost))
+        return run_point(parse_composed(composed), command, self.folder, parent, limit)
 
 
 @dataclass(frozen=True)
@@ -96,15 +106,27 @@ def enter_job() -> Command:
     return Command.from_hydra(job, job.overrides.task)
 
 
-def run_point(
-    config: Config,
-    command: Command,
-    folder: Path,
-    parent: ParentRun,
-    should_prune: Callable[[int, Mapping[str, float]], bool] = lambda epoch, metrics: False,
-) -> Point:
+@dataclass(frozen=True)
+class Limit:
+    """What may stop a point after an epoch: the budget, and a pruner.
+
+    Attributes:
+        stopwatch: notes what the point takes.
+        should_prune: called with the number and the metrics of every epoch.
+    """
+
+    budget: Budget
+    stopwatch: times.Stopwatch
+    should_prune: Callable[[int, Mapping[str, float]], bool] = lambda epoch, metrics: False
+
+    def __call__(self, epoch: int, metrics: Mapping[str, float]) -> bool | str:
+        self.stopwatch.epoch(epoch, metrics)
+        return self.should_prune(epoch, metrics) or (self.budget.ends_after(self.stopwatch) and USED_UP)
+
+
+def run_point(config: Config, command: Command, folder: Path, parent: ParentRun, limit: Limit | None = None) -> Point:
     """Train one point of the multirun in `folder`. An error is recorded as its reason of failure; other points continue."""
-    from experiments.experiment import run
+    from experiments.experiment import never, run
     from experiments.reports.terminal import silenced
     from experiments.runs.provenance import automatic_threads
 
@@ -113,15 +135,17 @@ def run_point(
             threads = common_threads(folder, functools.partial(automatic_threads, config))
             config = dataclasses.replace(config, threads=threads)
         with silenced(parent.run_id is not None):
-            result = run(config, command, parent, should_prune)
+            result = run(config, dataclasses.replace(command, started=time.time()), parent, limit or never)
     except Exception as error:
         reason = mask_passwords(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
         return Point("", parent.point_name, "failed", _settings(config), {}, {}, reason, command.overrides)
+    if limit:
+        limit.stopwatch.end(result.history, stopped=result.pruned == USED_UP)
     history = {key: [epoch[key] for epoch in result.history if key in epoch] for key in HISTORY}
-    reason = f"after epoch {len(result.history)}" if result.pruned else ""
-    status: Status = "pruned" if result.pruned else "finished"
+    # a point that the budget has stopped goes on with the next command, as one that was killed does
+    status: Status = "finished" if not result.pruned else "killed" if result.pruned == USED_UP else "pruned"
     return Point(
-        result.run_id, result.name, status, _settings(config), history, result.metrics, reason, command.overrides
+        result.run_id, result.name, status, _settings(config), history, result.metrics, result.reason, command.overrides
     )
 
 
@@ -132,3 +156,8 @@ def _settings(config: Config) -> dict[str, str]:
 def failed_point(overrides: Sequence[str], varied: Sequence[str], reason: str) -> Point:
     """A point that failed before it had a run."""
     return Point("", point_name(overrides, varied), "failed", {}, {}, {}, reason, overrides)
+
+
+def waiting_point(overrides: Sequence[str], varied: Sequence[str]) -> Point:
+    """A point that was not started, because of the budget."""
+    return Point("", point_name(overrides, varied), "not started", {}, {}, {}, USED_UP, overrides)

@@ -22,7 +22,10 @@ from experiments.config import Config, UserError, loading
 from experiments.config.command_line import MASK, Command, mask_passwords, was_interrupted
 from experiments.config.keys import key_of, multirun_name, role_of, standalone_overrides
 from experiments.runs import lock
-from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point
+from experiments.sweep import times
+from experiments.sweep.budget import Budget, multirun_clock
+from experiments.sweep.costs import Costs
+from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point, waiting_point
 
 if TYPE_CHECKING:
     from experiments.comparison.comparison import Comparison
@@ -49,6 +52,7 @@ class Multirun:
         self.config = config
         self.folder = Path(config.outputs) / "sweeps" / identity
         self.varied = tuple(varied)
+        self.clock = multirun_clock(config, self.folder)
         self.parent: Parent | None = None
         self._hydra_config, self._context = hydra_config, context
         overrides = list(hydra_config.hydra.overrides.task)
@@ -77,14 +81,19 @@ class Multirun:
                 self.parent.stop(store.KILLED if was_interrupted(error) else store.FAILED)
             raise
 
-    def locked(self) -> contextlib.AbstractContextManager[Path]:
-        """Lock the multirun for this process.
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the multirun for this process, and count its seconds.
 
         Raises:
             UserError: another process has the lock.
         """
         advice = "wait for it; a search can be joined with sweep.join=true"
-        return lock.locked(self.folder, self.command, "multirun", advice)
+        with lock.locked(self.folder, self.command, "multirun", advice):
+            if not self.config.resume:
+                times.forget(self.folder)
+            with self.clock.running():
+                yield
 
     def progress(self, total: int) -> contextlib.AbstractContextManager[None]:
         """Show the progress of `total` points; without MLflow each point prints its own."""
@@ -94,9 +103,22 @@ class Multirun:
 
         return show_progress(self.parent, total, self.config.sweep.objectives[0])
 
-    def train(self, jobs: Sequence[Sequence[str]]) -> list[Point]:
-        """Train the points with these overrides; returns them in the same order."""
-        return self._run(jobs, GridJob(self.folder, self.parent.run_id if self.parent else None, self.varied))
+    def train(self, jobs: Sequence[Sequence[str]], costs: Costs, budget: Budget) -> list[Point]:
+        """Train the points with these overrides, as far as the budget lasts."""
+        job = GridJob(self.folder, self.parent.run_id if self.parent else None, self.varied, budget, costs)
+        waiting = {times.key(overrides): overrides for overrides in jobs}
+        outcomes: list[Point] = []
+        points = {key: costs.of(overrides) for key, overrides in waiting.items()}
+        for batch in budget.batches(points):
+            self.clock.keeping = True
+            outcomes += self._run([waiting.pop(key) for key in batch], job)
+        return outcomes + [waiting_point(overrides, self.varied) for overrides in waiting.values()]
+
+    @property
+    def workers(self) -> int:
+        """The number of points that the launcher trains at the same time, as far as it tells."""
+        jobs = OmegaConf.select(self._hydra_config, "hydra.launcher.n_jobs") or 1
+        return effective_jobs(jobs)
 
     def _run(self, jobs: Sequence[Sequence[str]], job: GridJob | TestJob) -> list[Point]:
         """Run the job with each list of overrides; returns the points in the same order.
@@ -166,6 +188,7 @@ class Multirun:
         for point in outcomes:
             used.setdefault(point.name, set()).update(filter(None, [point.run_id]))
         now = {point.run_id: point for point in outcomes}
+        waiting = [point for point in outcomes if point.status == "not started"]
         known = [point for point in self.parent.points(used) if point.status in ENDED or point.name not in failed]
         names = {point.name for point in known}
         # A run found again may have been trained by other overrides: in a folder that was renamed since, for example.
@@ -175,7 +198,7 @@ class Multirun:
             else point
             for point in known
         ]
-        return known + [point for point in failed.values() if point.name not in names]
+        return known + [point for point in (*failed.values(), *waiting) if point.name not in names]
 
     def _store(self, comparison: Comparison) -> None:
         """Write the report, close the parent run, print the ranking."""
@@ -199,6 +222,16 @@ def _say_which_are_one_run(outcomes: Sequence[Point]) -> None:
     for same in words.values():
         if len(names := list(dict.fromkeys(same))) > 1:
             log.warning("one run, because settings and images are equal: %s", "; ".join(names))
+
+
+def effective_jobs(jobs: int) -> int:
+    """The number of jobs that joblib means: -1 are as many as there are cores."""
+    if jobs > 0:
+        return jobs
+    import joblib  # 0.2 s
+
+    found: int = joblib.effective_n_jobs(jobs)
+    return found
 
 
 def hydra_overrides(hydra_config: DictConfig) -> list[str]:

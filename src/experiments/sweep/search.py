@@ -24,7 +24,10 @@ from experiments.config.keys import flatten, key_of, point_name, role_of
 from experiments.config.loading import compose_config
 from experiments.config.overrides import MOST_RUNS, as_meant
 from experiments.config.start_checks import SQLITE, expanded, unusable_database
-from experiments.sweep.jobs import TERMINATED, enter_job, failed_point, run_point
+from experiments.sweep import times
+from experiments.sweep.budget import Budget
+from experiments.sweep.costs import cost_of
+from experiments.sweep.jobs import TERMINATED, Limit, enter_job, failed_point, run_point
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.samplers import Spec, check_spec
 from experiments.sweep.space import Space, lowest
@@ -44,10 +47,11 @@ class Worker:
 
     spec: Spec
     parent: str
+    budget: Budget
 
     def __call__(self, composed: DictConfig) -> list[Point]:
         command = enter_job()
-        study = Study(self.spec)
+        study = Study(self.spec, self.budget)
         points = []
         with worker_heartbeat(self.spec.folder) as worker:
             while (claimed := study.claim(worker)) is not None:
@@ -71,7 +75,9 @@ class Worker:
             return len(self.spec.objectives) == 1 and study.report(claimed, epoch, value)
 
         parent = ParentRun(self.parent, point_name(overrides, varied))
-        return run_point(config, command.single(overrides), self.spec.folder, parent, should_prune)
+        cost = cost_of(config, pruned="NopPruner" not in self.spec.pruner["_target_"])
+        limit = Limit(self.budget, times.Stopwatch(self.spec.folder, times.key(overrides), cost), should_prune)
+        return run_point(config, command.single(overrides), self.spec.folder, parent, limit)
 
 
 def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Sequence[str], workers: int) -> None:
@@ -92,15 +98,16 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
         sampler,
         pruner,
         space,
-        settings["n_trials"],
+        settings["n_trials"] or MOST_RUNS,
         config.sweep.objectives,
         folder.resolve(),
     )
     check_spec(spec)
     with contextlib.ExitStack() as lock:
         owner = _become_owner(multirun, lock)
+        budget = Budget.start(config, folder, workers, known=False)
         with filelock.FileLock(folder / "setup.lock"):
-            study = Study(spec, anew=owner and not config.resume)
+            study = Study(spec, budget, anew=owner and not config.resume)
             study.fill_queue(others=config.sweep.join)
         with multirun.parent_run(owner):
             with multirun.progress(spec.total):
@@ -110,6 +117,7 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
 
                 terminal.console.print("no trials are left; the process that started the search will finish it")
                 return
+            budget.tell(outcomes, study.not_started)
             outcomes += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
             multirun.finalize(outcomes)
 
@@ -128,7 +136,8 @@ def identifying(
     sweeper = {
         key: value
         for key, value in flatten(settings)
-        if role_of(f"hydra.sweeper.{key}").identifies_multirun and not key.startswith(("params", "spaces"))  # in the choices
+        if role_of(f"hydra.sweeper.{key}").identifies_multirun
+        and not key.startswith(("params", "spaces"))  # in the choices
     }
     return choices, {"space": ranges, "sweeper": sweeper, "objectives": list(objectives)}
 
@@ -148,7 +157,11 @@ def check_settings(config: Config, settings: Mapping[str, Any]) -> None:
             )
     if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
         raise UserError("hydra/sweeper/pruner: with several objectives no trial can be pruned; use pruner=none")
-    for key, kinds in {"n_trials": (int,), "n_jobs": (int, type(None))}.items():
+    if settings["n_trials"] is None and config.sweep.budget is None:
+        raise UserError(
+            "hydra.sweeper.n_trials=null: needs a budget, such as sweep.budget=15min, or a number of trials"
+        )
+    for key, kinds in dict.fromkeys(("n_trials", "n_jobs"), (int, type(None))).items():
         value = settings[key]
         if type(value) not in kinds or (value is not None and not 1 <= value <= MOST_RUNS):
             raise UserError(
@@ -206,8 +219,9 @@ def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) 
     if not count:
         return []
     assert multirun.parent
+    multirun.clock.keeping = True
     try:
-        trained = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id))
+        trained = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id, study.budget))
     except Exception as error:
         log.warning("worker: %s (%s)", TERMINATED, error)
         return []

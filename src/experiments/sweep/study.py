@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import socket
 import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 import filelock
@@ -22,11 +20,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from experiments.comparison.points import Point
 from experiments.config.metrics import higher_is_better
+from experiments.sweep.budget import Budget
 from experiments.sweep.jobs import TERMINATED
 from experiments.sweep.replay import Replay
-from experiments.sweep.rungs import LOSSES, Rungs, rung_of
+from experiments.sweep.rungs import LOSSES, SECONDS, Rungs, Time, rung_of
 from experiments.sweep.samplers import Spec, make_pruner, open_storage, planned
-from experiments.sweep.workers import any_alive, is_alive
+from experiments.sweep.workers import is_stale
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -57,7 +56,7 @@ class Study:
         UserError: the database cannot be used.
     """
 
-    def __init__(self, spec: Spec, anew: bool = False) -> None:
+    def __init__(self, spec: Spec, budget: Budget, anew: bool = False) -> None:
         self._storage = open_storage(spec.storage)
         if anew:
             with contextlib.suppress(KeyError):  # there was none
@@ -66,6 +65,7 @@ class Study:
             storage=self._storage, study_name=spec.name, directions=spec.directions, load_if_exists=True
         )
         self._study_id = self._storage.get_study_id_from_name(spec.name)
+        self.budget = budget
         self._deaths: Counter[int] = Counter()  # workers that died, per point, seen by this process
         self.spec = dataclasses.replace(spec, space={key: spec.space[key] for key in self._order(list(spec.space))})
         pruner = make_pruner(spec)
@@ -91,23 +91,13 @@ class Study:
     def fail_stale(self, others: bool) -> None:
         """Mark the trials of dead workers as failed and enqueue retries; none after three deaths of a point's workers."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if self._is_stale(trial, others):
+            if is_stale(trial.user_attrs.get("worker", ""), trial.datetime_start, self.spec.folder, others):
                 point = trial.user_attrs["point"]
                 self._deaths[point] += 1
                 self._storage.set_trial_user_attr(trial._trial_id, "reason", TERMINATED)
                 self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
                 if self._deaths[point] < 3:
                     self._enqueue(trial)
-
-    def _is_stale(self, trial: FrozenTrial, others: bool) -> bool:
-        host, _, file = trial.user_attrs.get("worker", "").partition("/")
-        if host == socket.gethostname():
-            return not is_alive(self.spec.folder / file)
-        if host:
-            return not others
-        # its worker has not written its name: it will do so soon, or it died
-        assert trial.datetime_start
-        return datetime.now() - trial.datetime_start > timedelta(seconds=30) or not any_alive(self.spec.folder)
 
     def _enqueue(self, ended: FrozenTrial, rungs: int = 0) -> None:
         """Enqueue a trial again, with the same parameters; `rungs` higher than before."""
@@ -134,7 +124,8 @@ class Study:
 
     def _promoted(self) -> list[FrozenTrial]:
         latest, sign = self._latest(), 1 if higher_is_better(self.spec.objectives[0]) else -1
-        return [latest[point] for point in self._rungs.promoted(latest, sign)]
+        time = Time.of(self.budget) if self.budget.limited else None
+        return [latest[point] for point in self._rungs.promoted(latest, sign, time)]
 
     @property
     def died(self) -> list[Mapping[str, Any]]:
@@ -154,7 +145,25 @@ class Study:
     @property
     def open(self) -> int:
         """The number of trials that workers can claim now."""
-        return len(self._waiting()) + max(0, self.spec.total - len(self._latest()))
+        new = self.not_started if self._may_start else 0
+        return new + (len(self._waiting()) if self._may_go_on else 0)
+
+    @property
+    def not_started(self) -> int:
+        """The number of trials that no worker has claimed so far."""
+        return max(0, self.spec.total - len(self._latest()))
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether a trial of the queue is expected to end in time; with rungs it was chosen so."""
+        return len(self._rungs.ends) > 0 or self.budget.has_room
+
+    @property
+    def _may_start(self) -> bool:
+        """Whether a new trial is expected to end in time; with rungs, in the share of the time that new trials have."""
+        if not (self._rungs.ends and self.budget.limited):
+            return self.budget.has_room
+        return self._rungs.has_room(self._latest().values(), Time.of(self.budget))
 
     def _waiting(self) -> list[FrozenTrial]:
         found = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
@@ -164,7 +173,7 @@ class Study:
         """The next trial, with its parameters, for this worker only; None if there is none."""
         # SQLite cannot lock rows: without this lock, two workers could claim a trial.
         with filelock.FileLock(self.spec.folder / "claim.lock"):
-            trial = self._claim_waiting(worker) or self._start(worker)
+            trial = (self._claim_waiting(worker) if self._may_go_on else None) or self._start(worker)
         if trial is None:
             return None
         point, rung = trial.user_attrs["point"], rung_of(trial)
@@ -183,14 +192,12 @@ class Study:
     def _start(self, worker: str) -> FrozenTrial | None:
         """A new trial."""
         point = len(self._latest())
-        if point >= self.spec.total:
+        if point >= self.spec.total or not self._may_start:
             return None
         params = self._planned(point)
+        distributions, notes = (dict(self.spec.space) if params else {}), {"point": point, "worker": worker}
         trial = create_trial(
-            state=TrialState.RUNNING,
-            params=dict(params),
-            distributions=dict(self.spec.space) if params else {},
-            user_attrs={"point": point, "worker": worker},
+            state=TrialState.RUNNING, params=dict(params), distributions=distributions, user_attrs=notes
         )
         return self._storage.get_trial(self._storage.create_new_trial(self._study_id, template_trial=trial))
 
@@ -218,7 +225,7 @@ class Study:
         return {trial.user_attrs["point"]: trial for trial in self._study.get_trials(deepcopy=False)}
 
     def _store_notes(self, notes: Mapping[str, Any], trial_id: int) -> None:
-        """Store the notes of sampler and pruner on a trial, which they read again later."""
+        """Store what sampler and pruner read again later."""
         known = self._storage.get_trial(trial_id).system_attrs
         for key, value in notes.items():
             if known.get(key) != value:
@@ -230,8 +237,8 @@ class Study:
     def finish(self, claimed: ClaimedTrial, point: Point) -> None:
         """Store the outcome of a trial."""
         trial_id = self._id(claimed.number)
-        losses = list(point.history.get("val/loss", ()))
-        for key, note in (("run_id", point.run_id), ("name", point.name), ("reason", point.reason), (LOSSES, losses)):
+        notes = {"run_id": point.run_id, "name": point.name, "reason": point.reason}
+        for key, note in {**notes, **{key: list(point.history.get(key, ())) for key in (LOSSES, SECONDS)}}.items():
             self._storage.set_trial_user_attr(trial_id, key, note)
         values = [point.value(objective) for objective in self.spec.objectives]
         if point.status == "pruned":

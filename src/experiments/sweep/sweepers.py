@@ -24,7 +24,9 @@ from experiments.config.command_line import Command, exit_codes
 from experiments.config.keys import key_of
 from experiments.config.overrides import as_meant, check_count, choices, misread
 from experiments.runs.identity import compose_values, identify
-from experiments.sweep.multirun import Multirun, compose_first
+from experiments.sweep.budget import Budget
+from experiments.sweep.costs import costs_of
+from experiments.sweep.multirun import Multirun, compose_first, effective_jobs
 
 LOCAL_LAUNCHERS = (".BasicLauncher", ".JoblibLauncher")
 CHOOSE_DEVICE = ("device", "precision", "experiment")  # of a key with many values, only the first is looked at
@@ -78,9 +80,12 @@ class GridSweeper(MultirunSweeper):
             config = compose_first(jobs[0], varied, self.composed)
         _check_devices(self.composed, values)
         multirun = Multirun(config, self.composed, self.context, varied, identify(values))
+        costs = costs_of(values)
         with multirun.locked(), multirun.parent_run():
+            budget = Budget.start(config, multirun.folder, multirun.workers)
             with multirun.progress(len(jobs)):
-                outcomes = multirun.train(jobs)
+                outcomes = multirun.train(jobs, costs, budget)
+            budget.tell(outcomes)
             multirun.finalize(outcomes)
 
 
@@ -185,9 +190,4 @@ def _joint_experiment(jobs: list[list[str]], varied: Sequence[str]) -> str | Non
 
 def _count_workers(settings: Mapping[str, Any], composed: DictConfig) -> int:
     """The number of trials that run at the same time."""
-    jobs = settings["n_jobs"] or OmegaConf.select(composed, "hydra.launcher.n_jobs") or 1
-    if isinstance(jobs, int) and jobs < 0:
-        import joblib  # 0.2 s
-
-        return joblib.effective_n_jobs(jobs)
-    return jobs
+    return effective_jobs(settings["n_jobs"] or OmegaConf.select(composed, "hydra.launcher.n_jobs") or 1)

@@ -1,0 +1,99 @@
+"""What the points of a multirun have taken so far, in a file of its folder, to which every worker adds lines.
+
+A line replaces the earlier lines of its point. A line that is not whole is ignored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.config.keys import key_of, repeats, role_of
+from experiments.sweep.estimate import Cost, Measured
+
+FILE = "times.jsonl"
+
+
+def key(overrides: Sequence[str]) -> str:
+    """Identifies a point of a multirun: its overrides, without those of the multirun as a whole."""
+    return "\n".join(sorted(text for text in overrides if not role_of(key_of(text)).of_whole_multirun))
+
+
+def without_repetition(point: str) -> str:
+    """What repetitions of a point with other seeds or folds have in common, from its key."""
+    return key([text for text in point.split("\n") if not repeats(key_of(text))])
+
+
+def read(folder: Path) -> dict[str, Measured]:
+    """The points that have trained an epoch, in the order in which they started, by their keys."""
+    try:
+        lines = (folder / FILE).read_text(encoding="utf-8").splitlines()
+    except OSError:  # nothing was measured yet
+        return {}
+    found: dict[str, Measured] = {}
+    for line in lines:
+        try:
+            values = json.loads(line)
+            found[values.pop("point")] = Measured(Cost(**values.pop("cost")), **values)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+    return found
+
+
+def forget(folder: Path) -> None:
+    """Forget what was measured: the multirun starts anew."""
+    (folder / FILE).unlink(missing_ok=True)
+
+
+@dataclass
+class Stopwatch:
+    """Measures a point in the process that trains it, from now on.
+
+    Attributes:
+        point: its key.
+        last: the seconds of its last epoch.
+        here: the seconds of the epochs that this process has trained.
+    """
+
+    folder: Path
+    point: str
+    cost: Cost
+    last: float = 0.0
+    here: float = 0.0
+    _seconds: float = 0.0
+    _started: float = dataclasses.field(default_factory=time.monotonic)
+    _told: float = dataclasses.field(default_factory=time.monotonic)
+
+    def epoch(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Note an epoch. Those of earlier commands are told first, in no time."""
+        now, self.last = time.monotonic(), metrics["epoch_seconds"]
+        self._seconds += self.last
+        if now - self._told >= 0.9 * self.last:
+            self.here += self.last
+            self._write(Measured(self.cost, number, self._seconds))
+        self._told = now
+
+    def end(self, history: Sequence[Mapping[str, float]], stopped: bool) -> None:
+        """Note that the point has ended, or that the budget has `stopped` it and its next epochs are left."""
+        now, seconds = time.monotonic(), [epoch["epoch_seconds"] for epoch in history]
+        if last := sum(seconds) - self._seconds if now - self._told >= 0.9 * seconds[-1] else 0.0:
+            self.here += last  # of the epoch that ended the training: nobody is told about it
+        if stopped:
+            self._write(Measured(self.cost, len(history), sum(seconds)))
+        else:
+            around = max(now - self._started - self.here, 0.0)
+            self._write(Measured(self.cost, len(history), sum(seconds), around, trained=self.here > 0))
+
+    def _write(self, measured: Measured) -> None:
+        line = json.dumps({"point": self.point, **dataclasses.asdict(measured)}) + "\n"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(self.folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            os.write(file, line.encode())  # in one call, so that the lines of several processes do not mix
+        finally:
+            os.close(file)
