@@ -27,16 +27,14 @@ class Result:
         run_id: its id in MLflow; "none" with tracking=none.
         metrics: the final metrics, by their names in MLflow.
         history: the metrics of each epoch.
-        pruned: a pruner stopped the run, or another reason to stop it.
-        reason: after which epoch it was stopped, and why if it was not a pruner; else empty.
+        pruned: after which epoch the run was stopped, and why if it was not a pruner; else empty.
     """
 
     run_id: str
     name: str
     metrics: dict[str, float]
     history: list[dict[str, float]]
-    pruned: bool | str = False
-    reason: str = ""
+    pruned: str = ""
 
 
 def never(epoch: int, metrics: Mapping[str, float]) -> bool:
@@ -86,14 +84,13 @@ def run(
                 stop = state.update(epoch)
                 active.save(state)
                 log.finish_epoch(epoch, best=state.stopping.best_epoch == epoch.epoch)
-                if stop or state.prune(should_prune, epoch.epoch):
+                if stop or active.limit.stops(state) or state.prune(should_prune, epoch.epoch):
                     break
         if state.pruned:
-            results = active.prune(state)
-            return Result(tracker.run_id, tracker.name, results, state.history, state.pruned, state.why_pruned)
+            return Result(tracker.run_id, tracker.name, active.prune(state), state.history, state.why_pruned)
         evaluation = _evaluate_and_report(active, state)
         results = active.finish(state, evaluation)
-    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits)
+    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, active.limit.text(state.history))
     return Result(tracker.run_id, tracker.name, results, state.history)
 
 
@@ -102,8 +99,10 @@ def _show_again(active: ActiveRun) -> Result:
     from experiments.reports import terminal  # imports torch
 
     tracker, results = active.tracker, active.tracker.results()
-    terminal.show_end(tracker, results, active.config.evaluation.note, None, active.splits)
-    return Result(tracker.run_id, tracker.name, results, tracker.history())
+    history = tracker.history()
+    cut = active.limit.text(history)
+    terminal.show_end(tracker, results, active.config.evaluation.note, None, active.splits, cut)
+    return Result(tracker.run_id, tracker.name, results, history)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
+import time
 from pathlib import Path
 from typing import IO
 
@@ -41,7 +42,7 @@ def run(*overrides: str) -> Result:
     config = compose_config(overrides)
     if config.tracking.uri is None:
         raise UserError("tracking=none: a notebook loads its results from MLflow, so it needs tracking=mlflow")
-    run_id = experiment.run(config, Command(overrides)).run_id
+    run_id = experiment.run(config, Command(overrides, started=time.time())).run_id
     return Result(finished.load_run(run_id, uri=config.tracking.uri))
 
 

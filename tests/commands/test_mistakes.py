@@ -51,6 +51,15 @@ KEYS = [  # python train.py data=digits ...
     ("sweep.objectives=val/loss", "sweep.objectives=val/loss: must be a list"),
     ("sweep.objectives=[]", "sweep.objectives=[]: must be one or more different metrics"),
     ("sweep.objectives=[val/loss,val/loss]", "must be one or more different metrics"),
+    (
+        "sweep.budget=90",
+        "sweep.budget=90: must be a duration with its unit, such as 90s, 45min, 1.5h or 1h30min or null",
+    ),
+    ("sweep.budget=0s", "sweep.budget=0s: must be a duration with its unit, such as 90s"),
+    ("sweep.budget=2hours", "sweep.budget=2hours: must be a duration with its unit, such as 90s"),
+    ("sweep.budget=-5min", "sweep.budget=-5min: must be a duration with its unit, such as 90s"),
+    ("training.budget=90", "training.budget=90: must be a duration with its unit, such as 90s"),
+    ("training.budget=[90s]", "training.budget=[90s]: "),
     ("sweep.name=[a]", "sweep.name=[a]: this value needs quotes"),
     ("sweep=null", "sweep=null: must be a group of keys"),
     # networks by name, and initial weights

@@ -35,4 +35,32 @@ def test_a_line_per_point_that_ends_and_the_running_points_below():
     console.print(display.running([*now, child("f", "finished", 5, **FINISHED | {"best/val_accuracy": 0.95})]))
     *rows, summary = console.file.getvalue().strip("\0").splitlines()
     assert [row.split() for row in rows] == [["d", "val/accuracy", "0.5000", "10", "s"], ["e", "starting", "10", "s"]]
-    assert summary.startswith("3 of 6 points  best so far 0.9500  time left 0:00:0")
+    assert summary == "3 of 6 points  best so far 0.9500"
+
+
+class Remaining:
+    """A forecast that says what it is told to."""
+
+    def __init__(self, *seconds):
+        self.seconds = list(seconds)
+
+    def left(self):
+        return self.seconds.pop(0)
+
+    def whole(self, left):
+        return left
+
+    def line(self, whole):
+        return f"estimate: {whole}"
+
+
+def test_the_estimate_is_printed_again_only_if_it_has_changed_much():
+    console = Console(file=io.StringIO(), width=100)
+    display = ProgressDisplay(console, 6, "val/accuracy")
+    forecast = Remaining(None, (60, 180), (70, 170), (100, 120), (101, 119), (200, 220), None)
+    for _ in range(6):
+        display.print_estimate(forecast)
+    assert console.file.getvalue().splitlines() == [f"estimate: {one}" for one in ((60, 180), (100, 120), (200, 220))]
+    console.file.truncate(0)
+    console.print(display.running([]))
+    assert console.file.getvalue().strip("\0\n") == "0 of 6 points  time left 3.3 to 3.7 min"

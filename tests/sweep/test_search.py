@@ -3,6 +3,8 @@
 import math
 import os
 import random
+import re
+import shlex
 import signal
 from collections import Counter
 from pathlib import Path
@@ -13,6 +15,7 @@ from optuna.distributions import CategoricalDistribution as Categorical
 from optuna.distributions import FloatDistribution as Float
 from optuna.distributions import IntDistribution as Integer
 from optuna.storages import RDBStorage
+from optuna.trial import TrialState, create_trial
 from sqlalchemy import Engine, event
 
 from conftest import DIGITS, family, typed
@@ -20,6 +23,7 @@ from experiments.comparison.points import Point
 from experiments.config import UserError
 from experiments.config.composition import CONF
 from experiments.sweep.budget import Budget
+from experiments.sweep.rungs import Rungs, Time
 from experiments.sweep.samplers import Spec
 from experiments.sweep.space import combinations, lowest, parse_space
 from experiments.sweep.study import Study
@@ -126,6 +130,37 @@ def test_rungs_promote_the_best_third_rounded_up(tmp_path):
         chosen = sorted(above, key=lambda point: -above[point].intermediate_values[epoch])[: len(below)]
         assert set(chosen) == below.keys()
     assert Counter(state for _, state, _ in trials.values()) == {"PRUNED": 9, "COMPLETE": 3}
+
+
+def waiting_trials(values, rung=0, seconds=1.0):
+    """Trials that wait after one epoch of a rung, one per value."""
+    notes = {"rung": rung, "val/loss": [1.0], "epoch_seconds": [seconds]}
+    paused = {"state": TrialState.PRUNED, "user_attrs": notes}
+    return {point: create_trial(intermediate_values={1: value}, **paused) for point, value in enumerate(values)}
+
+
+def test_a_budget_decides_how_many_trials_go_on():
+    rungs, trials = Rungs(epochs=9), waiting_trials([0.3, 0.5, 0.4, 0.1, 0.2])
+    # to epoch 3: 2 + 2 s, from there to the end: 2 + 6 s, which one of three does
+    assert rungs.promoted(trials, 1, Time(left=11.9, workers=1, around=2.0)) == []
+    assert rungs.promoted(trials, 1, Time(left=12.1, workers=1, around=2.0)) == [1]
+    assert rungs.promoted(trials, 1, Time(left=20.1, workers=1, around=2.0)) == [1, 2, 0]
+    assert rungs.promoted(trials, 1, Time(left=20.1, workers=2, around=2.0)) == [1, 2, 0, 4, 3]
+    assert rungs.promoted(trials, -1, Time(left=14.0, workers=1, around=2.0)) == [3, 4]
+    paused = waiting_trials([0.3, 0.5], rung=1)
+    assert rungs.promoted({**trials, 6: paused[1]}, 1, Time(left=12.1, workers=1, around=2.0)) == [6]
+
+
+def test_new_trials_have_a_third_of_the_time():
+    rungs = Rungs(epochs=9)
+    assert rungs.has_room([], Time(left=1.0, workers=1, around=2.0))
+    assert not rungs.has_room([], Time(left=0.0, workers=1, around=2.0))
+    first = list(waiting_trials([0.1, 0.2, 0.3]).values())  # 9 of 36 seconds, and the next one takes 3
+    assert rungs.has_room(first, Time(left=27.1, workers=1, around=2.0))
+    assert not rungs.has_room(first, Time(left=26.9, workers=1, around=2.0))
+    assert rungs.has_room(first[:1], Time(left=15.1, workers=1, around=2.0))  # one more, and then one to its end
+    slow = list(waiting_trials([0.1], seconds=60.0).values())
+    assert not rungs.has_room(slow, Time(left=500.0, workers=1, around=2.0))
 
 
 def test_the_number_of_trials_is_the_total_also_when_it_grows(tmp_path):
@@ -256,6 +291,33 @@ def test_a_search_killed_in_training_continues_its_runs(found, start, multirun, 
     assert {name: run.data.tags.get("pruned") for name, run in cut.items()} == {
         name: run.data.tags.get("pruned") for name, run in uncut.items()
     }
+
+
+AUTO = [*DIGITS, "search=auto", "hydra.sweeper.n_trials=4", "training.epochs=3", "early_stopping.patience=null"]
+
+
+def test_promoted_trials_continue_their_runs(multirun, command, tmp_path):
+    tiny = ["model.filters=4", "model.dense_width=8", "resume=false"]
+    code, output = multirun(tmp_path, *AUTO, *tiny)
+    assert code == 0, output
+    client, above, below = family(tmp_path)
+    epochs = {name: len(client.get_metric_history(run.info.run_id, "val/loss")) for name, run in below.items()}
+    after_one = {
+        name: client.get_metric_history(run.info.run_id, "val/accuracy")[0].value for name, run in below.items()
+    }
+    promoted = {name for name, count in epochs.items() if count == 3}
+    assert sorted(epochs.values()) == [1, 1, 3, 3] and above.data.tags["test_set_evaluations"] == "1"
+    assert min(after_one[name] for name in promoted) >= max(after_one[name] for name in below.keys() - promoted)
+    assert {name for name, run in below.items() if run.info.status == "FINISHED"} == promoted
+    assert {run.data.tags.get("pruned") for name, run in below.items() if name not in promoted} == {"after epoch 1"}
+    winner = client.get_run(above.data.tags["winner"])
+    printed = re.search(r"train it: +python (.*)", output)[1]
+    done = command(*shlex.split(printed), cwd=tmp_path)  # found as finished
+    assert done.returncode == 0 and f"{winner.data.metrics['test/accuracy']:.4f}" in done.stdout, done.stdout
+    scratch = command(*shlex.split(printed), "resume=false", cwd=tmp_path)
+    assert scratch.returncode == 0
+    again = client.search_runs(["1"], f"tags.fingerprint = '{winner.data.tags['fingerprint']}'")
+    assert len({run.data.metrics["test/loss"] for run in again}) == 1 < len(again)
 
 
 def test_two_terminals_share_a_search(start, tmp_path):

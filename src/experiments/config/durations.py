@@ -31,8 +31,11 @@ def seconds(duration: str | None) -> float:
     return sum(float(number or 0) * unit for number, unit in zip(found.groups(), (3600, 60, 1)))
 
 
-def in_words(seconds: float) -> str:
-    """A duration, rounded to what a reader needs: "45 s", "18 min", "2.5 h"."""
-    if seconds < 89.5:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 89.5 * 60 else f"{seconds / 3600:.1f} h"
+def between(low: float, high: float) -> str:
+    """From and to how many seconds, rounded to what a reader needs: "40 to 55 s", "18 to 26 min", "about 2.5 h"."""
+    unit, size = next(
+        (unit, size) for unit, size in (("h", 3600), ("min", 60), ("s", 1)) if high >= 1.5 * size or unit == "s"
+    )
+    digits = 1 if unit != "s" and high < 10 * size else 0
+    first, last = (f"{value / size:.{digits}f}" for value in (low, high))
+    return f"about {last} {unit}" if first == last else f"{first} to {last} {unit}"

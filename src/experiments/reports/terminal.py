@@ -174,11 +174,14 @@ def show_end(
     note: str,
     evaluation: Evaluation | None,
     splits: Splits,
+    cut: str = "",
 ) -> None:
-    """Print the results, and what to type next; `evaluation` is None for a run that was finished before."""
+    """Print the results, and what to type next; `evaluation` is None for a run that was finished before, `cut` says why it ended."""
     if evaluation is None:
         console.print("\nthis run is finished already; these are its results (resume=false trains anew)")
         _show_threads(run)
+    if cut:
+        console.print(f"\n{cut}", markup=False)
     show_results(results, note)
     if evaluation is not None:
         show_test(evaluation, splits.classes)

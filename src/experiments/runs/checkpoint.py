@@ -45,6 +45,7 @@ class State:
         best: the weights of the best epoch, on the CPU; None if the run keeps those of its last epoch.
         running: the epoch after those of the history, if some of its steps are done.
         pruned: a pruner has stopped the training, or another reason to stop it.
+        out_of_time: the run ends here, because of training.budget.
     """
 
     learner: Learner
@@ -53,6 +54,7 @@ class State:
     best: dict[str, Tensor] | None
     running: RunningEpoch | None = None
     pruned: bool | str = False
+    out_of_time: bool = False
 
     @classmethod
     def fresh(cls, learner: Learner) -> State:
@@ -65,7 +67,8 @@ class State:
     def remaining(self) -> range:
         """The epochs still to train, counted from 1; none after early stopping or pruning."""
         epochs = self.learner.config.training.epochs
-        return range(0) if self.stopping.stopped or self.pruned else range(len(self.history) + 1, epochs + 1)
+        over = self.stopping.stopped or self.pruned or self.out_of_time
+        return range(0) if over else range(len(self.history) + 1, epochs + 1)
 
     def update(self, epoch: EpochResult) -> bool:
         """Add the results of an epoch; True if early stopping ends the training after it."""

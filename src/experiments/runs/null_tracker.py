@@ -73,6 +73,10 @@ class NullTracker:
     def keep(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
         pass
 
+    def reopen(self) -> None:
+        self.finished = self.tested = False
+        self._results.unlink(missing_ok=True)
+
     def prune(self, why: str, results: Mapping[str, float]) -> None:
         pass
 

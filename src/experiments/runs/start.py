@@ -25,6 +25,7 @@ from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
 from experiments.runs.provenance import CHANGED, ParentRun
 from experiments.runs.saving import Saving
+from experiments.runs.time_limit import TimeLimit
 from experiments.training.devices import continue_with
 from experiments.training.evaluation import Evaluation, batch_size
 from experiments.training.learner import Learner, training_batches
@@ -45,6 +46,7 @@ class ActiveRun:
         layers: of its network.
         test: whether to evaluate it on the test set.
         folder: has its checkpoint, and its artifacts until they are logged.
+        limit: its time.
     """
 
     config: Config
@@ -56,6 +58,7 @@ class ActiveRun:
     test: bool
     folder: Path
     tracker: Tracker | NullTracker
+    limit: TimeLimit
 
     @property
     def checkpoint(self) -> Path:
@@ -90,6 +93,10 @@ class ActiveRun:
         if self.config.resume and (state.restore(self.checkpoint, self.tracker.run_id) or self.tracker.restore(state)):
             continue_with(self.tracker.threads, self.config)
         state.prune(should_prune, first_epoch=1)
+        if self.tracker.finished:  # it is only tested
+            state.out_of_time = len(state.remaining) > 0
+        else:
+            self.limit.stops(state)
         return state
 
     def saving(self, state: State, shown: Progress) -> contextlib.AbstractContextManager[Progress]:
@@ -114,6 +121,7 @@ class ActiveRun:
     def finish(self, state: State, evaluation: Evaluation) -> dict[str, float]:
         """Close the run as finished, with its artifacts and its model, and return its final metrics."""
         results = state.results() | (evaluation.metrics("test", self.splits.classes) if self.test else {})
+        self.limit.note(state)
         Membership.of(self.splits).write(self.artifacts / FILE)
         self.tracker.finish(results, self.artifacts, state.final_model(), self.splits)
         previous(self.checkpoint).unlink(missing_ok=True)
@@ -152,8 +160,12 @@ def started(
         # Runs of other MLflow experiments and stores may have this identity, and unfinished checkpoints of their own.
         folder = lock.with_name(f"{lock.name}-{tracker.run_id[:8]}") if config.tracking.uri else lock
         folder.mkdir(exist_ok=True)
+        limit = TimeLimit.of(config, folder, splits, command.started)
+        if tracker.finished and limit.goes_on and not (parent and parent.tests):
+            tracker.reopen()
         try:
-            yield ActiveRun(config, command, splits, splits, layers, device, test, folder, tracker)
+            with limit.running():
+                yield ActiveRun(config, command, splits, splits, layers, device, test, folder, tracker, limit)
         except BaseException as error:
             if not tracker.finished:  # a finished run is only shown; an error there does not change its status
                 tracker.fail(error)

@@ -85,6 +85,7 @@ class Tracker:
         if not self.finished:
             self.client.set_tag(self.run_id, store.TAG_HELD_BY, holder(folder))
             self._describe(run, config, splits)
+        self._folder = folder
 
     def _find(self, experiment_id: str, fingerprint: str, resume: bool, parent: ParentRun | None) -> Run | None:
         """The run to continue, or to evaluate on the test set; None to start a new one."""
@@ -185,6 +186,14 @@ class Tracker:
         self._log_final(results)
         check_written(self.client, self.experiment_id, self.run_id, artifacts)
 
+    def reopen(self) -> None:
+        """Continue a finished run; its model and its test are made again."""
+        self.finished = self.tested = False
+        self.client.set_tag(self.run_id, store.TAG_HELD_BY, holder(self._folder))
+        self.client.update_run(self.run_id, status=store.RUNNING)
+        for logged in logged_models(self.client, self.experiment_id, self.run_id):
+            self.client.delete_logged_model(logged.model_id)
+
     def prune(self, why: str, results: Mapping[str, float]) -> None:
         """Close the run as pruned; the same command without a pruner, or with a larger budget, continues it."""
         self._log_final(results)
@@ -202,12 +211,11 @@ class Tracker:
             log.warning("run %s stays %s in MLflow (%s)", self.run_id, store.RUNNING, str(problem).splitlines()[0])
 
     def _log_final(self, results: Mapping[str, float]) -> None:
-        """Log the final metrics that are new or have changed; count the first evaluation on the test set."""
+        """Log the final metrics that are new or have changed; count the evaluation on the test set if its loss is one of them."""
         run = self.client.get_run(self.run_id)
         new = {name: value for name, value in results.items() if run.data.metrics.get(safe_name(name)) != value}
-        first_test = "test/loss" in results and "test/loss" not in run.data.metrics
         # At step 0, whatever the best epoch: MLflow draws metrics with a single step 0 as bars, others as curves.
-        self._log_metrics(new, 0, [next_test_evaluation(run)] if first_test else [])
+        self._log_metrics(new, 0, [next_test_evaluation(run)] if "test/loss" in new else [])
 
     def _log_model(self, model: Classifier, splits: Splits) -> None:
         """Log the model as `model`, exported without pickle; one of an earlier attempt that is not complete is deleted."""

@@ -76,8 +76,9 @@ class Budget:
         around = statistics.median([one.around for one in points if one.around and one.trained] or [AROUND])
         longest = max((one.seconds / one.epochs for one in points), default=0.0)
         comparison = (COMPARISON + PER_POINT * len(points)) * max(1.0, around / AROUND)
-        tests = max(Counter(map(times.without_repetition, measured)).values(), default=1)
-        return -(-tests // self.workers) * (around + EVALUATION * longest) + comparison
+        ended = (times.without_repetition(point) for point, one in measured.items() if is_ended(one))
+        tests = max(Counter(ended).values(), default=1)
+        return tests * (around + EVALUATION * longest) + comparison
 
     def fits(self, cost: Cost, point: str = "") -> bool:
         """Whether a point is expected to end in time; before anything was measured, whether any time is left."""

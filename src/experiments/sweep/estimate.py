@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 DRAWS = 400
-TAILS = (0.05, 0.95)  # of the draws; wider than 80 %, because machines change their speed
+TAILS = (0.1, 0.9)  # of the draws: an 80 % interval
 SPEED = 0.1  # standard deviation of the logarithm of a later speed of the machine, over that so far
 
 
@@ -92,8 +92,10 @@ class Normal:
         return center + np.sqrt(variance) * noise, np.sqrt(variance)
 
 
-AROUND = Normal((math.log(2.0),), (1.0,), 0.5)
-PER_EPOCH = Normal((0.0, 0.8, 0.2), (100.0, 2.0, 2.0), 0.15)  # log seconds: a constant, log work, log steps
+AROUND = Normal((math.log(2.0),), (1.0,), 0.4)
+PER_EPOCH = Normal(
+    (0.0, 0.65, 0.35), (100.0, 2.0, 2.0), 0.15, weight=8.0
+)  # log seconds: a constant, log work, log steps
 PER_EPOCH_UNKNOWN = Normal((0.0,), (100.0,), 0.5)  # where the work of the points that are left is not known
 
 

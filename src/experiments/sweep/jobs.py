@@ -137,15 +137,17 @@ def run_point(config: Config, command: Command, folder: Path, parent: ParentRun,
         with silenced(parent.run_id is not None):
             result = run(config, dataclasses.replace(command, started=time.time()), parent, limit or never)
     except Exception as error:
+        if limit:
+            limit.stopwatch.fail()
         reason = mask_passwords(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
         return Point("", parent.point_name, "failed", _settings(config), {}, {}, reason, command.overrides)
     if limit:
-        limit.stopwatch.end(result.history, stopped=result.pruned == USED_UP)
+        limit.stopwatch.end(result.history, stopped=result.pruned.endswith(USED_UP))
     history = {key: [epoch[key] for epoch in result.history if key in epoch] for key in HISTORY}
     # a point that the budget has stopped goes on with the next command, as one that was killed does
-    status: Status = "finished" if not result.pruned else "killed" if result.pruned == USED_UP else "pruned"
+    status: Status = "finished" if not result.pruned else "killed" if result.pruned.endswith(USED_UP) else "pruned"
     return Point(
-        result.run_id, result.name, status, _settings(config), history, result.metrics, result.reason, command.overrides
+        result.run_id, result.name, status, _settings(config), history, result.metrics, result.pruned, command.overrides
     )
 
 

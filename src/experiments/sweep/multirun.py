@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,10 @@ from experiments.config.keys import key_of, multirun_name, role_of, standalone_o
 from experiments.runs import lock
 from experiments.sweep import times
 from experiments.sweep.budget import Budget, multirun_clock
-from experiments.sweep.costs import Costs
-from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point, waiting_point
+from experiments.sweep.estimate import Cost
+from experiments.sweep.forecast import Forecast
+from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point
+from experiments.sweep.workers import effective_jobs
 
 if TYPE_CHECKING:
     from experiments.comparison.comparison import Comparison
@@ -95,30 +97,24 @@ class Multirun:
             with self.clock.running():
                 yield
 
-    def progress(self, total: int) -> contextlib.AbstractContextManager[None]:
-        """Show the progress of `total` points; without MLflow each point prints its own."""
-        if self.parent is None:
-            return contextlib.nullcontext()
+    def progress(
+        self, budget: Budget, points: Mapping[str, Cost] | int | None
+    ) -> contextlib.AbstractContextManager[None]:
+        """Show the progress of `points`, and how long they take; without MLflow each point prints its own progress."""
         from experiments.sweep.progress import show_progress  # imports torch
 
-        return show_progress(self.parent, total, self.config.sweep.objectives[0])
+        return show_progress(self.parent, Forecast(budget, self.clock, points), self.config.sweep.objectives[0])
 
-    def train(self, jobs: Sequence[Sequence[str]], costs: Costs, budget: Budget) -> list[Point]:
-        """Train the points with these overrides, as far as the budget lasts."""
-        job = GridJob(self.folder, self.parent.run_id if self.parent else None, self.varied, budget, costs)
-        waiting = {times.key(overrides): overrides for overrides in jobs}
-        outcomes: list[Point] = []
-        points = {key: costs.of(overrides) for key, overrides in waiting.items()}
-        for batch in budget.batches(points):
-            self.clock.keeping = True
-            outcomes += self._run([waiting.pop(key) for key in batch], job)
-        return outcomes + [waiting_point(overrides, self.varied) for overrides in waiting.values()]
+    def train(self, jobs: Sequence[Sequence[str]], job: GridJob) -> list[Point]:
+        """Train the points with these overrides; returns them in the same order."""
+        return self._run(jobs, job)
 
     @property
     def workers(self) -> int:
-        """The number of points that the launcher trains at the same time, as far as it tells."""
-        jobs = OmegaConf.select(self._hydra_config, "hydra.launcher.n_jobs") or 1
-        return effective_jobs(jobs)
+        """The number of points that the launcher trains at the same time; of a cluster, where it is not known, many."""
+        launcher = self._hydra_config.hydra.launcher
+        known = launcher.get("n_jobs") or launcher.get("array_parallelism")
+        return effective_jobs(known) if known else 1 if launcher._target_.endswith(".BasicLauncher") else 64
 
     def _run(self, jobs: Sequence[Sequence[str]], job: GridJob | TestJob) -> list[Point]:
         """Run the job with each list of overrides; returns the points in the same order.
@@ -222,16 +218,6 @@ def _say_which_are_one_run(outcomes: Sequence[Point]) -> None:
     for same in words.values():
         if len(names := list(dict.fromkeys(same))) > 1:
             log.warning("one run, because settings and images are equal: %s", "; ".join(names))
-
-
-def effective_jobs(jobs: int) -> int:
-    """The number of jobs that joblib means: -1 are as many as there are cores."""
-    if jobs > 0:
-        return jobs
-    import joblib  # 0.2 s
-
-    found: int = joblib.effective_n_jobs(jobs)
-    return found
 
 
 def hydra_overrides(hydra_config: DictConfig) -> list[str]:

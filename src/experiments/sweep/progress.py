@@ -14,27 +14,30 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from experiments.config.durations import between
 from experiments.config.metrics import final_value, higher_is_better
 from experiments.config.wording import counted
 from experiments.reports.terminal import new_console
+from experiments.sweep.budget import USED_UP
+from experiments.sweep.forecast import Forecast
 
 if TYPE_CHECKING:
     from experiments.sweep.parent_run import Child, Parent
 
+ESTIMATES = 4  # that are printed at most
 INTERVAL = 1.0  # minimum seconds between two queries; querying takes less than a twentieth of the time
 
 
 @contextlib.contextmanager
-def show_progress(parent: Parent, total: int, objective: str) -> Iterator[None]:
-    """Show the progress of the children of `parent` while the block runs; in the end there are `total`."""
+def show_progress(parent: Parent | None, forecast: Forecast, objective: str) -> Iterator[None]:
+    """Show the progress of the children of `parent` while the block runs; without MLflow only how long it takes."""
     console = new_console()  # a second console: the first one is silenced while points run
-    display = ProgressDisplay(console, total, objective)
+    display = ProgressDisplay(console, forecast.total, objective)
     stop = threading.Event()
-    thread = threading.Thread(target=_watch, args=(parent, display, stop), daemon=True)
+    thread = threading.Thread(target=_watch, args=(parent, forecast, display, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -43,20 +46,21 @@ def show_progress(parent: Parent, total: int, objective: str) -> Iterator[None]:
         thread.join(timeout=10)
 
 
-def _watch(parent: Parent, display: ProgressDisplay, stop: threading.Event) -> None:
+def _watch(parent: Parent | None, forecast: Forecast, display: ProgressDisplay, stop: threading.Event) -> None:
     console = display.console
-    live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+    live = Live(console=console, auto_refresh=False, transient=True) if parent and console.is_terminal else None
     with live or contextlib.nullcontext():
         pause, stopped = 0.0, False
         while not stopped:
             stopped = stop.wait(pause)
             asked = time.monotonic()
             try:
-                children = parent.children()
+                children = parent.children() if parent else []
             except Exception:  # a server that is being restarted: the points wait for it, so this does too
                 pause = 10.0
                 continue
             display.print_ended(children)
+            display.print_estimate(forecast, stopped)
             if live and not stopped:
                 live.update(display.running(children), refresh=True)
             pause = max(INTERVAL, 20 * (time.monotonic() - asked))
@@ -65,51 +69,69 @@ def _watch(parent: Parent, display: ProgressDisplay, stop: threading.Event) -> N
 class ProgressDisplay:
     """What is printed about the children of a multirun."""
 
-    def __init__(self, console: Console, total: int, objective: str) -> None:
+    def __init__(self, console: Console, total: int | None, objective: str) -> None:
         self.console, self.total, self.objective = console, total, objective
         self._ended: dict[str, float] = {}  # run id -> time
         self._done: set[str] = set()
-        columns = (
-            TextColumn("[bold]{task.completed} of {task.fields[points]}  {task.description}  time left"),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, console=console, speed_estimate_period=math.inf)
-        self._task = self._progress.add_task("", total=total, points=counted(total, "point"))
         self._first = True
+        self._estimates: list[tuple[float, float]] = []  # those that were printed
+        self._time_left = ""
+
+    def print_estimate(self, forecast: Forecast, stopped: bool = False) -> None:
+        """Print how long the whole takes, once, and again if that has changed much; the time left is shown below the points."""
+        left = None if stopped else forecast.left()
+        self._time_left = f"time left {between(*left)}" if left else ""
+        if left and self._is_news(whole := forecast.whole(left)):
+            self._estimates.append(whole)
+            self.console.print(forecast.line(whole))
+
+    def _is_news(self, whole: tuple[float, float]) -> bool:
+        if not self._estimates or len(self._estimates) == ESTIMATES:
+            return not self._estimates
+        (low, high), (now_low, now_high) = self._estimates[-1], whole
+        return now_low > high or now_high < low or now_high - now_low < (high - low) / 3
 
     def print_ended(self, children: Sequence[Child]) -> None:
         """Print a line for each point that has ended since the last call; the first call only counts them."""
-        before = len(self._done)
         for child in children:
             if child.ended is None or self._ended.get(child.run_id) == child.ended:
                 continue
             self._ended[child.run_id] = child.ended
-            if self._first and child.status == "failed":  # it will run again
-                continue
-            self._done.add(child.run_id)
+            goes_on = child.status == "failed" if self._first else False  # it will run again
+            if not (goes_on or _stopped(child)):
+                self._done.add(child.run_id)
             if not self._first:
                 self._print(child)
         if self._first and (done := len(self._done)):
-            self.console.print(f"{done} of {counted(self.total, 'point')} {'was' if done == 1 else 'were'} run before")
-        if self._first or len(self._done) > before:  # the estimate starts with the first call
-            self._progress.advance(self._task, len(self._done) - before)
+            self.console.print(f"{self._so_far} {'was' if done == 1 else 'were'} run before")
         self._first = False
+
+    @property
+    def _so_far(self) -> str:
+        done = len(self._done)
+        return f"{done} of {counted(self.total, 'point')}" if self.total else counted(done, "point")
 
     def _print(self, child: Child) -> None:
         metrics = child.metrics
         value, epoch = final_value(metrics, self.objective), final_value(metrics, "kept/epoch")
         parts = (
-            "failed" if child.status == "failed" else f"{len(self._done)}/{self.total}",
+            "failed"
+            if child.status == "failed"
+            else "stopped"
+            if _stopped(child)
+            else f"{len(self._done)}/{self.total}"
+            if self.total
+            else "",
             child.name,
             f"{self.objective} {value:.4f}" if value is not None else "",
             f"epoch {epoch:.0f}" if epoch is not None else "",
             f"{metrics['seconds']:.0f} s" if "seconds" in metrics else "",
-            f"pruned {child.reason}" if child.status == "pruned" else child.reason,
+            f"pruned {child.reason}" if child.status == "pruned" and not _stopped(child) else child.reason,
         )
         self.console.print(Text("  ".join(part for part in parts if part)))
 
     def running(self, children: Sequence[Child]) -> Group:
-        """The running points; below them the number of ended points, the best value, and the estimated time left."""
+        """The running points; below them the number of ended points, the best value, and the time left."""
         table = Table(box=None, padding=(0, 3, 0, 0), show_header=False)
         for child in children:
             if child.status == "running":
@@ -117,7 +139,16 @@ class ProgressDisplay:
                 shown = f"{self.objective} {value:.4f}" if math.isfinite(value) else "starting"
                 table.add_row(child.name, shown, f"{time.time() - child.started:.0f} s")
         values = [final_value(child.metrics, self.objective) for child in children]
-        if reached := [value for value in values if value is not None]:
-            best = max(reached) if higher_is_better(self.objective) else min(reached)
-            self._progress.update(self._task, description=f"best so far {best:.4f}")
-        return Group(table, self._progress)
+        reached = [value for value in values if value is not None]
+        best = max(reached, default=None) if higher_is_better(self.objective) else min(reached, default=None)
+        parts = (
+            f"[bold]{self._so_far}[/bold]",
+            f"best so far {best:.4f}" if best is not None else "",
+            self._time_left,
+        )
+        return Group(table, "  ".join(part for part in parts if part))
+
+
+def _stopped(child: Child) -> bool:
+    """Whether the budget has stopped a point, which goes on with the next command."""
+    return child.reason.endswith(USED_UP)

@@ -110,14 +110,14 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
             study = Study(spec, budget, anew=owner and not config.resume)
             study.fill_queue(others=config.sweep.join)
         with multirun.parent_run(owner):
-            with multirun.progress(spec.total):
+            with multirun.progress(budget, None if study.rungs else spec.total):
                 outcomes = _train_all(multirun, study, fixed, workers, None if owner else lock)
             if outcomes is None:
                 from experiments.reports import terminal  # imports torch
 
                 terminal.console.print("no trials are left; the process that started the search will finish it")
                 return
-            budget.tell(outcomes, study.not_started)
+            budget.tell(outcomes, study.not_started if settings["n_trials"] else 0)
             outcomes += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
             multirun.finalize(outcomes)
 

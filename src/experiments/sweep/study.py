@@ -52,6 +52,9 @@ class ClaimedTrial:
 class Study:
     """The trials of a search: those in the database, or new ones (`anew`).
 
+    Attributes:
+        rungs: the epochs after which trials are compared, and the best go on; empty without.
+
     Raises:
         UserError: the database cannot be used.
     """
@@ -70,6 +73,7 @@ class Study:
         self.spec = dataclasses.replace(spec, space={key: spec.space[key] for key in self._order(list(spec.space))})
         pruner = make_pruner(spec)
         self._rungs = pruner if isinstance(pruner, Rungs) else Rungs(epochs=1)
+        self.rungs = self._rungs.ends
         self._asks_pruner = not isinstance(pruner, Rungs | optuna.pruners.NopPruner)
         self._replay = Replay(self.spec)
         self._planned = planned(self.spec)
@@ -101,19 +105,13 @@ class Study:
 
     def _enqueue(self, ended: FrozenTrial, rungs: int = 0) -> None:
         """Enqueue a trial again, with the same parameters; `rungs` higher than before."""
-        complete = ended.params.keys() == self.spec.space.keys()
         # The notes of the sampler on its choice are kept; a pruner writes its notes again.
         notes = {key: value for key, value in ended.system_attrs.items() if not key.startswith("completed_rung")}
+        known: dict[str, Any] = {"params": ended.params, "distributions": dict(self.spec.space), "system_attrs": notes}
+        if ended.params.keys() != self.spec.space.keys():  # it ended before the sampler's choice was stored
+            known = {}
         again = {"point": ended.user_attrs["point"], "retry_of": ended.number, "rung": rung_of(ended) + rungs}
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.WAITING,
-                params=ended.params if complete else {},
-                distributions=dict(self.spec.space) if complete else {},
-                system_attrs=notes if complete else {},
-                user_attrs=again,
-            )
-        )
+        self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=again, **known))
 
     def promote(self) -> bool:
         """Enqueue the trials that go on to their next rung, when no trial is running; returns whether there are any."""
@@ -140,13 +138,13 @@ class Study:
     @property
     def continues(self) -> bool:
         """There are trials to claim now, or when those that are running have ended."""
-        return self.open > 0 or len(self._promoted()) > 0 or (self.has_running and len(self._rungs.ends) > 0)
+        return self.open > 0 or len(self._promoted()) > 0 or (self.has_running and bool(self.rungs))
 
     @property
     def open(self) -> int:
         """The number of trials that workers can claim now."""
         new = self.not_started if self._may_start else 0
-        return new + (len(self._waiting()) if self._may_go_on else 0)
+        return new + len(self._waiting())
 
     @property
     def not_started(self) -> int:
@@ -154,18 +152,16 @@ class Study:
         return max(0, self.spec.total - len(self._latest()))
 
     @property
-    def _may_go_on(self) -> bool:
-        """Whether a trial of the queue is expected to end in time; with rungs it was chosen so."""
-        return len(self._rungs.ends) > 0 or self.budget.has_room
-
-    @property
     def _may_start(self) -> bool:
         """Whether a new trial is expected to end in time; with rungs, in the share of the time that new trials have."""
-        if not (self._rungs.ends and self.budget.limited):
+        if not (self.rungs and self.budget.limited):
             return self.budget.has_room
         return self._rungs.has_room(self._latest().values(), Time.of(self.budget))
 
     def _waiting(self) -> list[FrozenTrial]:
+        """The trials to run again that are expected to end in time; with rungs, they were chosen so."""
+        if not (self.rungs or self.budget.has_room):
+            return []
         found = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return [trial for trial in found if trial.user_attrs["point"] < self.spec.n_trials]
 
@@ -173,7 +169,7 @@ class Study:
         """The next trial, with its parameters, for this worker only; None if there is none."""
         # SQLite cannot lock rows: without this lock, two workers could claim a trial.
         with filelock.FileLock(self.spec.folder / "claim.lock"):
-            trial = (self._claim_waiting(worker) if self._may_go_on else None) or self._start(worker)
+            trial = self._claim_waiting(worker) or self._start(worker)
         if trial is None:
             return None
         point, rung = trial.user_attrs["point"], rung_of(trial)

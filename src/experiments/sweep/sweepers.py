@@ -24,9 +24,10 @@ from experiments.config.command_line import Command, exit_codes
 from experiments.config.keys import key_of
 from experiments.config.overrides import as_meant, check_count, choices, misread
 from experiments.runs.identity import compose_values, identify
-from experiments.sweep.budget import Budget
+from experiments.sweep import grid
 from experiments.sweep.costs import costs_of
-from experiments.sweep.multirun import Multirun, compose_first, effective_jobs
+from experiments.sweep.multirun import Multirun, compose_first
+from experiments.sweep.workers import effective_jobs
 
 LOCAL_LAUNCHERS = (".BasicLauncher", ".JoblibLauncher")
 CHOOSE_DEVICE = ("device", "precision", "experiment")  # of a key with many values, only the first is looked at
@@ -82,11 +83,7 @@ class GridSweeper(MultirunSweeper):
         multirun = Multirun(config, self.composed, self.context, varied, identify(values))
         costs = costs_of(values)
         with multirun.locked(), multirun.parent_run():
-            budget = Budget.start(config, multirun.folder, multirun.workers)
-            with multirun.progress(len(jobs)):
-                outcomes = multirun.train(jobs, costs, budget)
-            budget.tell(outcomes)
-            multirun.finalize(outcomes)
+            multirun.finalize(grid.train(multirun, jobs, costs))
 
 
 class SearchSweeper(MultirunSweeper):

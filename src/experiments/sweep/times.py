@@ -39,9 +39,10 @@ def read(folder: Path) -> dict[str, Measured]:
     for line in lines:
         try:
             values = json.loads(line)
-            found[values.pop("point")] = Measured(Cost(**values.pop("cost")), **values)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except ValueError:  # a process was killed while it wrote the line
             continue
+        point, cost = values.pop("point"), Cost(**values.pop("cost"))
+        found[point] = Measured(cost, **values)
     return found
 
 
@@ -65,6 +66,7 @@ class Stopwatch:
     cost: Cost
     last: float = 0.0
     here: float = 0.0
+    _epochs: int = 0
     _seconds: float = 0.0
     _started: float = dataclasses.field(default_factory=time.monotonic)
     _told: float = dataclasses.field(default_factory=time.monotonic)
@@ -72,24 +74,27 @@ class Stopwatch:
     def epoch(self, number: int, metrics: Mapping[str, float]) -> None:
         """Note an epoch. Those of earlier commands are told first, in no time."""
         now, self.last = time.monotonic(), metrics["epoch_seconds"]
-        self._seconds += self.last
+        self._epochs, self._seconds = number, self._seconds + self.last
         if now - self._told >= 0.9 * self.last:
             self.here += self.last
-            self._write(Measured(self.cost, number, self._seconds))
+            self._write(None)
         self._told = now
 
-    def end(self, history: Sequence[Mapping[str, float]], stopped: bool) -> None:
-        """Note that the point has ended, or that the budget has `stopped` it and its next epochs are left."""
-        now, seconds = time.monotonic(), [epoch["epoch_seconds"] for epoch in history]
-        if last := sum(seconds) - self._seconds if now - self._told >= 0.9 * seconds[-1] else 0.0:
-            self.here += last  # of the epoch that ended the training: nobody is told about it
-        if stopped:
-            self._write(Measured(self.cost, len(history), sum(seconds)))
-        else:
-            around = max(now - self._started - self.here, 0.0)
-            self._write(Measured(self.cost, len(history), sum(seconds), around, trained=self.here > 0))
+    def end(self, history: Sequence[Mapping[str, float]], stopped: bool = False) -> None:
+        """Note that the point has ended; `stopped`: by the budget, so that its next epochs are left."""
+        seconds = [epoch["epoch_seconds"] for epoch in history]
+        if 0 < self._epochs < len(seconds):  # nobody is told about the epoch after which early stopping ends a training
+            self.here += sum(seconds[self._epochs :])
+        self._epochs, self._seconds = len(seconds), sum(seconds)
+        self._write(None if stopped else max(time.monotonic() - self._started - self.here, 0.0))
 
-    def _write(self, measured: Measured) -> None:
+    def fail(self) -> None:
+        """Note that the point has failed."""
+        if self._epochs:
+            self._write(0.0)
+
+    def _write(self, around: float | None) -> None:
+        measured = Measured(self.cost, self._epochs, self._seconds, around, trained=around is None or self.here > 0)
         line = json.dumps({"point": self.point, **dataclasses.asdict(measured)}) + "\n"
         self.folder.mkdir(parents=True, exist_ok=True)
         file = os.open(self.folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -66,3 +66,13 @@ def is_stale(worker: str, claimed: datetime | None, folder: Path, others: bool) 
         return not others
     # it has not written its name: it will do so soon, or it died
     return claimed is None or datetime.now() - claimed > timedelta(seconds=30) or not any_alive(folder)
+
+
+def effective_jobs(jobs: int) -> int:
+    """The number of jobs that joblib means: -1 are as many as there are cores."""
+    if jobs > 0:
+        return jobs
+    import joblib  # 0.2 s
+
+    found: int = joblib.effective_n_jobs(jobs)
+    return found
