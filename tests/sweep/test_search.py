@@ -3,8 +3,11 @@
 import math
 import os
 import random
+import re
+import shlex
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -12,18 +15,23 @@ from optuna.distributions import CategoricalDistribution as Categorical
 from optuna.distributions import FloatDistribution as Float
 from optuna.distributions import IntDistribution as Integer
 from optuna.storages import RDBStorage
+from optuna.trial import TrialState, create_trial
 from sqlalchemy import Engine, event
 
 from conftest import DIGITS, family, typed
 from experiments.comparison.points import Point
 from experiments.config import UserError
 from experiments.config.composition import CONF
+from experiments.sweep.budget import Budget
+from experiments.sweep.rungs import Rungs, Time
 from experiments.sweep.samplers import Spec
 from experiments.sweep.space import combinations, lowest, parse_space
 from experiments.sweep.study import Study
 from experiments.sweep.workers import worker_heartbeat
 
 SPACE = ["a=interval(0.0,1.0)", "b=range(1,9)", "c=tag(log,interval(1e-4,1.0))"]
+UNLIMITED = Budget(Path(), math.inf, math.inf)
+RUNGS = "experiments.sweep.rungs.Rungs"
 SPACE_OF_NETWORKS = ["hydra/sweeper=optuna", "model.filters=range(4,9)", "optimizer.lr=tag(log,interval(1e-5,1e-1))"]
 SEARCH = [*DIGITS, *SPACE_OF_NETWORKS, "hydra.sweeper.n_trials=6", "hydra/sweeper/pruner=median"]
 SEARCH += ["hydra.sweeper.pruner.n_startup_trials=2", "training.epochs=3", "early_stopping.patience=null"]
@@ -41,9 +49,9 @@ def do_not_wait(connection, _):
     connection.execute("PRAGMA synchronous=OFF")
 
 
-def spec(folder, sampler="TPESampler", pruner="NopPruner", n_trials=12, ranges=SPACE, **settings):
+def spec(folder, sampler="TPESampler", pruner="optuna.pruners.NopPruner", n_trials=12, ranges=SPACE, **settings):
     seeded = {"_target_": f"optuna.samplers.{sampler}", "seed": 3}
-    pruning = {"_target_": f"optuna.pruners.{pruner}", **settings}
+    pruning = {"_target_": pruner, **settings}
     return Spec(
         "s", f"sqlite:///{folder}/o.db", seeded, pruning, parse_space(ranges)[0], n_trials, ("val/accuracy",), folder
     )
@@ -53,7 +61,7 @@ def run_search(spec, chance=0.0):
     """(parameters, state and value per point; number of trials) of a search whose worker dies with this chance per epoch."""
     moments = random.Random(1)
     while True:
-        study = Study(spec)
+        study = Study(spec, UNLIMITED)
         study.fill_queue(others=False)
         with worker_heartbeat(spec.folder) as worker:
             while claimed := study.claim(worker):
@@ -62,7 +70,8 @@ def run_search(spec, chance=0.0):
                     break
                 study.finish(claimed, point)
             else:
-                break
+                if not study.promote():
+                    break
     trials = trials_in(f"{spec.folder}/o.db")
     latest = {trial.user_attrs["point"]: (trial.params, trial.state.name, trial.value) for trial in trials}
     return latest, len(trials)
@@ -73,14 +82,15 @@ def train_point(study, claimed, dies):
     height = (
         1 - (claimed.params["a"] - 0.3) ** 2 - abs(math.log10(claimed.params["c"]) + 2) / 10 - claimed.params["b"] / 50
     )
-    history = []
+    history = {"val/accuracy": [], "val/loss": []}
     for epoch in range(1, 5):
         if dies():
             return None
-        history.append(height - 1 / (epoch + 1))
-        if study.report(claimed, epoch, history[-1]):
-            return Point("", "", "pruned", {}, {}, {})
-    return Point("", "", "finished", {}, {"val/accuracy": history}, {"best/epoch": 4})
+        history["val/accuracy"].append(height - 1 / (epoch + 1))
+        history["val/loss"].append(1 - height)
+        if study.report(claimed, epoch, history["val/accuracy"][-1]):
+            return Point("", "", "pruned", {}, history, {})
+    return Point("", "", "finished", {}, history, {"best/epoch": 4})
 
 
 def trials_in(path):
@@ -92,9 +102,11 @@ def trials_in(path):
 @pytest.mark.parametrize(
     ("sampler", "pruner", "settings"),
     [
-        ("TPESampler", "SuccessiveHalvingPruner", {"reduction_factor": 2}),
-        ("CmaEsSampler", "HyperbandPruner", {"max_resource": 4}),
-        ("RandomSampler", "MedianPruner", {"n_startup_trials": 2}),
+        ("TPESampler", "optuna.pruners.SuccessiveHalvingPruner", {"reduction_factor": 2}),
+        ("CmaEsSampler", "optuna.pruners.HyperbandPruner", {"max_resource": 4}),
+        ("RandomSampler", "optuna.pruners.MedianPruner", {"n_startup_trials": 2}),
+        ("TPESampler", RUNGS, {"epochs": 4}),
+        ("QMCSampler", RUNGS, {"epochs": 4, "reduction_factor": 2}),
     ],
 )
 def test_an_interrupted_search_continues_with_the_same_trials(sampler, pruner, settings, tmp_path):
@@ -102,9 +114,53 @@ def test_an_interrupted_search_continues_with_the_same_trials(sampler, pruner, s
         (tmp_path / name).mkdir()
     uncut, count = run_search(spec(tmp_path / "uncut", sampler, pruner, **settings))
     cut, tries = run_search(spec(tmp_path / "cut", sampler, pruner, **settings), chance=0.1)
-    assert cut == uncut and len(uncut) == count == 12 < tries
+    assert cut == uncut and len(uncut) == 12 <= count < tries
     states = Counter(trial.state.name for trial in trials_in(tmp_path / "cut/o.db"))
-    assert states["FAIL"] == tries - 12 and states["PRUNED"] > 0 and states["RUNNING"] == states["WAITING"] == 0
+    assert states["FAIL"] == tries - count and states["PRUNED"] > 0 and states["RUNNING"] == states["WAITING"] == 0
+
+
+def test_rungs_promote_the_best_third_rounded_up(tmp_path):
+    trials, attempts = run_search(spec(tmp_path, "QMCSampler", RUNGS, epochs=4, reduction_factor=2))
+    by_end = {}
+    for trial in trials_in(tmp_path / "o.db"):
+        by_end.setdefault(max(trial.intermediate_values), {})[trial.user_attrs["point"]] = trial
+    first, second, last = (by_end[end] for end in (1, 2, 4))
+    assert (len(first), len(second), len(last)) == (12, 6, 3) and attempts == 21
+    for above, below, epoch in ((first, second, 1), (second, last, 2)):
+        chosen = sorted(above, key=lambda point: -above[point].intermediate_values[epoch])[: len(below)]
+        assert set(chosen) == below.keys()
+    assert Counter(state for _, state, _ in trials.values()) == {"PRUNED": 9, "COMPLETE": 3}
+
+
+def waiting_trials(values, rung=0, seconds=1.0):
+    """Trials that wait after one epoch of a rung, one per value."""
+    notes = {"rung": rung, "val/loss": [1.0], "epoch_seconds": [seconds]}
+    paused = {"state": TrialState.PRUNED, "user_attrs": notes}
+    return {point: create_trial(intermediate_values={1: value}, **paused) for point, value in enumerate(values)}
+
+
+def test_a_budget_decides_how_many_trials_go_on():
+    rungs, trials = Rungs(epochs=9), waiting_trials([0.3, 0.5, 0.4, 0.1, 0.2])
+    # to epoch 3: 2 + 2 s, from there to the end: 2 + 6 s, which one of three does
+    assert rungs.promoted(trials, 1, Time(left=11.9, workers=1, around=2.0)) == []
+    assert rungs.promoted(trials, 1, Time(left=12.1, workers=1, around=2.0)) == [1]
+    assert rungs.promoted(trials, 1, Time(left=20.1, workers=1, around=2.0)) == [1, 2, 0]
+    assert rungs.promoted(trials, 1, Time(left=20.1, workers=2, around=2.0)) == [1, 2, 0, 4, 3]
+    assert rungs.promoted(trials, -1, Time(left=14.0, workers=1, around=2.0)) == [3, 4]
+    paused = waiting_trials([0.3, 0.5], rung=1)
+    assert rungs.promoted({**trials, 6: paused[1]}, 1, Time(left=12.1, workers=1, around=2.0)) == [6]
+
+
+def test_new_trials_have_a_third_of_the_time():
+    rungs = Rungs(epochs=9)
+    assert rungs.has_room([], Time(left=1.0, workers=1, around=2.0))
+    assert not rungs.has_room([], Time(left=0.0, workers=1, around=2.0))
+    first = list(waiting_trials([0.1, 0.2, 0.3]).values())  # 9 of 36 seconds, and the next one takes 3
+    assert rungs.has_room(first, Time(left=27.1, workers=1, around=2.0))
+    assert not rungs.has_room(first, Time(left=26.9, workers=1, around=2.0))
+    assert rungs.has_room(first[:1], Time(left=15.1, workers=1, around=2.0))  # one more, and then one to its end
+    slow = list(waiting_trials([0.1], seconds=60.0).values())
+    assert not rungs.has_room(slow, Time(left=500.0, workers=1, around=2.0))
 
 
 def test_the_number_of_trials_is_the_total_also_when_it_grows(tmp_path):
@@ -115,10 +171,10 @@ def test_the_number_of_trials_is_the_total_also_when_it_grows(tmp_path):
 
 
 def test_a_point_that_kills_its_worker_again_and_again_is_given_up(tmp_path):
-    study = Study(spec(tmp_path, n_trials=2))
+    study = Study(spec(tmp_path, n_trials=2), UNLIMITED)
     study.fill_queue(others=False)
     claimed = []
-    while study.waiting:
+    while study.open:
         with worker_heartbeat(tmp_path) as worker:
             claimed.append(study.claim(worker))
             if claimed[-1].point == 1:
@@ -177,7 +233,7 @@ def test_an_empty_range_is_a_mistake(text):
 def claim_all(folder):
     """The body of a worker: claims trials until there is none."""
     event.listen(Engine, "connect", do_not_wait)
-    study = Study(spec(folder, "RandomSampler", n_trials=60))
+    study = Study(spec(folder, "RandomSampler", n_trials=60), UNLIMITED)
     with worker_heartbeat(folder) as worker, open(folder / f"{os.getpid()}.txt", "w") as file:  # noqa: PTH123
         while claimed := study.claim(worker):
             file.write(f"{claimed.point}\n")
@@ -185,7 +241,7 @@ def claim_all(folder):
 
 
 def test_two_processes_claim_no_trial_twice(start, tmp_path):
-    Study(spec(tmp_path, n_trials=60)).fill_queue(others=False)
+    Study(spec(tmp_path, n_trials=60), UNLIMITED).fill_queue(others=False)
     workers = [start(claim_all, tmp_path) for _ in range(2)]
     for worker in workers:
         worker.join()
@@ -235,6 +291,33 @@ def test_a_search_killed_in_training_continues_its_runs(found, start, multirun, 
     assert {name: run.data.tags.get("pruned") for name, run in cut.items()} == {
         name: run.data.tags.get("pruned") for name, run in uncut.items()
     }
+
+
+AUTO = [*DIGITS, "search=auto", "hydra.sweeper.n_trials=4", "training.epochs=3", "early_stopping.patience=null"]
+
+
+def test_promoted_trials_continue_their_runs(multirun, command, tmp_path):
+    tiny = ["model.filters=4", "model.dense_width=8", "resume=false"]
+    code, output = multirun(tmp_path, *AUTO, *tiny)
+    assert code == 0, output
+    client, above, below = family(tmp_path)
+    epochs = {name: len(client.get_metric_history(run.info.run_id, "val/loss")) for name, run in below.items()}
+    after_one = {
+        name: client.get_metric_history(run.info.run_id, "val/accuracy")[0].value for name, run in below.items()
+    }
+    promoted = {name for name, count in epochs.items() if count == 3}
+    assert sorted(epochs.values()) == [1, 1, 3, 3] and above.data.tags["test_set_evaluations"] == "1"
+    assert min(after_one[name] for name in promoted) >= max(after_one[name] for name in below.keys() - promoted)
+    assert {name for name, run in below.items() if run.info.status == "FINISHED"} == promoted
+    assert {run.data.tags.get("pruned") for name, run in below.items() if name not in promoted} == {"after epoch 1"}
+    winner = client.get_run(above.data.tags["winner"])
+    printed = re.search(r"train it: +python (.*)", output)[1]
+    done = command(*shlex.split(printed), cwd=tmp_path)  # found as finished
+    assert done.returncode == 0 and f"{winner.data.metrics['test/accuracy']:.4f}" in done.stdout, done.stdout
+    scratch = command(*shlex.split(printed), "resume=false", cwd=tmp_path)
+    assert scratch.returncode == 0
+    again = client.search_runs(["1"], f"tags.fingerprint = '{winner.data.tags['fingerprint']}'")
+    assert len({run.data.metrics["test/loss"] for run in again}) == 1 < len(again)
 
 
 def test_two_terminals_share_a_search(start, tmp_path):

@@ -19,20 +19,23 @@ class Forecast:
 
     Attributes:
         clock: of the multirun.
-        points: their costs by their keys; of a search, whose points are not known, only the number.
+        points: their costs by their keys; of a search, whose points are not known, only the number; None if the results
+            decide how many are trained to which epoch.
     """
 
     budget: Budget
     clock: Clock
-    points: Mapping[str, Cost] | int
+    points: Mapping[str, Cost] | int | None
 
     @property
-    def total(self) -> int:
+    def total(self) -> int | None:
         """The number of points."""
-        return self.points if isinstance(self.points, int) else len(self.points)
+        return len(self.points) if isinstance(self.points, Mapping) else self.points
 
     def left(self) -> tuple[float, float] | None:
         """From and to how many seconds are left, with test and report; None before the first epoch, and after the last point."""
+        if self.points is None:
+            return None
         measured = times.read(self.budget.folder)
         running = [one for one in measured.values() if one.around is None]
         if not any(one.trained for one in measured.values()):
@@ -56,4 +59,4 @@ class Forecast:
     def line(self, whole: tuple[float, float]) -> str:
         """One line about the whole multirun."""
         more = ", more than the budget" if whole[0] > self.budget.total else ""
-        return f"estimate: {between(*whole)} for {counted(self.total, 'point')}{more}"
+        return f"estimate: {between(*whole)} for {counted(self.total or 0, 'point')}{more}"

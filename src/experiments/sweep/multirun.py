@@ -103,7 +103,9 @@ class Multirun:
             with self.clock.running():
                 yield
 
-    def progress(self, budget: Budget, points: Mapping[str, Cost] | int) -> contextlib.AbstractContextManager[None]:
+    def progress(
+        self, budget: Budget, points: Mapping[str, Cost] | int | None
+    ) -> contextlib.AbstractContextManager[None]:
         """Show the progress of `points`, and how long they take; without MLflow each point prints its own progress."""
         from experiments.sweep.progress import show_progress  # imports torch
 

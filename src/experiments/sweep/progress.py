@@ -71,7 +71,7 @@ def _watch(parent: Parent | None, forecast: Forecast, display: ProgressDisplay, 
 class ProgressDisplay:
     """What is printed about the children of a multirun."""
 
-    def __init__(self, console: Console, total: int, objective: str) -> None:
+    def __init__(self, console: Console, total: int | None, objective: str) -> None:
         self.console, self.total, self.objective = console, total, objective
         self._ended: dict[str, float] = {}  # run id -> time
         self._done: set[str] = set()
@@ -112,8 +112,13 @@ class ProgressDisplay:
             if not self._first:
                 self._print(child)
         if self._first and (done := len(self._done)):
-            self.console.print(f"{done} of {counted(self.total, 'point')} {'was' if done == 1 else 'were'} run before")
+            self.console.print(f"{self._so_far} {'was' if done == 1 else 'were'} run before")
         self._first = False
+
+    @property
+    def _so_far(self) -> str:
+        done = len(self._done)
+        return f"{done} of {counted(self.total, 'point')}" if self.total else counted(done, "point")
 
     def _print(self, child: Child) -> None:
         metrics = child.metrics
@@ -123,7 +128,9 @@ class ProgressDisplay:
             if child.status == "failed"
             else "stopped"
             if _stopped(child)
-            else f"{len(self._done)}/{self.total}",
+            else f"{len(self._done)}/{self.total}"
+            if self.total
+            else "",
             child.name,
             f"{self.objective} {value:.4f}" if value is not None else "",
             f"epoch {epoch:.0f}" if epoch is not None else "",
@@ -144,7 +151,7 @@ class ProgressDisplay:
         reached = [value for value in values if value is not None]
         best = max(reached, default=None) if higher_is_better(self.objective) else min(reached, default=None)
         parts = (
-            f"[bold]{len(self._done)} of {counted(self.total, 'point')}[/bold]",
+            f"[bold]{self._so_far}[/bold]",
             f"best so far {best:.4f}" if best is not None else "",
             self._time_left,
         )

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from hydra.utils import instantiate
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.study import StudyDirection
 
 from experiments.config import UserError
 from experiments.config.command_line import mask_passwords
+from experiments.config.metrics import higher_is_better
 from experiments.runs.databases import database_address, database_file
 from experiments.sweep.space import Space, combinations
 
-GRID = "optuna.samplers.GridSampler"
+GRID, EVEN = "optuna.samplers.GridSampler", "optuna.samplers.QMCSampler"
+PARTS = ("optuna.samplers.*", "optuna.pruners.*", "hydra_plugins.hydra_optuna_sweeper.*", "experiments.sweep.rungs.*")
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,16 @@ class Spec:
     objectives: tuple[str, ...]
     folder: Path
 
+    @property
+    def directions(self) -> list[StudyDirection]:
+        up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
+        return [up if higher_is_better(objective) else down for objective in self.objectives]
+
+    @property
+    def total(self) -> int:
+        """The number of points: `n_trials`, or fewer in a grid."""
+        return min(self.n_trials, len(combinations(self.space))) if self.sampler["_target_"] == GRID else self.n_trials
+
 
 def check_spec(spec: Spec) -> None:
     """Create the sampler and the pruner once, before any trial.
@@ -55,9 +70,9 @@ def check_spec(spec: Spec) -> None:
         combinations(spec.space)
 
 
-def make_pruner(spec: Spec) -> optuna.pruners.BasePruner:
-    pruner: optuna.pruners.BasePruner = instantiate(dict(spec.pruner), _execution_whitelist_=("optuna.pruners.*",))
-    return pruner
+def make_pruner(spec: Spec) -> Any:
+    """Optuna's pruner, or the rungs."""
+    return instantiate(dict(spec.pruner), _execution_whitelist_=PARTS)
 
 
 def make_sampler(spec: Spec, point: int) -> optuna.samplers.BaseSampler:
@@ -67,12 +82,36 @@ def make_sampler(spec: Spec, point: int) -> optuna.samplers.BaseSampler:
         settings = {"_target_": "optuna.samplers.RandomSampler", "seed": settings.get("seed")}
     if settings.get("seed") is not None:
         settings["seed"] = (settings["seed"] + point) % 2**32
-    whitelist = ("optuna.samplers.*", "hydra_plugins.hydra_optuna_sweeper.*")
-    sampler: optuna.samplers.BaseSampler = instantiate(settings, _execution_whitelist_=whitelist)
+    sampler: optuna.samplers.BaseSampler = instantiate(settings, _execution_whitelist_=PARTS)
     return sampler
 
 
-def open_storage(address: str) -> RDBStorage:
+def planned(spec: Spec) -> Callable[[int], Mapping[str, Any]]:
+    """The parameters of a point if they do not depend on results (a grid, a sequence that covers the space), else empty."""
+    if spec.sampler["_target_"] == GRID:
+        points = combinations(spec.space)
+        random.Random(spec.sampler.get("seed")).shuffle(points)
+        return points.__getitem__
+    if spec.sampler["_target_"] != EVEN:
+        return lambda point: {}
+    sequence, drawn = _sequence(spec), list[Mapping[str, Any]]()
+
+    def at(point: int) -> Mapping[str, Any]:
+        drawn.extend(itertools.islice(sequence, max(0, point + 1 - len(drawn))))
+        return drawn[point]
+
+    return at
+
+
+def _sequence(spec: Spec) -> Iterator[Mapping[str, Any]]:
+    study = optuna.create_study(sampler=make_sampler(spec, 0))
+    while True:
+        trial = study.ask(fixed_distributions=dict(spec.space))
+        study.tell(trial, 0.0)
+        yield {key: trial.params[key] for key in spec.space}
+
+
+def open_storage(address: str) -> BaseStorage:
     """Connect to the database; a SQLite file is created if there is none.
 
     Raises:
@@ -83,7 +122,7 @@ def open_storage(address: str) -> RDBStorage:
     try:
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
-        return RDBStorage(database_address(file) if file else address, engine_kwargs=options)
+        return get_storage(RDBStorage(database_address(file) if file else address, engine_kwargs=options))
     except Exception as error:  # SQLAlchemy's, or that of a driver that is not installed
         reason = str(error).splitlines()[0]
         raise UserError(

@@ -6,6 +6,7 @@ A job of the launcher is a worker, not a trial: no worker waits for the end of a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -51,10 +52,10 @@ class Worker:
 
     def __call__(self, composed: DictConfig) -> list[Point]:
         command = enter_job()
-        study = Study(self.spec)
+        study = Study(self.spec, self.budget)
         points = []
         with worker_heartbeat(self.spec.folder) as worker:
-            while self.budget.has_room and (claimed := study.claim(worker)) is not None:
+            while (claimed := study.claim(worker)) is not None:
                 points.append(self._train(study, claimed, command))
                 study.finish(claimed, points[-1])
         return points
@@ -67,6 +68,8 @@ class Worker:
             config = compose_config(overrides)
         except UserError as error:
             return failed_point(overrides, varied, str(error))
+        if claimed.promoted:  # also with resume=false, which concerns the runs of earlier commands
+            config = dataclasses.replace(config, resume=True)
 
         def should_prune(epoch: int, metrics: Mapping[str, float]) -> bool:
             value = metrics[self.spec.objectives[0]]
@@ -96,27 +99,26 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
         sampler,
         pruner,
         space,
-        settings["n_trials"],
+        settings["n_trials"] or MOST_RUNS,
         config.sweep.objectives,
         folder.resolve(),
     )
     check_spec(spec)
     with contextlib.ExitStack() as lock:
         owner = _become_owner(multirun, lock)
-        with filelock.FileLock(folder / "setup.lock"):
-            study = Study(spec, anew=owner and not config.resume)
-            study.fill_queue(others=config.sweep.join)
         budget = Budget.start(config, folder, workers, known=False)
+        with filelock.FileLock(folder / "setup.lock"):
+            study = Study(spec, budget, anew=owner and not config.resume)
+            study.fill_queue(others=config.sweep.join)
         with multirun.parent_run(owner):
-            with multirun.progress(budget, spec.n_trials):
-                outcomes = _work(multirun, study, fixed, workers, budget)
-            if not (owner or _become_owner(multirun, lock)):
+            with multirun.progress(budget, None if study.rungs else spec.total):
+                outcomes = _train_all(multirun, study, fixed, workers, None if owner else lock)
+            if outcomes is None:
                 from experiments.reports import terminal  # imports torch
 
                 terminal.console.print("no trials are left; the process that started the search will finish it")
                 return
-            outcomes += _wait_for_others(multirun, study, fixed, budget)
-            budget.tell(outcomes, len(study.waiting))
+            budget.tell(outcomes, study.not_started if settings["n_trials"] else 0)
             outcomes += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
             multirun.finalize(outcomes)
 
@@ -135,7 +137,8 @@ def identifying(
     sweeper = {
         key: value
         for key, value in flatten(settings)
-        if role_of(f"hydra.sweeper.{key}").identifies_multirun and not key.startswith("params")  # are in the choices
+        if role_of(f"hydra.sweeper.{key}").identifies_multirun
+        and not key.startswith(("params", "spaces"))  # in the choices
     }
     return choices, {"space": ranges, "sweeper": sweeper, "objectives": list(objectives)}
 
@@ -155,7 +158,11 @@ def check_settings(config: Config, settings: Mapping[str, Any]) -> None:
             )
     if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
         raise UserError("hydra/sweeper/pruner: with several objectives no trial can be pruned; use pruner=none")
-    for key, kinds in {"n_trials": (int,), "n_jobs": (int, type(None))}.items():
+    if settings["n_trials"] is None and config.sweep.budget is None:
+        raise UserError(
+            "hydra.sweeper.n_trials=null: needs a budget, such as sweep.budget=15min, or a number of trials"
+        )
+    for key, kinds in dict.fromkeys(("n_trials", "n_jobs"), (int, type(None))).items():
         value = settings[key]
         if type(value) not in kinds or (value is not None and not 1 <= value <= MOST_RUNS):
             raise UserError(
@@ -185,31 +192,52 @@ def _become_owner(multirun: Multirun, lock: contextlib.ExitStack) -> bool:
     return True
 
 
-def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int, budget: Budget) -> list[Point]:
-    """Launch workers, which claim trials until none is waiting; returns these trials."""
-    count = min(workers, len(study.waiting)) if budget.has_room else 0
+def _train_all(
+    multirun: Multirun, study: Study, fixed: Sequence[str], workers: int, lock: contextlib.ExitStack | None
+) -> list[Point] | None:
+    """Train trials until none is left; None if another process owns the multirun and will finish it.
+
+    Args:
+        lock: where this process, which helps, may lock the multirun if its owner has ended; None if it is the owner.
+    """
+    outcomes: list[Point] = []
+    while True:
+        outcomes += _work(multirun, study, fixed, workers)
+        if lock is None or _become_owner(multirun, lock):
+            lock = None
+            outcomes += _wait_for_others(multirun, study, fixed)
+            if not study.promote():
+                return outcomes
+        elif not study.continues:
+            return None
+        else:
+            time.sleep(1)
+
+
+def _work(multirun: Multirun, study: Study, fixed: Sequence[str], workers: int) -> list[Point]:
+    """Launch workers, which claim trials until there is none; returns these trials."""
+    count = min(workers, study.open)
     if not count:
         return []
     assert multirun.parent
     multirun.clock.keeping = True
     try:
-        trained = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id, budget))
+        trained = multirun.launch([list(fixed)] * count, Worker(study.spec, multirun.parent.run_id, study.budget))
     except Exception as error:
         log.warning("worker: %s (%s)", TERMINATED, error)
         return []
     return [point for points in trained for point in points]
 
 
-def _wait_for_others(multirun: Multirun, study: Study, fixed: Sequence[str], budget: Budget) -> list[Point]:
+def _wait_for_others(multirun: Multirun, study: Study, fixed: Sequence[str]) -> list[Point]:
     """Wait for the trials of helping processes; train those whose workers died, and return these."""
     trained: list[Point] = []
-    while study.has_running or (study.waiting and budget.has_room):
+    while study.has_running or study.open:
         study.fail_stale(others=multirun.config.sweep.join)
-        if study.waiting:
-            trained += _work(
-                multirun, study, fixed, 1, budget
-            )  # one worker: if its process dies, no other one dies with it
-        time.sleep(1)
+        if study.open:
+            trained += _work(multirun, study, fixed, 1)  # one worker: if its process dies, no other one dies with it
+        else:
+            time.sleep(1)
     return trained
 
 

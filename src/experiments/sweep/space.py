@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from experiments.config import UserError
@@ -42,6 +43,36 @@ def parse_space(overrides: Sequence[str]) -> tuple[dict[str, BaseDistribution], 
     if not space:
         raise UserError("there is nothing to search: give a range, such as 'optimizer.lr=tag(log,interval(1e-4,1e-2))'")
     return space, fixed
+
+
+def fitting(spaces: Any, composed: DictConfig) -> dict[str, str]:
+    """The ranges of the spaces that fit a composed configuration, {key: range}; see conf/search/auto.yaml.
+
+    Raises:
+        UserError: a space is not a group of `params` and perhaps `when`.
+    """
+    found: dict[str, Any] = {}
+    for space in spaces:
+        if not isinstance(space, Mapping) or {"params"} - set(space) or set(space) - {"params", "when"}:
+            raise UserError(f"hydra.sweeper.spaces={space}: must be {{when: {{key: value}}, params: {{key: range}}}}")
+        if all(_holds(OmegaConf.select(composed, key), wanted) for key, wanted in space.get("when", {}).items()):
+            found |= space["params"]
+    return {key: _range(key, value, composed) for key, value in found.items() if value is not None}
+
+
+def _holds(value: Any, wanted: Any) -> bool:
+    return value != wanted["not"] if isinstance(wanted, Mapping) else value == wanted
+
+
+def _range(key: str, value: Any, composed: DictConfig) -> str:
+    """A range as it is typed; `times` are factors of the configured value."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    configured = OmegaConf.select(composed, key)
+    low, high = (float(f"{configured * factor:.6g}") for factor in value["times"])
+    if isinstance(configured, int):
+        return f"tag(log,int(interval({max(1, int(low))},{int(high)})))"
+    return f"tag(log,interval({low},{high}))"
 
 
 def _distribution(override: Override) -> BaseDistribution:

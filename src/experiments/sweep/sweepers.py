@@ -52,10 +52,15 @@ class MultirunSweeper(Sweeper):
                 raise UserError(
                     f"hydra.sweeper.params={self.params}: must be a group of keys: {{model.filters: 'choice(16,32)'}}"
                 )
-            overrides = _expand_globs(_add_params(self.params, arguments), self.context.config_loader)
+            params = {**self.fitting(), **self.params}
+            overrides = _expand_globs(_add_params(params, arguments), self.context.config_loader)
             if overrides != arguments:  # train.py has checked the arguments
                 loading.check_overrides(overrides)
             self.run(overrides)
+
+    def fitting(self) -> Mapping[str, str]:
+        """The ranges of `spaces` that fit the configuration."""
+        return {}
 
     @abstractmethod
     def run(self, overrides: list[str]) -> None:
@@ -86,6 +91,12 @@ class SearchSweeper(MultirunSweeper):
 
     Its settings are in conf/hydra/sweeper/optuna.yaml.
     """
+
+    def fitting(self) -> Mapping[str, str]:
+        from experiments.sweep import space  # imports Optuna
+
+        plain = OmegaConf.to_container(self.composed.hydra.sweeper.spaces, resolve=True)
+        return space.fitting(plain, self.composed)
 
     def run(self, overrides: list[str]) -> None:
         from experiments.sweep import search, space  # import Optuna

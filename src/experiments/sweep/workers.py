@@ -6,6 +6,7 @@ import contextlib
 import socket
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import filelock
@@ -54,6 +55,17 @@ def is_alive(file: Path) -> bool:
 def any_alive(folder: Path) -> bool:
     """Whether any worker runs on this machine."""
     return any(is_alive(file) for file in folder.glob("*.worker"))
+
+
+def is_stale(worker: str, claimed: datetime | None, folder: Path, others: bool) -> bool:
+    """Whether the worker that claimed a trial has died; `others`: other machines may take part."""
+    host, _, file = worker.partition("/")
+    if host == socket.gethostname():
+        return not is_alive(folder / file)
+    if host:
+        return not others
+    # it has not written its name: it will do so soon, or it died
+    return claimed is None or datetime.now() - claimed > timedelta(seconds=30) or not any_alive(folder)
 
 
 def effective_jobs(jobs: int) -> int:
