@@ -26,9 +26,11 @@ SLOW = ("commands", "sweep")  # folders of tests that start whole processes
 
 
 def pytest_configure():
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell that starts the tests in the background ignores it
+    """Signals that a shell in the background or `nohup` ignores: the processes that tests start must not inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # still ignored here, but a handler is not inherited by a program
 
 
 def pytest_collection_modifyitems(items):
