@@ -49,15 +49,7 @@ def train_py(*overrides: str, cwd: Path, **options) -> subprocess.CompletedProce
 def start():
     """A function that starts a process with everything imported, so that a kill hits the work and not the imports."""
     context = multiprocessing.get_context("forkserver")
-    slow = [
-        "captum.attr",
-        "torch._dynamo",
-        "mlflow.pytorch",
-        "sklearn.datasets",
-        "experiments.runs.tracker",
-        "experiments.sweep.search",
-    ]
-    context.set_forkserver_preload([*slow, "experiments.comparison.page"])
+    context.set_forkserver_preload(["preloaded"])
 
     def begin(target, *arguments):
         process = context.Process(target=target, args=arguments)
@@ -99,16 +91,22 @@ def command(start):
 
 
 @pytest.fixture(scope="session")
-def multirun(start, tmp_path_factory):
-    """A function that types `python train.py -m ...` in a folder and waits; returns the exit code and the output."""
+def empty_store(tmp_path_factory):
+    """The file of an MLflow store without runs: making its tables takes seconds."""
     from experiments.runs import store
 
-    empty = tmp_path_factory.mktemp("store") / "mlflow.db"
-    store.connect(f"sqlite:///{empty}")  # making its tables takes seconds
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    store.connect(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def multirun(start, empty_store):
+    """A function that types `python train.py -m ...` in a folder and waits; returns the exit code and the output."""
 
     def run(folder, *arguments):
         if not (folder / "mlflow.db").exists() and "tracking=none" not in arguments:
-            shutil.copy(empty, folder / "mlflow.db")
+            shutil.copy(empty_store, folder / "mlflow.db")
         (folder / "output.txt").unlink(missing_ok=True)
         process = start(typed, folder, "-m", *arguments)
         process.join()
@@ -165,6 +163,13 @@ def here(tmp_path, monkeypatch):
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def tracked(here, empty_store):
+    """A working directory with an MLflow store without runs."""
+    shutil.copy(empty_store, here / "mlflow.db")
+    return here
 
 
 @pytest.fixture

@@ -467,6 +467,16 @@ MULTIRUNS = [  # python train.py -m data=digits ...
     ("hydra/sweeper=optuna optimizer=sgd,adam optimizer.momentum=0.8", "optimizer=adam"),
     ("hydra/sweeper=optuna optimizer.lr=tag(lgo,interval(0.1,0.2))", "there is no tag lgo"),
     ("hydra/sweeper=optuna optimizer.lr=tag(log,interval(0.0,0.2))", "optimizer.lr"),
+    ("search=cnn model.kernel_size=choice(3,40)", "model.kernel_size=40: too large"),
+    ("search=cnn hydra.sweeper.storage=postgresql+nothing://x/y", "hydra.sweeper.storage=postgresql+nothing://x/y"),
+    ("search=cnn sweep.objectives=[val/loss,seconds] hydra/sweeper/pruner=median", "use pruner=none"),
+    ("search=cnn +hydra.sweeper.sampler.foo=3", "unexpected keyword argument 'foo'"),
+    ("seed=1,2 sweep.name=a,b", "sweep.name: concerns the multirun as a whole"),
+    ("seed=1,2 ++seed=3", "seed: is given twice: ++seed=3"),
+    ("++outputs=a,b", "outputs: concerns the multirun as a whole"),
+    ("model=glob(*) model.blocks=2", "model.blocks: there is no such key"),
+    ("model=glob(*) model.blocks=choice(1,2) hydra/sweeper=optuna", "model.blocks: there is no such key"),
+    ("seed=1,2 sweep.objectives=[]", "must be one or more different metrics"),
     ("--config-dir own search=broken_range", "model.filters=range(1"),
 ]
 
@@ -499,6 +509,7 @@ SCRIPTS = [
     ("compare.py", "there are no runs here"),
     ("compare.py --objective nothing", "invalid choice: 'nothing'"),
     ("explore.py data=nothing", "data=nothing: must be one of"),
+    ("explore.py data=digits model.filtres=3", "did you mean model.filters?"),
     ("explore.py data=digits --similarity 2", "--similarity 2: must be from 0.5 to 1"),
     ("explore.py data=digits outputs=/dev/null/x", "outputs=/dev/null/x"),
     (

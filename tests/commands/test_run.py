@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
-from conftest import DIGITS, train_py
+from conftest import DIGITS
 from experiments import notebook
 from experiments.analysis import evaluate_run
 from experiments.config import UserError
@@ -149,14 +149,14 @@ def test_the_model_holds_no_pickle(finished):
     assert names and not any(name.endswith(".pkl") for name in names)
 
 
-def test_a_finished_run_prints_its_results_again(finished, logged):
-    again = train_py(*DIGITS, "training.epochs=3", cwd=finished[0])
+def test_a_finished_run_prints_its_results_again(finished, logged, command):
+    again = command("train.py", *DIGITS, "training.epochs=3", cwd=finished[0])
     client, only = logged
     assert again.returncode == 0 and "finished already" in again.stdout
     assert f"{only.data.metrics['test/accuracy']:.4f}" in again.stdout and only.info.run_id in again.stdout
     assert len(client.search_runs([only.info.experiment_id])) == 1
     assert "CPU threads" not in again.stdout
-    other = train_py("data=digits", "threads=2", "training.epochs=3", cwd=finished[0])
+    other = command("train.py", "data=digits", "threads=2", "training.epochs=3", cwd=finished[0])
     assert "finished already" in other.stdout
     assert "started with 1 CPU thread; with 2 the last digits may differ" in other.stdout
 

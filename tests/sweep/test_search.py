@@ -257,45 +257,6 @@ def test_several_objectives_have_a_front(multirun, tmp_path):
     assert all(len(trial.values) == 2 for trial in trials_in(tmp_path / "outputs/optuna.db"))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["hydra/sweeper=optuna"], "there is nothing to search"),
-        (["search=cnn", "model.kernel_size=choice(3,40)"], "model.kernel_size=40: too large"),
-        (["search=cnn", "tracking=none"], "a search stores its points in MLflow"),
-        (["search=cnn", "hydra/sweeper/sampler=grid"], "is continuous"),
-        (
-            ["search=cnn", "hydra.sweeper.storage=postgresql+nothing://x/y"],
-            "hydra.sweeper.storage=postgresql+nothing://x/y",
-        ),
-        (["search=cnn", "sweep.objectives=[val/loss,seconds]", "hydra/sweeper/pruner=median"], "use pruner=none"),
-        (["search=cnn", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be a whole number of at least 1"),
-        (["search=cnn", "model.filters=range(16,4)"], "model.filters=range(16,4): has no values"),
-        (["search=cnn", "+hydra.sweeper.sampler.foo=3"], "unexpected keyword argument 'foo'"),
-        (["seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be"),
-        (["seed=1,2", "sweep.name=a,b"], "sweep.name: concerns the multirun as a whole"),
-        (
-            ["hydra/sweeper=optuna", "optimizer.lr=tag(lgo,interval(0.1,0.2))"],
-            "there is no tag lgo; the only tag is log",
-        ),
-        (["seed=1,2", "seed=3,4"], "seed: is given twice: seed=3,4"),
-        (["seed=1,2", "++seed=3"], "seed: is given twice: ++seed=3"),
-        (["++outputs=a,b"], "outputs: concerns the multirun as a whole"),
-        (["optimizer=glob(x*)"], "optimizer=glob(x*): matches no file of conf/optimizer/"),
-        (["model=glob(*)", "model.blocks=2"], "model.blocks: there is no such key"),
-        (["model=glob(*)", "model.blocks=choice(1,2)", "hydra/sweeper=optuna"], "model.blocks: there is no such key"),
-        (["seed=1,2", "sweep.objectives=[]"], "must be one or more different metrics"),
-        (["model.dropout=interval(0,0.5)"], "is continuous; use hydra/sweeper=optuna"),
-        (["seed=1,2", "sweep.join=true"], "only a search can be joined"),
-        (["seed=1,2", "sweep.objectives=[seconds]"], "the first must be one of val/loss, val/accuracy"),
-    ],
-)
-def test_a_mistake_is_reported_before_anything_trains(arguments, message, multirun, tmp_path):
-    code, output = multirun(tmp_path, "data=digits", *arguments)
-    assert code == 2 and message in output and "Traceback" not in output
-    assert not list(tmp_path.glob("outputs/runs"))
-
-
 @pytest.mark.parametrize("sweeper", ["basic", "optuna"])
 def test_a_key_that_every_swept_choice_has_can_be_fixed(sweeper, multirun, tmp_path):
     tiny = [*DIGITS, "training.epochs=1", "model.filters=2", "model.dense_width=8"]

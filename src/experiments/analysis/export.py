@@ -104,7 +104,7 @@ def export(run: FinishedRun, form: str, output: Path | None, tolerance: float | 
         exported = Exported(
             path, part.stat().st_size, len(splits.validation), before, after, difference, _note(run), program(path, fit)
         )
-        _check(exported, form, tolerance)
+        check(exported, form, tolerance)
         portable.publish(part, path)
     return exported
 
@@ -187,8 +187,12 @@ def _note(run: FinishedRun) -> str:
     return f"the run itself predicts {how}: its accuracy is {accuracy:.4g}; the file does not" if how else ""
 
 
-def _check(exported: Exported, form: str, tolerance: float | None) -> None:
-    """Refuse a file that is worse than allowed."""
+def check(exported: Exported, form: str, tolerance: float | None) -> None:
+    """Refuse a file that is worse than `export` allows.
+
+    Raises:
+        RunFailed: it is.
+    """
     count = exported.pictures
     lost = round((exported.run.accuracy - exported.file.accuracy) * count)  # pictures
     allowed = max(TOLERANCE * count, 1) if tolerance is None else tolerance * count
