@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
+import unsynced  # noqa: F401
 from samples import paint
 
 ROOT = Path(__file__).parents[1]
@@ -56,8 +57,17 @@ def start():
         process.start()
         return process
 
-    begin(print).join()  # the imports
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # for the server of the processes
+        first = begin(check_preloaded)
+        first.join()  # the imports
+    assert first.exitcode == 0
     return begin
+
+
+def check_preloaded():
+    """The server ignores it if it cannot import a module."""
+    sys.exit("preloaded" not in sys.modules)
 
 
 def typed(folder, *arguments, script="train.py", errors="output.txt"):
@@ -67,6 +77,7 @@ def typed(folder, *arguments, script="train.py", errors="output.txt"):
     for name, stream in (("output.txt", 1), (errors, 2)):
         with open(name, "a") as file:  # noqa: PTH123
             os.dup2(file.fileno(), stream)
+    sys.dont_write_bytecode = True  # of the files of a test, in whose folder nothing may be left
     sys.argv = [str(ROOT / script), *map(str, arguments)]
     runpy.run_path(sys.argv[0], run_name="__main__")
 

@@ -10,7 +10,8 @@ from hydra.core.plugins import Plugins
 
 import experiments.comparison.page
 import experiments.runs.tracker
-import experiments.sweep.search  # noqa: F401
+import experiments.sweep.search
+import unsynced  # noqa: F401
 
 Plugins.instance()  # searches all packages for plugins
 gc.freeze()  # else a collection in a forked process copies all pages

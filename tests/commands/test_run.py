@@ -175,6 +175,7 @@ def test_tf32_without_cuda_is_reported(here):
     assert not list(here.iterdir())
 
 
+@pytest.mark.usefixtures("tracked")
 def test_how_predictions_were_made_is_shown_beside_every_number(here, capsys):
     """A run, its results printed again, its evaluation and its predictions: all are means over the same views."""
     overrides = [*DIGITS, "training.epochs=1", "model.filters=4", "evaluation.tta=flip"]
@@ -260,6 +261,7 @@ def strange(here, test_pictures):
     ]
 
 
+@pytest.mark.usefixtures("tracked")
 def test_strange_names_and_a_single_test_picture(here, capsys):
     import mlflow
 
@@ -274,6 +276,7 @@ def test_strange_names_and_a_single_test_picture(here, capsys):
     assert model(torch.zeros((3, 3, 16, 16), dtype=torch.uint8)).shape == (3, 4)
 
 
+@pytest.mark.usefixtures("tracked")
 def test_classes_that_differ_in_signs_alone_keep_their_metrics(here):
     result = run(compose_config(strange(here, 2)))
     assert len([name for name in result.metrics if name.startswith("test/f1/")]) == 4
@@ -283,6 +286,7 @@ def test_classes_that_differ_in_signs_alone_keep_their_metrics(here):
     assert len([name for name in logged if name.startswith("test/f1/")]) == 4
 
 
+@pytest.mark.usefixtures("tracked")
 def test_a_finished_run_stays_finished_whatever_happens_while_it_is_shown(here, monkeypatch):
     from mlflow import MlflowClient
 
@@ -300,6 +304,7 @@ def test_a_finished_run_stays_finished_whatever_happens_while_it_is_shown(here, 
     assert MlflowClient(f"sqlite:///{here}/mlflow.db").get_run(first.run_id).info.status == "FINISHED"
 
 
+@pytest.mark.usefixtures("tracked")
 def test_a_run_that_died_on_its_last_step_is_finished(here):
     """All is written but the status: nothing is written twice, and the numbers stay."""
     from mlflow import MlflowClient

@@ -12,7 +12,6 @@ from optuna.distributions import CategoricalDistribution as Categorical
 from optuna.distributions import FloatDistribution as Float
 from optuna.distributions import IntDistribution as Integer
 from optuna.storages import RDBStorage
-from sqlalchemy import Engine, event
 
 from conftest import DIGITS, family, typed
 from experiments.comparison.points import Point
@@ -27,18 +26,6 @@ SPACE = ["a=interval(0.0,1.0)", "b=range(1,9)", "c=tag(log,interval(1e-4,1.0))"]
 SPACE_OF_NETWORKS = ["hydra/sweeper=optuna", "model.filters=range(4,9)", "optimizer.lr=tag(log,interval(1e-5,1e-1))"]
 SEARCH = [*DIGITS, *SPACE_OF_NETWORKS, "hydra.sweeper.n_trials=6", "hydra/sweeper/pruner=median"]
 SEARCH += ["hydra.sweeper.pruner.n_startup_trials=2", "training.epochs=3", "early_stopping.patience=null"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unsynced():
-    """Here SQLite does not wait for the disk, which takes half of the time; in the multiruns that are started it does."""
-    event.listen(Engine, "connect", do_not_wait)
-    yield
-    event.remove(Engine, "connect", do_not_wait)
-
-
-def do_not_wait(connection, _):
-    connection.execute("PRAGMA synchronous=OFF")
 
 
 def spec(folder, sampler="TPESampler", pruner="NopPruner", n_trials=12, ranges=SPACE, **settings):
@@ -176,7 +163,6 @@ def test_an_empty_range_is_a_mistake(text):
 
 def claim_all(folder):
     """The body of a worker: claims trials until there is none."""
-    event.listen(Engine, "connect", do_not_wait)
     study = Study(spec(folder, "RandomSampler", n_trials=60))
     with worker_heartbeat(folder) as worker, open(folder / f"{os.getpid()}.txt", "w") as file:  # noqa: PTH123
         while claimed := study.claim(worker):

@@ -18,6 +18,7 @@ SWEEPER, NOT_OF_SWEEPER = (
     ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "hydra.sweeper.storage"),
 )
 
+QUOTES = "\"'"
 SHOWN_DIGITS = 6  # of a run's fingerprint, at the end of its name
 
 
@@ -131,7 +132,7 @@ def _without_folders(override: str) -> str:
     """`model.weights=FILE` without the folders of the file; several files may differ in them."""
     key, _, value = override.partition("=")
     single = key_of(override) == "model.weights" and "," not in value
-    return f"{key}={PurePath(value.strip('"\'')).name}" if single else override
+    return f"{key}={PurePath(value.strip(QUOTES)).name}" if single else override
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
