@@ -263,7 +263,7 @@ def test_rows_are_as_high_as_their_images():
     assert wide[0].width == pytest.approx(1.5 * wide[0].height) and wide[0].height == pytest.approx(wide[2].height)
     assert 1.9 < wide[2].height < 2.2 and flat[0].height > 1 and plain[0].height == pytest.approx(2.7)
     assert upright[2].width == pytest.approx(2.7) == upright[0].height
-    assert all(0 <= box.x0 and box.x1 < 9.6 and box.y0 >= 0 for box in boxes)
+    assert all(box.x0 >= 0 and box.x1 < 9.6 and box.y0 >= 0 for box in boxes)
     tops = [row[0].y1 for row in (wide, flat, plain, upright)]
     assert all(row[2].y0 > top for row, top in zip((wide, flat, plain), tops[1:]))
 

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from experiments.data.decoding import CENTRE
 from experiments.reports.drawing import Figure
 
-
 # Inches: the figure, its margins, the heading of a row, the space between panels, the scale, and the three panels together.
 WIDTH, MARGIN, HEADING, GAP, SCALE, PANELS = 9.6, 0.2, 0.65, 0.15, 0.13, 8.1
 WIDEST = 2.0  # aspect ratio of a panel; with more, the third panel is narrower than its heading

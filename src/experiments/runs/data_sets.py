@@ -87,7 +87,9 @@ def check_place(own: DataSettings, settings: DataSettings) -> None:
     if changed:
         source = {FOLDER: "image_folder", TABLE: "csv"}.get(settings._target_, "NAME")
         advice = f"to evaluate other images: --data {source} {' '.join(changed)}"
-        raise UserError(f"{', '.join(changed)}: none of the run's images is there, or they are decoded differently; {advice}")
+        raise UserError(
+            f"{', '.join(changed)}: none of the run's images is there, or they are decoded differently; {advice}"
+        )
 
 
 def _value(settings: DataSettings, key: str) -> object:
