@@ -480,10 +480,6 @@ MULTIRUNS = [  # python train.py -m data=digits ...
     ("hydra/sweeper=optuna optimizer.lr=tag(lgo,interval(0.1,0.2))", "there is no tag lgo"),
     ("hydra/sweeper=optuna optimizer.lr=tag(log,interval(0.0,0.2))", "optimizer.lr"),
     ("search=cnn model.kernel_size=choice(3,40)", "model.kernel_size=40: too large"),
-    (
-        "hydra/sweeper=optuna seed=1,2 hydra.sweeper.storage=postgresql+nothing://x/y",
-        "hydra.sweeper.storage=postgresql+nothing://x/y",
-    ),
     ("search=cnn sweep.objectives=[val/loss,seconds] hydra/sweeper/pruner=median", "use pruner=none"),
     ("hydra/sweeper=optuna seed=1,2 +hydra.sweeper.sampler.foo=3", "unexpected keyword argument 'foo'"),
     ("seed=1,2 sweep.name=a,b", "sweep.name: concerns the multirun as a whole"),

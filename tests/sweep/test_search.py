@@ -243,6 +243,13 @@ def test_several_objectives_have_a_front(multirun, tmp_path):
     assert all(len(trial.values) == 2 for trial in trials_in(tmp_path / "outputs/optuna.db"))
 
 
+def test_a_storage_without_a_driver_is_a_mistake(multirun, tmp_path):
+    storage = "hydra.sweeper.storage=postgresql+nothing://x/y"
+    code, output = multirun(tmp_path, "data=digits", "hydra/sweeper=optuna", "seed=1,2", storage)
+    assert code == 2 and storage in output and "Traceback" not in output
+    assert not list(tmp_path.glob("outputs/runs"))
+
+
 @pytest.mark.parametrize("sweeper", ["basic", "optuna"])
 def test_a_key_that_every_swept_choice_has_can_be_fixed(sweeper, multirun, tmp_path):
     tiny = [*DIGITS, "training.epochs=1", "model.filters=2", "model.dense_width=8"]
