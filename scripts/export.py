@@ -7,7 +7,7 @@ python scripts/export.py --run best --format onnx-int8 --tolerance 0.02 --output
 import argparse
 from pathlib import Path
 
-from experiments.analysis.formats import FORMATS, check_output, check_packages
+from experiments.analysis.formats import FORMATS, TOLERANCE, check_output, check_packages
 from experiments.config.command_line import DATA, add_run_arguments, exit_codes
 
 
@@ -18,10 +18,10 @@ def main() -> None:
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="%(choices)s (default: %(default)s)")
     meaning = "an existing file is replaced (default: in outputs/exports, named by the run)"
     parser.add_argument("--output", metavar="FILE", type=Path, help=meaning)
-    meaning = "accuracy that the file may lose on the validation pictures (default: %(default)s, one in a hundred)"
-    parser.add_argument("--tolerance", metavar="SHARE", type=float, default=0.01, help=meaning)
+    meaning = f"accuracy that the file may lose on the validation pictures (default: {TOLERANCE}, or one picture)"
+    parser.add_argument("--tolerance", metavar="SHARE", type=float, help=meaning)
     arguments = parser.parse_args()
-    if not 0 <= arguments.tolerance < 1:
+    if arguments.tolerance is not None and not 0 <= arguments.tolerance < 1:
         parser.error(f"--tolerance {arguments.tolerance:g}: must be at least 0 and below 1, a share of the pictures")
     check_packages(arguments.format)
     check_output(arguments.format, arguments.output)

@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
+import unsynced  # noqa: F401
 from samples import paint
 
 ROOT = Path(__file__).parents[1]
@@ -26,9 +27,11 @@ SLOW = ("commands", "sweep")  # folders of tests that start whole processes
 
 
 def pytest_configure():
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell that starts the tests in the background ignores it
+    """Signals that a shell in the background or `nohup` ignores: the processes that tests start must not inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # still ignored here, but a handler is not inherited by a program
 
 
 def pytest_collection_modifyitems(items):
@@ -47,23 +50,24 @@ def train_py(*overrides: str, cwd: Path, **options) -> subprocess.CompletedProce
 def start():
     """A function that starts a process with everything imported, so that a kill hits the work and not the imports."""
     context = multiprocessing.get_context("forkserver")
-    slow = [
-        "captum.attr",
-        "torch._dynamo",
-        "mlflow.pytorch",
-        "sklearn.datasets",
-        "experiments.runs.tracker",
-        "experiments.sweep.search",
-    ]
-    context.set_forkserver_preload([*slow, "experiments.comparison.page"])
+    context.set_forkserver_preload(["preloaded"])
 
     def begin(target, *arguments):
         process = context.Process(target=target, args=arguments)
         process.start()
         return process
 
-    begin(print).join()  # the imports
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # for the server of the processes
+        first = begin(check_preloaded)
+        first.join()  # the imports
+    assert first.exitcode == 0
     return begin
+
+
+def check_preloaded():
+    """The server ignores it if it cannot import a module."""
+    sys.exit("preloaded" not in sys.modules)
 
 
 def typed(folder, *arguments, script="train.py", errors="output.txt"):
@@ -73,6 +77,7 @@ def typed(folder, *arguments, script="train.py", errors="output.txt"):
     for name, stream in (("output.txt", 1), (errors, 2)):
         with open(name, "a") as file:  # noqa: PTH123
             os.dup2(file.fileno(), stream)
+    sys.dont_write_bytecode = True  # of the files of a test, in whose folder nothing may be left
     sys.argv = [str(ROOT / script), *map(str, arguments)]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
@@ -97,16 +102,22 @@ def command(start):
 
 
 @pytest.fixture(scope="session")
-def multirun(start, tmp_path_factory):
-    """A function that types `python train.py -m ...` in a folder and waits; returns the exit code and the output."""
+def empty_store(tmp_path_factory):
+    """The file of an MLflow store without runs: making its tables takes seconds."""
     from experiments.runs import store
 
-    empty = tmp_path_factory.mktemp("store") / "mlflow.db"
-    store.connect(f"sqlite:///{empty}")  # making its tables takes seconds
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    store.connect(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def multirun(start, empty_store):
+    """A function that types `python train.py -m ...` in a folder and waits; returns the exit code and the output."""
 
     def run(folder, *arguments):
         if not (folder / "mlflow.db").exists() and "tracking=none" not in arguments:
-            shutil.copy(empty, folder / "mlflow.db")
+            shutil.copy(empty_store, folder / "mlflow.db")
         (folder / "output.txt").unlink(missing_ok=True)
         process = start(typed, folder, "-m", *arguments)
         process.join()
@@ -163,6 +174,13 @@ def here(tmp_path, monkeypatch):
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def tracked(here, empty_store):
+    """A working directory with an MLflow store without runs."""
+    shutil.copy(empty_store, here / "mlflow.db")
+    return here
 
 
 @pytest.fixture

@@ -124,6 +124,8 @@ def test_another_spelling_of_the_folder_is_the_same_data(changed):
         assert int(MlflowClient(run.uri).get_run(run.run_id).data.tags["test_set_evaluations"]) == count
     paint(pics.parent / "foreign", "cat", 9, 900)
     assert not evaluate_run(run, "image_folder", ["data.root=foreign"], None).warning
+    with pytest.raises(UserError, match=r"none of the run's images .* --data image_folder data\.root=foreign$"):
+        evaluate_run(run, None, ["data.root=foreign"], None)
     assert int(MlflowClient(run.uri).get_run(run.run_id).data.tags["test_set_evaluations"]) == count
 
 

@@ -250,6 +250,24 @@ def test_the_heatmap_covers_the_original():
     assert grey.get_extent() == heatmap.get_extent() and len(figure.axes) == 8
 
 
+def test_rows_are_as_high_as_their_images():
+    """A wide image gets wide panels, and a low row; the panels of an upright one stay below their headings."""
+    shapes = ((40, 60), (20, 60), (60, 60), (90, 60))
+    images = [np.zeros((*shape, 3), dtype=np.uint8) for shape in shapes]
+    square = np.zeros((8, 8, 3), dtype=np.uint8)
+    figure = heatmaps.draw([heatmaps.Heatmap(image, np.eye(8), square, ("a", "b", "c"), "") for image in images])
+    figure.draw_without_rendering()
+    inches = figure.dpi_scale_trans.inverted()
+    boxes = [axes.get_window_extent().transformed(inches) for axes in figure.axes]
+    wide, flat, plain, upright = (boxes[4 * row : 4 * row + 3] for row in range(4))
+    assert wide[0].width == pytest.approx(1.5 * wide[0].height) and wide[0].height == pytest.approx(wide[2].height)
+    assert 1.9 < wide[2].height < 2.2 and flat[0].height > 1 and plain[0].height == pytest.approx(2.7)
+    assert upright[2].width == pytest.approx(2.7) == upright[0].height
+    assert all(box.x0 >= 0 and box.x1 < 9.6 and box.y0 >= 0 for box in boxes)
+    tops = [row[0].y1 for row in (wide, flat, plain, upright)]
+    assert all(row[2].y0 > top for row, top in zip((wide, flat, plain), tops[1:]))
+
+
 @pytest.mark.parametrize(
     ("fit", "extent"), [("squash", (0, 60, 20, 0)), ("crop", (21.25, 38.75, 18.75, 1.25)), ("pad", (0, 60, 40, -20))]
 )
@@ -280,7 +298,7 @@ def test_the_command_explains_the_good_and_names_the_bad(finished, trained, comm
     folder = tmp_path / "outputs" / "explanations"
     assert first[0] == "outputs/explanations/cat_gradcam.png" and re.fullmatch(r"a/cat\.png: \d \d+\.\d%", first[1])
     assert second[0] == "outputs/explanations/cat_gradcam_2.png" and second[1].startswith("b/cat.png: ")
-    assert all(Image.open(file).size > (1000, 400) for file in folder.iterdir())
+    assert all(Image.open(file).size > (1000, 200) for file in folder.iterdir())
 
     # Once more, in another order: each replaces its own.
     settings = trained.config.data

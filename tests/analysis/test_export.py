@@ -1,5 +1,6 @@
 """An exported file computes what the run computes, is written only then, and needs nothing of this package."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from experiments.analysis.export import export
+from experiments.analysis.export import check, export
 from experiments.analysis.formats import FORMATS, check_packages, default_output
 from experiments.analysis.prediction import predict
 from experiments.config import UserError
@@ -128,6 +129,26 @@ def test_a_file_that_is_worse_is_not_written(form, trained, tmp_path):
     assert path.read_text() == "the file of yesterday" and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    ("lost", "count", "tolerance", "advice"),
+    [
+        (1, 63, None, ""),
+        (2, 63, None, r"\(2 of 63 validation pictures\), more than --tolerance 0.01; --tolerance 0.032 allows it"),
+        (1, 63, 0.01, r"\(1 of 63 validation pictures\), more than --tolerance 0.01; --tolerance 0.016 allows it"),
+        (1, 63, 0.016, ""),
+        (29, 100, 0.29, ""),
+        (3, 300, None, ""),
+        (4, 300, None, r"\(4 of 300 validation pictures\), more than --tolerance 0.01; --tolerance 0.014 allows it"),
+        (-5, 63, 0, ""),
+    ],
+)
+def test_one_picture_of_few_may_be_lost(lost, count, tolerance, advice, exported):
+    before, after = (dataclasses.replace(exported["onnx"].run, accuracy=(60 - gone) / count) for gone in (0, lost))
+    found = dataclasses.replace(exported["onnx-int8"], pictures=count, run=before, file=after)
+    with pytest.raises(RunFailed, match=advice) if advice else contextlib.nullcontext():
+        check(found, "onnx-int8", tolerance)
+
+
 class Louder(nn.Module):
     """The logits of another network, 1 % larger."""
 
@@ -154,13 +175,17 @@ def test_without_the_packages_the_message_has_the_command(monkeypatch):
 
 NETWORKS = """
 from torch import nn
-from torchvision import models
+from torchvision.models import resnet, squeezenet1_1
+
+
+def resnet10(num_classes):
+    return resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes)
 
 
 class Named(nn.Module):
     def __init__(self, image_shape, classes, name):
         super().__init__()
-        self.network = getattr(models, name)(num_classes=classes)
+        self.network = {"resnet10": resnet10, "squeezenet1_1": squeezenet1_1}[name](num_classes=classes)
 
     def forward(self, images):
         return self.network(images)
@@ -168,7 +193,7 @@ class Named(nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["fastnet", "resnet18", "squeezenet1_1"])
+@pytest.mark.parametrize("model", ["fastnet", "resnet10", "squeezenet1_1"])
 def test_other_networks(model, tmp_path, monkeypatch):
     from experiments.experiment import run
 

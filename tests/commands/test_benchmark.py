@@ -109,7 +109,13 @@ def test_results_of_other_code_are_not_used(file, tmp_path, monkeypatch):
 
 
 def test_time_to_an_accuracy(cifar_root, tmp_path):
-    small = ("model.filters=4", "training.epochs=1", "training.batch_size=1000", "threads=1")
+    small = (
+        "model.filters=4",
+        "training.epochs=1",
+        "training.batch_size=1000",
+        "data.validation_size=40000",
+        "threads=1",
+    )
     few = ("--accuracy", "0.05", "--seeds", "1", "--contenders", "ours", "--preset", "notebook", "--overrides", *small)
     done = benchmark("--data", str(cifar_root), *few, cwd=tmp_path, script="time_to_accuracy.py")
     assert done.returncode == 0, done.stdout + done.stderr

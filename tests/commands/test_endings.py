@@ -12,7 +12,7 @@ import termios
 import pytest
 import requests
 
-from conftest import DIGITS, ROOT, train_py
+from conftest import DIGITS, ROOT
 from experiments.runs import store
 
 TRAIN = [sys.executable, str(ROOT / "train.py")]
@@ -138,7 +138,7 @@ def leaks(folder):
     ]
 
 
-def test_passwords_appear_nowhere(server, tmp_path):
+def test_passwords_appear_nowhere(server, command, tmp_path):
     project = tmp_path / "project"
     project.mkdir()
     url = f"https://me:{SECRET}@127.0.0.1:9/data.tar.gz?token={SECRET}"
@@ -152,7 +152,7 @@ def test_passwords_appear_nowhere(server, tmp_path):
         ([*TINY, f"tracking.uri={server}", "--help"], 0),
         *(([*TINY, f"tracking.uri={server}", *option.split()], 0) for option in ("--cfg all", "--info all")),
     ]:
-        done = train_py(*overrides, cwd=project)
+        done = command("train.py", *overrides, cwd=project)
         assert done.returncode == code, done.stdout + done.stderr
         assert SECRET not in done.stdout + done.stderr
     assert leaks(project) == leaks(tmp_path / "server") == [] == leaks(tmp_path)

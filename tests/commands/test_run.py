@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
-from conftest import DIGITS, train_py
+from conftest import DIGITS
 from experiments import notebook
 from experiments.analysis import evaluate_run
 from experiments.config import UserError
@@ -149,14 +149,14 @@ def test_the_model_holds_no_pickle(finished):
     assert names and not any(name.endswith(".pkl") for name in names)
 
 
-def test_a_finished_run_prints_its_results_again(finished, logged):
-    again = train_py(*DIGITS, "training.epochs=3", cwd=finished[0])
+def test_a_finished_run_prints_its_results_again(finished, logged, command):
+    again = command("train.py", *DIGITS, "training.epochs=3", cwd=finished[0])
     client, only = logged
     assert again.returncode == 0 and "finished already" in again.stdout
     assert f"{only.data.metrics['test/accuracy']:.4f}" in again.stdout and only.info.run_id in again.stdout
     assert len(client.search_runs([only.info.experiment_id])) == 1
     assert "CPU threads" not in again.stdout
-    other = train_py("data=digits", "threads=2", "training.epochs=3", cwd=finished[0])
+    other = command("train.py", "data=digits", "threads=2", "training.epochs=3", cwd=finished[0])
     assert "finished already" in other.stdout
     assert "started with 1 CPU thread; with 2 the last digits may differ" in other.stdout
 
@@ -175,6 +175,7 @@ def test_tf32_without_cuda_is_reported(here):
     assert not list(here.iterdir())
 
 
+@pytest.mark.usefixtures("tracked")
 def test_how_predictions_were_made_is_shown_beside_every_number(here, capsys):
     """A run, its results printed again, its evaluation and its predictions: all are means over the same views."""
     overrides = [*DIGITS, "training.epochs=1", "model.filters=4", "evaluation.tta=flip"]
@@ -260,6 +261,7 @@ def strange(here, test_pictures):
     ]
 
 
+@pytest.mark.usefixtures("tracked")
 def test_strange_names_and_a_single_test_picture(here, capsys):
     import mlflow
 
@@ -274,6 +276,7 @@ def test_strange_names_and_a_single_test_picture(here, capsys):
     assert model(torch.zeros((3, 3, 16, 16), dtype=torch.uint8)).shape == (3, 4)
 
 
+@pytest.mark.usefixtures("tracked")
 def test_classes_that_differ_in_signs_alone_keep_their_metrics(here):
     result = run(compose_config(strange(here, 2)))
     assert len([name for name in result.metrics if name.startswith("test/f1/")]) == 4
@@ -283,6 +286,7 @@ def test_classes_that_differ_in_signs_alone_keep_their_metrics(here):
     assert len([name for name in logged if name.startswith("test/f1/")]) == 4
 
 
+@pytest.mark.usefixtures("tracked")
 def test_a_finished_run_stays_finished_whatever_happens_while_it_is_shown(here, monkeypatch):
     from mlflow import MlflowClient
 
@@ -300,6 +304,7 @@ def test_a_finished_run_stays_finished_whatever_happens_while_it_is_shown(here, 
     assert MlflowClient(f"sqlite:///{here}/mlflow.db").get_run(first.run_id).info.status == "FINISHED"
 
 
+@pytest.mark.usefixtures("tracked")
 def test_a_run_that_died_on_its_last_step_is_finished(here):
     """All is written but the status: nothing is written twice, and the numbers stay."""
     from mlflow import MlflowClient

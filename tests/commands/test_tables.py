@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from conftest import family, train_py
+from conftest import family
 from experiments.runs.finished import find_run
 from samples import paint
 
@@ -30,25 +30,25 @@ def table(tmp_path):
     return ("data=csv", "data.file=pictures/birds.csv", "data.image_size=8", "data.class_names=names.json", *TINY)
 
 
-def test_a_run_lists_what_it_has_left_out(table, here):
-    refused = train_py(*table, cwd=here)
+def test_a_run_lists_what_it_has_left_out(table, tracked, command):
+    refused = command("train.py", *table, cwd=tracked)
     assert refused.returncode == 2 and "pictures/cat/broken.png: not a picture" in refused.stderr
     skipping = (*table, "data.skip_broken=true", "data.folds=3", "data.fold=1")
-    done = train_py(*skipping, cwd=here)
+    done = command("train.py", *skipping, cwd=tracked)
     assert done.returncode == 0, done.stderr
-    assert "1 broken picture left out, because data.skip_broken=true: cat/broken.png" in done.stdout + done.stderr
+    assert "1 broken picture left out: cat/broken.png" in done.stdout + done.stderr
     assert "(fold 1 of 3 folds), 2 classes" in done.stdout
-    (page,) = here.glob("mlruns/birds/*/artifacts/report.html")
+    (page,) = tracked.glob("mlruns/birds/*/artifacts/report.html")
     text = page.read_text()
     assert (
         "Broken pictures that were left out: 1" in text and "cat/broken.png: not a picture" in text and "Katze" in text
     )
-    again = train_py(*skipping, cwd=here)
+    again = command("train.py", *skipping, cwd=tracked)
     assert "this run is finished already" in again.stdout
-    other = train_py(*skipping[:-1], "data.fold=2", cwd=here)
+    other = command("train.py", *skipping[:-1], "data.fold=2", cwd=tracked)
     assert other.returncode == 0 and "finished already" not in other.stdout
-    uri = f"sqlite:///{here}/mlflow.db"
-    for name in ("birds", str(here / "pictures/birds.csv")):  # the data set, by its name and by its file
+    uri = f"sqlite:///{tracked}/mlflow.db"
+    for name in ("birds", str(tracked / "pictures/birds.csv")):  # the data set, by its name and by its file
         assert find_run("latest", uri=uri, data=name).data.params["data.fold"] == "2"
 
 

@@ -94,6 +94,15 @@ def test_names_of_runs():
     assert run_name(overrides, "0123456789") == "data=image_folder root=cats lr=0.1 012345"
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [("/a/b/net.pth", "net.pth"), ("'/a b/net.pth'", "net.pth"), ("run:0a1b", "run:0a1b")]
+)
+def test_the_name_of_a_file_of_weights_is_enough(value, shown):
+    assert run_name([f"model.weights={value}"], "0123456789") == f"weights={shown} 012345"
+    assert multirun_name(["seed=1,2", f"model.weights={value}"]) == f"seed=1,2 model.weights={shown}"
+    assert multirun_name([f"model.weights={value},c/net.pth"]) == f"model.weights={value},c/net.pth"
+
+
 def test_a_single_run_needs_neither_the_multirun_nor_what_comes_after():
     overrides = ["seed=1", "sweep.name=a", "resume=false", "tracking.run_name=b", "evaluate_test=true"]
     kept = ["outputs=o", "tracking=mlflow", "tracking.uri=sqlite:///a.db", "tracking.experiment=c"]

@@ -21,6 +21,7 @@ def numbers(result):
     return {name: value for name, value in result.metrics.items() if name != "seconds"}
 
 
+@pytest.mark.usefixtures("tracked")
 def test_the_metrics_of_the_kept_weights_are_logged(here):
     """Steps so small that the accuracy stays the same: the first epoch is the best one, the last is kept."""
     still = ["tracking=none", "training.epochs=2", "optimizer.lr=1e-9", "early_stopping.monitor=val/accuracy"]
@@ -32,6 +33,7 @@ def test_the_metrics_of_the_kept_weights_are_logged(here):
         assert result.history[0]["val/loss"] != result.history[1]["val/loss"]
 
 
+@pytest.mark.usefixtures("tracked")
 def test_a_run_that_was_started_before_a_metric_was_added_continues(here):
     """Its first epoch has no validation accuracy, as if that metric were new."""
     overrides = [*SMALL, "tracking=none", "training.epochs=2", "early_stopping.restore_best=true"]

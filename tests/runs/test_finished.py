@@ -43,7 +43,7 @@ def test_runs_are_found_by_what_names_them(store, trained):
 
 
 @pytest.fixture
-def many(here):
+def many(here, tracked):
     """(client, the ids of finished runs, the oldest first): more than a message lists."""
     from experiments.runs import store
 
@@ -151,7 +151,7 @@ def test_two_runs_with_the_same_start_are_named(many):
 
 
 @pytest.fixture
-def two_data_sets(here):
+def two_data_sets(here, tracked):
     """The ids of finished runs: of digits, then of a folder under two spellings, then of another folder; oldest first."""
     from mlflow.entities import Metric, Param
 
@@ -243,6 +243,7 @@ def evaluated(run_id):
 
 
 @pytest.mark.parametrize("change", ["a helper", "the network", "other weights", "no file"])
+@pytest.mark.usefixtures("tracked")
 def test_a_run_whose_source_has_changed_is_opened_by_its_logged_model(change, here, caplog, forget):
     name = forget(f"net_{change.replace(' ', '_')}")
     result = own_run(name)
@@ -267,6 +268,7 @@ def test_a_run_whose_source_has_changed_is_opened_by_its_logged_model(change, he
     assert found.model.eval() is found.model and found.model.train(False) is found.model
 
 
+@pytest.mark.usefixtures("tracked")
 def test_a_run_from_before_sources_were_recorded_is_compared_with_its_logged_model(here, caplog, forget):
     name = forget("net_unrecorded")
     result = own_run(name)

@@ -16,6 +16,7 @@ from experiments.runs.start import started
 from experiments.training.devices import choose_device
 from experiments.training.learner import initial_model
 
+pytestmark = pytest.mark.usefixtures("tracked")
 OVERRIDES = [*DIGITS, "model.filters=4"]
 
 

@@ -18,6 +18,7 @@ from experiments.runs.finished import load_run
 from experiments.runs.tracker import Tracker
 from experiments.training import devices
 
+pytestmark = pytest.mark.usefixtures("tracked")
 SMALL = [*DIGITS, "model.filters=2", "model.dense_width=8", "early_stopping.patience=null"]
 
 

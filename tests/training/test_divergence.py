@@ -11,6 +11,7 @@ from experiments.config.loading import compose_config
 from experiments.experiment import run
 from experiments.training.loop import Diverged
 
+pytestmark = pytest.mark.usefixtures("tracked")
 LIMIT = 100  # steps; an epoch of the digits has 38
 
 

@@ -226,6 +226,7 @@ def test_a_run_that_is_cut_continues_to_the_same_bits(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("tracked")
 def test_the_logged_model_is_the_whole_network(here):
     result = run(compose_config([*FROZEN, *NETWORKS["cnn"], "training.epochs=1"]))
     finished = load_run(result.run_id)

@@ -102,8 +102,10 @@ def pair_table(pairs: Sequence[Pair]) -> Table:
 
 
 def named(place: Place) -> str:
+    """The split, the name, and the class if it is not the folder in the name."""
     name = place.name if len(place.name) <= 40 else f"…{place.name[-39:]}"
-    return f"{place.split} {on_terminal(name, 40)} {on_terminal(place.label)}"
+    label = "" if Path(place.name).parent.name == place.label else on_terminal(place.label)
+    return f"{place.split} {on_terminal(name, 40)} {label}".rstrip()
 
 
 def on_terminal(text: str, longest: int = 30) -> str:

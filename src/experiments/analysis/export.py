@@ -1,12 +1,13 @@
 """A finished run as a file for other programs: converted, compared with the run, and only then written.
 
-exported = export(load_run("best"), "onnx", Path("tiger.onnx"), tolerance=0.01)
+exported = export(load_run("best"), "onnx", Path("tiger.onnx"))
 print(exported.figures, exported.program)
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.analysis.formats import FORMATS, default_output
+from experiments.analysis.formats import FORMATS, TOLERANCE, default_output
 from experiments.analysis.programs import program
 from experiments.config.errors import RunFailed
 from experiments.config.metrics import final_value
@@ -81,12 +82,13 @@ class Exported:
         return "\n".join([head, *table, last, *filter(None, [self.note])])
 
 
-def export(run: FinishedRun, form: str, output: Path | None, tolerance: float) -> Exported:
+def export(run: FinishedRun, form: str, output: Path | None, tolerance: float | None = None) -> Exported:
     """Write the network of a run in one of `FORMATS`, after it was compared with the run.
 
     Args:
         output: the file; by default one in the outputs folder, named by the run. It is replaced if it exists.
-        tolerance: the accuracy on the validation pictures that the file may lose, as a share of them.
+        tolerance: the accuracy on the validation pictures that the file may lose, as a share of them; by default
+            `formats.TOLERANCE`, or one picture if that is more.
 
     Raises:
         UserError: the data is missing, or ONNX has no operator for a part of the network.
@@ -102,7 +104,7 @@ def export(run: FinishedRun, form: str, output: Path | None, tolerance: float) -
         exported = Exported(
             path, part.stat().st_size, len(splits.validation), before, after, difference, _note(run), program(path, fit)
         )
-        _check(exported, form, tolerance)
+        check(exported, form, tolerance)
         portable.publish(part, path)
     return exported
 
@@ -185,15 +187,21 @@ def _note(run: FinishedRun) -> str:
     return f"the run itself predicts {how}: its accuracy is {accuracy:.4g}; the file does not" if how else ""
 
 
-def _check(exported: Exported, form: str, tolerance: float) -> None:
-    """Refuse a file that is worse than allowed."""
-    lost = exported.run.accuracy - exported.file.accuracy
+def check(exported: Exported, form: str, tolerance: float | None) -> None:
+    """Refuse a file that is worse than `export` allows.
+
+    Raises:
+        RunFailed: it is.
+    """
+    count = exported.pictures
+    lost = round((exported.run.accuracy - exported.file.accuracy) * count)  # pictures
+    allowed = max(TOLERANCE * count, 1) if tolerance is None else tolerance * count
     problem = ""
-    if not lost <= tolerance:
-        share = (
-            f"{lost:.2%} ({round(lost * exported.pictures):,} of {counted(exported.pictures, 'validation picture')})"
-        )
-        problem = f"the file loses an accuracy of {share}, more than --tolerance {tolerance:g}"
+    if lost > round(allowed, 6):  # 0.29 * 100 is less than 29
+        share = f"{lost / count:.2%} ({lost:,} of {counted(count, 'validation picture')})"
+        least = f"--tolerance {math.ceil(1000 * lost / count) / 1000:g} allows it"
+        limit = TOLERANCE if tolerance is None else tolerance
+        problem = f"the file loses an accuracy of {share}, more than --tolerance {limit:g}; {least}"
     elif form != "onnx-int8" and not exported.difference <= ROUNDING:
         problem = (
             f"the file computes other probabilities, by up to {exported.difference:.2g}; rounding explains {ROUNDING:g}"

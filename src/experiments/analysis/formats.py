@@ -14,6 +14,7 @@ FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {  # name: (ending of the file
     "onnx-int8": (".int8.onnx", ONNX),
     "pt2": (".pt2", ()),
 }
+TOLERANCE = 0.01  # accuracy on the validation pictures that a file may lose; without the option also one picture
 
 
 def check_packages(form: str) -> None:

@@ -11,6 +11,10 @@ from matplotlib.axes import Axes
 from experiments.data.decoding import CENTRE
 from experiments.reports.drawing import Figure
 
+# Inches: the figure, its margins, the heading of a row, the space between panels, the scale, and the three panels together.
+WIDTH, MARGIN, HEADING, GAP, SCALE, PANELS = 9.6, 0.2, 0.65, 0.15, 0.13, 8.1
+WIDEST = 2.0  # aspect ratio of a panel; with more, the third panel is narrower than its heading
+
 
 @dataclass(frozen=True)
 class Heatmap:
@@ -42,21 +46,31 @@ class Heatmap:
         left, top = (width - across) / 2 - 0.5, (height - down) / 2 - 0.5
         return left, left + across, top + down, top
 
+    @property
+    def panels(self) -> tuple[float, float]:
+        """(width, height) of the first two panels, in inches; the third is a square of this height."""
+        height, width = self.original.shape[:2]
+        aspect = min(max(width / height, 1), WIDEST)
+        return aspect * PANELS / (2 * aspect + 1), PANELS / (2 * aspect + 1)
+
 
 def draw(rows: Sequence[Heatmap]) -> Figure:
     """One row per image: the original, the heatmap over it, and what the network gets.
 
     Red is evidence for the class, blue against it. Every row has a separate scale up to the 99.5th percentile, so that a
-    single pixel cannot make all others pale.
+    single pixel cannot make all others pale. A row of a wide image is lower, with wide panels.
     """
-    figure = Figure(figsize=(9.6, 3.4 * len(rows)))
-    inches = figure.get_figheight()  # so that the margins do not depend on the number of rows
-    grid = figure.add_gridspec(
-        len(rows), 4, width_ratios=(1, 1, 1, 0.05), left=0.02, right=0.91, wspace=0.06, hspace=0.27,
-        bottom=0.1 / inches, top=1 - 0.65 / inches,
-    )  # fmt: skip
-    for number, row in enumerate(rows):
-        original, overlay, pixels, scale = (figure.add_subplot(grid[number, column]) for column in range(4))
+    shapes = [row.panels for row in rows]
+    total = MARGIN + sum(HEADING + height for *_, height in shapes)
+    figure = Figure(figsize=(WIDTH, total))
+    bottom = total
+    for row, (wide, height) in zip(rows, shapes):
+        bottom -= HEADING + height
+        left, panels = MARGIN, []
+        for width in (wide, wide, height, SCALE):
+            panels.append(figure.add_axes((left / WIDTH, bottom / total, width / WIDTH, height / total)))
+            left += width + GAP
+        original, overlay, pixels, scale = panels
         for axes, heading in zip((original, overlay, pixels), row.headings):
             axes.set_title(heading, fontsize=9, parse_math=False)  # a file name may contain a $
             axes.set_axis_off()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from experiments.config.constraints import Acts, OneOf, Role, without_marks
@@ -17,6 +18,7 @@ SWEEPER, NOT_OF_SWEEPER = (
     ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs", "hydra.sweeper.storage"),
 )
 
+QUOTES = "\"'"
 SHOWN_DIGITS = 6  # of a run's fingerprint, at the end of its name
 
 
@@ -119,7 +121,8 @@ def decisive_settings(config: Config) -> dict[str, Any]:
 
 def multirun_name(overrides: Sequence[str]) -> str:
     """The typed overrides of the keys that identify a multirun, in the order typed."""
-    return " ".join(text for text in overrides if role_of(key_of(text)).identifies_multirun) or "defaults"
+    shown = (text for text in overrides if role_of(key_of(text)).identifies_multirun)
+    return " ".join(map(_without_folders, shown)) or "defaults"
 
 
 def standalone_overrides(overrides: Sequence[str]) -> list[str]:
@@ -136,8 +139,15 @@ def run_name(overrides: Sequence[str], fingerprint: str) -> str:
     for text in overrides:
         key = key_of(text)
         if role_of(key).identifies_multirun and not key.startswith("hydra"):
-            shown.append(text.split(".", 1)[-1] if "." in key else text)
+            shown.append(_without_folders(text).split(".", 1)[-1] if "." in key else text)
     return " ".join([*shown, fingerprint[:SHOWN_DIGITS]])
+
+
+def _without_folders(override: str) -> str:
+    """`model.weights=FILE` without the folders of the file; several files may differ in them."""
+    key, _, value = override.partition("=")
+    single = key_of(override) == "model.weights" and "," not in value
+    return f"{key}={PurePath(value.strip(QUOTES)).name}" if single else override
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 from mlflow.exceptions import MlflowException
 
-from experiments.config import Config, UserError
+from experiments.config import Config, DataSettings, UserError
 from experiments.config.command_line import mask_passwords
 from experiments.config.data import DATA_SET_KEYS, FOLDER, TABLE, folder_title, table_title
 from experiments.config.wording import counted
@@ -75,6 +75,25 @@ def of_one_data_set(runs: Sequence[Run], which: str, data: str | None, experimen
     else:
         advice = "choose one by --experiment NAME, by the id of a run, or (not in evaluate.py) by --data NAME"
     raise UserError(f"--run {which}: the finished runs are of {len(named)} data sets:\n  {there}\n{advice}")
+
+
+def check_place(own: DataSettings, settings: DataSettings) -> None:
+    """Refuse another folder or file than that of a run, if none of the run's images is there: it has no split of this run.
+
+    Raises:
+        UserError: it is another one.
+    """
+    changed = [f"{key}={value}" for key in DATA_SET_KEYS if (value := _value(settings, key)) != _value(own, key)]
+    if changed:
+        source = {FOLDER: "image_folder", TABLE: "csv"}.get(settings._target_, "NAME")
+        advice = f"to evaluate other images: --data {source} {' '.join(changed)}"
+        raise UserError(
+            f"{', '.join(changed)}: none of the run's images is there, or they are decoded differently; {advice}"
+        )
+
+
+def _value(settings: DataSettings, key: str) -> object:
+    return vars(settings).get(key.removeprefix("data."))
 
 
 def _described(known: DataSet, runs: Sequence[Run], experiments: Mapping[str, str]) -> str:

@@ -34,7 +34,7 @@ from experiments.data.membership import Membership
 from experiments.models.classifier import Classifier
 from experiments.runs import store
 from experiments.runs.best import best_run
-from experiments.runs.data_sets import all_have_that_of, of_one_data_set
+from experiments.runs.data_sets import all_have_that_of, check_place, of_one_data_set
 from experiments.runs.export import read_model
 from experiments.runs.logged_model import rebuilt
 from experiments.training import devices, evaluation
@@ -124,6 +124,8 @@ class FinishedRun:
         if self.membership:
             found, changes = members.find_again(settings, self.membership, self.classes)
         if found is None:
+            if self.membership:
+                check_place(self.config.data, settings)
             today = load_splits(settings)
             return Splits(*map(self.with_its_classes, today.parts().values())), f"{changes}; they are drawn again"
         return found, changes

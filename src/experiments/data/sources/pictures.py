@@ -108,7 +108,7 @@ class PictureSource(Source[PicturesOf, tuple[Listing, ...]]):
             return listing
         files = counted(len(self.skipped), "broken picture")
         names = named([problem.partition(": ")[0] for problem in self.skipped])
-        log.warning("%s: %s left out, because data.skip_broken=true: %s", self.root, files, names)
+        log.warning("%s: %s left out: %s", self.root, files, names)
         first = {listing[0].classes[label] for label in set(listing[0].labels) - set(usable[0].labels)}
         if first:
             raise UserError(f"{self.root}: all pictures of {named(sorted(first))} are broken: {self.skipped[0]}")

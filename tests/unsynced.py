@@ -1,0 +1,11 @@
+"""SQLite does not wait for the disk in the processes of the tests: a process that is killed loses nothing by that."""
+
+import sqlite3
+
+from sqlalchemy import Engine, event
+
+
+@event.listens_for(Engine, "connect")
+def do_not_wait(connection, _):
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")
