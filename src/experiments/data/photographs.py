@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from experiments.data.decoding import CENTRE, open_picture, to_rgb, turn_of
+from experiments.data.decoding import CENTRE, open_picture, to_rgb
+from experiments.data.jpeg import SIDEWAYS, JpegHeader, jpeg_header, turn_of_jpeg, turned
 
 WIDEST = 3  # longer / shorter side; of a longer picture, fit=crop looks only at the middle
 REDUCED = 1.0  # pixels that remain, per pixel of the result, if a JPEG file is decoded at a reduced size
@@ -155,7 +155,11 @@ def upright_size(path: Path) -> tuple[int, int]:
     """
     content = _content(path)
     if decode_jpeg and (header := jpeg_header(content)):
-        return (header.height, header.width) if _turn(content, header) in SIDEWAYS else (header.width, header.height)
+        return (
+            (header.height, header.width)
+            if turn_of_jpeg(content, header) in SIDEWAYS
+            else (header.width, header.height)
+        )
     return open_picture(path).size
 
 
@@ -171,40 +175,8 @@ def resized(pixels: np.ndarray, region: Region) -> np.ndarray:
     return image.numpy()
 
 
-class JpegHeader(NamedTuple):
-    """What a JPEG file says before its pixels: (width, height) as they are stored, and how many bytes it takes to say it."""
-
-    width: int
-    height: int
-    size: int
-    tagged: bool  # it may say how the picture must be turned
-
-
-FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
-
-
-def jpeg_header(content: bytearray) -> JpegHeader | None:
-    """None if it is not a JPEG file of the usual kind: 8 bits, grey or three colours, not too large to be safe."""
-    if content[:3] != b"\xff\xd8\xff":
-        return None
-    place, found, tagged = 2, None, False
-    while place + 10 < len(content) and content[place] == 0xFF:
-        marker, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4])
-        if marker == 0xDA:  # the pixels follow
-            return JpegHeader(*found, place + 2 + length, tagged) if found else None
-        if marker in FRAMES:
-            height, width = (int.from_bytes(content[place + start : place + start + 2]) for start in (5, 7))
-            usual = content[place + 4] == 8 and content[place + 9] in (1, 3) and width * height
-            if not usual or width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
-                return None
-            found = (width, height)
-        tagged |= marker == 0xE1
-        place += 2 + length
-    return None
-
-
 def _from_jpeg(content: bytearray, header: JpegHeader, region_of: RegionOf) -> np.ndarray:
-    turn = _turn(content, header)
+    turn = turn_of_jpeg(content, header)
     sideways = turn in SIDEWAYS
     region = region_of(header.height, header.width) if sideways else region_of(header.width, header.height)
     scale = max(scale for scale in (1, 2, 4, 8) if scale == 1 or region.factor >= scale * REDUCED)
@@ -212,14 +184,7 @@ def _from_jpeg(content: bytearray, header: JpegHeader, region_of: RegionOf) -> n
         return _reduced_jpeg(content, header, region, scale)
     assert decode_jpeg is not None
     pixels: Tensor = decode_jpeg(torch.frombuffer(content, dtype=torch.uint8), RGB, False)
-    return resized(_turned(pixels.permute(1, 2, 0).numpy(), turn), region)
-
-
-def _turn(content: bytearray, header: JpegHeader) -> Image.Transpose | None:
-    if not header.tagged:
-        return None
-    with Image.open(io.BytesIO(content[: header.size]), formats=("JPEG",)) as image:
-        return turn_of(image)
+    return resized(turned(pixels.permute(1, 2, 0).numpy(), turn), region)
 
 
 RGB = torchvision.io.ImageReadMode.RGB.value
@@ -237,22 +202,3 @@ def _reduced_jpeg(content: bytearray, header: JpegHeader, region: Region, scale:
     )
     size = (region.across, region.down)
     return np.asarray(picture.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))).transpose(2, 0, 1)
-
-
-# Whether rows become columns, and then the direction of rows and columns.
-TURNED = {
-    Image.Transpose.FLIP_LEFT_RIGHT: (False, 1, -1),
-    Image.Transpose.ROTATE_180: (False, -1, -1),
-    Image.Transpose.FLIP_TOP_BOTTOM: (False, -1, 1),
-    Image.Transpose.TRANSPOSE: (True, 1, 1),
-    Image.Transpose.ROTATE_270: (True, 1, -1),
-    Image.Transpose.TRANSVERSE: (True, -1, -1),
-    Image.Transpose.ROTATE_90: (True, -1, 1),
-}
-SIDEWAYS = [turn for turn, (sideways, _, _) in TURNED.items() if sideways]
-
-
-def _turned(pixels: np.ndarray, turn: Image.Transpose | None) -> np.ndarray:
-    """A view of pixels (height, width, 3), turned as `Image.transpose` would turn a picture."""
-    sideways, down, across = (False, 1, 1) if turn is None else TURNED[turn]
-    return (pixels.transpose(1, 0, 2) if sideways else pixels)[::down, ::across]

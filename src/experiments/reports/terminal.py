@@ -79,11 +79,7 @@ def _hardware(device: torch.device) -> str:
 def show_progress_so_far(
     run: TrackedRun, history: Sequence[Mapping[str, float]], running: RunningEpoch | None, layers: Layers, note: str
 ) -> None:
-    """Print after which epoch, or step of an epoch, a run continues; for a new run, its network, one row per layer.
-
-    Args:
-        note: from which other run a new run continues, or why it cannot; or empty.
-    """
+    """Print after which epoch, or step of an epoch, a run continues; for a new run, its network, one row per layer, and the note."""
     if (history or running) and not note:
         after = f"epoch {len(history)}"
         if running:

@@ -19,12 +19,20 @@ from experiments.config.targets import source_files
 PACKAGE = Path(__file__).parents[1]
 # A change in these may change the numbers: how images are gathered and balanced, what a setting computes, what is kept.
 DECISIVE = (
-    *("models", "training", "data/batches.py", "data/augmentation", "data/images.py", "data/pixels.py"),
     *(
+        "models",
+        "training",
+        "data/batches.py",
+        "data/augmentation",
+        "data/images.py",
+        "data/pixels.py",
         "data/crops.py",
+    ),
+    *(
         "data/copies.py",
         "data/on_the_fly.py",
         "data/photographs.py",
+        "data/jpeg.py",
         "data/squares.py",
         "data/decoding.py",
     ),

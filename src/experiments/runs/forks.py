@@ -1,8 +1,6 @@
 """A run continues another one from the last epoch up to which both have the same weights.
 
-forks = Forks(state, trunk, pool, validation)
-fork = forks.find(most=25)          # None: no checkpoint of such an epoch is left
-fork.start(state)
+fork = start_from_another(state, trunk, pool, validation, should_prune)     # None: no checkpoint of such an epoch is left
 
 The result is that of a run from its first epoch, to the last bit: settings that never act on the weights are applied to
 the epochs taken over. Early stopping is replayed over their metrics, and the validation is repeated where it differs.
@@ -24,7 +22,7 @@ from experiments.config.metrics import EPOCH_METRICS
 from experiments.config.wording import counted
 from experiments.data.batches import Batches
 from experiments.models.classifier import Classifier
-from experiments.runs.checkpoint import State, read
+from experiments.runs.checkpoint import ShouldPrune, State, read
 from experiments.runs.pool import Pool
 from experiments.runs.trunks import Record, Trunk
 from experiments.training.devices import can_continue_with
@@ -75,6 +73,24 @@ class Fork:
         state.load(self.content)
         state.history, state.stopping, state.best = self.history, self.stopping, self.best
         state.note = f"continues run {self.source.record.run[:8]} from epoch {self.epoch}"
+
+
+def start_from_another(
+    state: State, trunk: Trunk, pool: Pool | None, validation: Callable[[], Batches], should_prune: ShouldPrune
+) -> Fork | None:
+    """Set a fresh state to the last epoch that another run shares, unless a pruner stops it before; None if there is none."""
+    forks = Forks(state, trunk, pool, validation)
+    fork = forks.find(most=state.learner.config.training.epochs)
+    answers = [should_prune(epoch, values) for epoch, values in enumerate(fork.history if fork else (), 1)]
+    pruned = next((epoch for epoch, answer in enumerate(answers, 1) if answer), None)
+    if fork and pruned and pruned < fork.epoch:
+        fork = forks.find(most=pruned)
+    if fork is None:
+        state.note = forks.why_not()
+        return None
+    fork.start(state)
+    state.pruned = answers[fork.epoch - 1] if state.remaining else False
+    return fork
 
 
 class Forks:

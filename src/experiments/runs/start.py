@@ -21,7 +21,7 @@ from experiments.data.membership import FILE, Membership
 from experiments.models.classifier import Classifier, Layers, list_layers
 from experiments.runs.checkpoint import ShouldPrune, State, previous
 from experiments.runs.fingerprint import fingerprint
-from experiments.runs.forks import Forks
+from experiments.runs.forks import start_from_another
 from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
 from experiments.runs.pool import Pool
@@ -118,17 +118,9 @@ class ActiveRun:
 
     def _fork(self, state: State, should_prune: ShouldPrune) -> None:
         """Continue another run from the last epoch that both share, if it has left a checkpoint of such an epoch."""
-        forks = Forks(state, self.trunk, self.pool, lambda: self.validation)
-        fork = forks.find(most=self.config.training.epochs)
-        answers = [should_prune(epoch, values) for epoch, values in enumerate(fork.history if fork else (), 1)]
-        pruned = next((epoch for epoch, answer in enumerate(answers, 1) if answer), None)
-        if fork and pruned and pruned < fork.epoch:
-            fork = forks.find(most=pruned)
+        fork = start_from_another(state, self.trunk, self.pool, lambda: self.validation, should_prune)
         if fork is None:
-            state.note = forks.why_not()
             return
-        fork.start(state)
-        state.pruned = answers[fork.epoch - 1] if state.remaining else False
         continue_with(fork.source.record.threads, self.config)
         for epoch, values in enumerate(state.history, 1):
             self.tracker.log(epoch, values)

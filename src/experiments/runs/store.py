@@ -54,10 +54,7 @@ TAG_WINNER_COMMAND = "winner_command"
 
 # Descriptions, which MLflow shows above an MLflow experiment and in the run of a multirun:
 EXPERIMENT = "Image classifiers. `best/*`, `kept/*`, `test/*`: final metrics. A run with a **+** is a multirun."
-MULTIRUN = (
-    "A multirun. `report.html` among its artifacts ranks and compares its runs; its metrics are those of the winner, "
-    "or their means over its seeds or folds."
-)
+MULTIRUN = "A multirun. `report.html` ranks and compares its runs; its metrics are those of the winner: means over its seeds or folds."
 
 T = TypeVar("T")
 

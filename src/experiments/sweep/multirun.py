@@ -6,9 +6,7 @@ Imports nothing slow at the top, so that mistakes are reported at once: the firs
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.comparison.points import Point
 from experiments.config import Config, UserError, loading
-from experiments.config.command_line import MASK, Command, mask_passwords, was_interrupted
-from experiments.config.keys import key_of, multirun_name, role_of, standalone_overrides
+from experiments.config.command_line import Command, mask_passwords, was_interrupted
+from experiments.config.keys import key_of, multirun_name, role_of
 from experiments.runs import lock
 from experiments.runs.pool import Pool
 from experiments.sweep import times
@@ -28,15 +26,13 @@ from experiments.sweep.budget import Budget, multirun_clock
 from experiments.sweep.estimate import Cost
 from experiments.sweep.forecast import Forecast
 from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point
-from experiments.sweep.sharing import describe, side_by_side
+from experiments.sweep.sharing import side_by_side
 from experiments.sweep.workers import effective_jobs
 
 if TYPE_CHECKING:
-    from experiments.comparison.comparison import Comparison
     from experiments.sweep.parent_run import Parent
 
 
-ENDED = ("finished", "pruned", "failed")
 log = logging.getLogger(__name__)
 
 
@@ -115,7 +111,7 @@ class Multirun:
         """Train the points with these overrides; returns them in the same order."""
         one_by_one = self._hydra_config.hydra.launcher._target_.endswith(".BasicLauncher")
         places = range(len(jobs)) if one_by_one else side_by_side(jobs)
-        trained = dict(zip(places, self._run([jobs[place] for place in places], job)))
+        trained = dict(zip(places, self.run_jobs([jobs[place] for place in places], job)))
         return [trained[place] for place in range(len(jobs))]
 
     @property
@@ -125,7 +121,7 @@ class Multirun:
         known = launcher.get("n_jobs") or launcher.get("array_parallelism")
         return effective_jobs(known) if known else 1 if launcher._target_.endswith(".BasicLauncher") else 64
 
-    def _run(self, jobs: Sequence[Sequence[str]], job: GridJob | TestJob) -> list[Point]:
+    def run_jobs(self, jobs: Sequence[Sequence[str]], job: GridJob | TestJob) -> list[Point]:
         """Run the job with each list of overrides; returns the points in the same order.
 
         A launcher loses all its jobs when one of their processes dies: they are launched a second time, then one by one.
@@ -155,101 +151,6 @@ class Multirun:
         returns = launcher.launch([list(overrides) for overrides in jobs], initial_job_idx=self._launched)
         self._launched += len(jobs)
         return [done.return_value for done in returns]
-
-    def finalize(self, outcomes: Sequence[Point]) -> None:
-        """Evaluate the winner on the test set, store and print the comparison; exit with code 1 if points failed."""
-        from experiments.comparison.comparison import Comparison  # imports pandas
-
-        objectives = self.config.sweep.objectives
-        comparison = Comparison(self.name, self.command, self._points(outcomes), objectives)
-        if self.config.evaluate_test is None:
-            comparison = self._with_tests(comparison)
-        self._store(comparison)
-        self._end_sharing(comparison)
-        if comparison.failed:
-            sys.exit(1)
-
-    def _end_sharing(self, comparison: Comparison) -> None:
-        """Delete what the points shared, unless some go on later; store and print how many epochs were trained, and how many saved."""
-        from experiments.reports import terminal  # imports torch
-
-        epochs = self.pool.totals
-        if not comparison.count("not started", "killed"):
-            self.pool.delete()
-        if self.parent:
-            self.parent.count_epochs(epochs)
-        if epochs.saved:
-            terminal.console.print(f"\n{describe(epochs)}")
-
-    def _with_tests(self, comparison: Comparison) -> Comparison:
-        """The comparison after every run of the winner has been evaluated on the test set; those that have been are not again."""
-        points, runs, reasons = list(comparison.points), comparison.winner.finished if comparison.winner else [], []
-        for run in runs:
-            if "test/loss" in run.metrics:
-                continue
-            tested = self._test(run)
-            if tested.status == "finished" and tested.run_id == run.run_id:
-                points[points.index(run)] = dataclasses.replace(run, metrics={**run.metrics, **tested.metrics})
-            else:
-                reasons.append(tested.reason or "it trained another run")
-        some = "the winner" if len(reasons) == len(runs) else f"{len(reasons)} of the winner's {len(runs)} runs"
-        untested = f"The evaluation of {some} on the test set failed: {reasons[0]}." if reasons else ""
-        return dataclasses.replace(comparison, points=points, untested=untested)
-
-    def _test(self, run: Point) -> Point:
-        """Evaluate a run on the test set."""
-        from experiments.runs.provenance import ParentRun  # imports torch
-
-        overrides = standalone_overrides(run.overrides)
-        parent = ParentRun(self.parent.run_id if self.parent else None, run.name, run.run_id)
-        # MLflow has no passwords: the job reads the configuration of the run and needs none
-        composed = [text for text in overrides if MASK not in text]
-        return self._run([composed], TestJob(self.folder, self.config, parent, tuple(overrides)))[0]
-
-    def _points(self, outcomes: Sequence[Point]) -> list[Point]:
-        """All points in MLflow, and those that failed before MLflow had a run of them."""
-        if self.parent is None:
-            return list(outcomes)
-        failed = {point.name: point for point in outcomes if point.status == "failed"}
-        _say_which_are_one_run(outcomes)
-        used: dict[str, set[str]] = {}
-        for point in outcomes:
-            used.setdefault(point.name, set()).update(filter(None, [point.run_id]))
-        now = {point.run_id: point for point in outcomes}
-        waiting = [point for point in outcomes if point.status == "not started"]
-        known = [point for point in self.parent.points(used) if point.status in ENDED or point.name not in failed]
-        names = {point.name for point in known}
-        # A run found again may have been trained by other overrides: in a folder that was renamed since, for example.
-        known = [
-            dataclasses.replace(point, settings=now[point.run_id].settings, overrides=now[point.run_id].overrides)
-            if point.run_id in now
-            else point
-            for point in known
-        ]
-        return known + [point for point in (*failed.values(), *waiting) if point.name not in names]
-
-    def _store(self, comparison: Comparison) -> None:
-        """Write the report, close the parent run, print the ranking."""
-        from experiments.comparison import terminal  # imports torch
-        from experiments.comparison.page import write  # imports matplotlib
-
-        write(self.folder / "report", comparison)
-        where = str(self.folder / "report/report.html")
-        if self.parent:
-            self.parent.finalize(comparison, self.folder / "report")
-            where += f", or {self.parent.url()}"
-        terminal.show_comparison(comparison, where)
-
-
-def _say_which_are_one_run(outcomes: Sequence[Point]) -> None:
-    """Say which overrides describe one run: with equal images and settings, for example in a copy of a folder."""
-    words: dict[str, list[str]] = {}
-    for point in outcomes:
-        if point.run_id:
-            words.setdefault(point.run_id, []).append(" ".join(point.overrides))
-    for same in words.values():
-        if len(names := list(dict.fromkeys(same))) > 1:
-            log.warning("one run, because settings and images are equal: %s", "; ".join(names))
 
 
 def hydra_overrides(hydra_config: DictConfig) -> list[str]:

@@ -27,6 +27,7 @@ from experiments.config.start_checks import SQLITE, expanded, unusable_database
 from experiments.sweep import times
 from experiments.sweep.budget import Budget
 from experiments.sweep.costs import cost_of
+from experiments.sweep.ending import finalize
 from experiments.sweep.jobs import TERMINATED, Limit, enter_job, failed_point, run_point
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.samplers import Spec, check_spec
@@ -120,7 +121,7 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
                 return
             budget.tell(outcomes, study.not_started if settings["n_trials"] else 0)
             outcomes += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
-            multirun.finalize(outcomes)
+            finalize(multirun, outcomes)
 
 
 def identifying(

@@ -26,6 +26,7 @@ from experiments.config.overrides import as_meant, check_count, choices, misread
 from experiments.runs.identity import compose_values, identify
 from experiments.sweep import grid
 from experiments.sweep.costs import costs_of
+from experiments.sweep.ending import finalize
 from experiments.sweep.multirun import Multirun, compose_first
 from experiments.sweep.workers import effective_jobs
 
@@ -83,7 +84,7 @@ class GridSweeper(MultirunSweeper):
         multirun = Multirun(config, self.composed, self.context, varied, identify(values))
         costs = costs_of(values)
         with multirun.locked(), multirun.parent_run():
-            multirun.finalize(grid.train(multirun, jobs, costs))
+            finalize(multirun, grid.train(multirun, jobs, costs))
 
 
 class SearchSweeper(MultirunSweeper):

@@ -1,0 +1,127 @@
+"""The end of a multirun: its winner is tested, its points are compared, the results are stored and printed.
+
+finalize(multirun, outcomes)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from experiments.comparison.points import Point
+from experiments.config.command_line import MASK
+from experiments.config.keys import standalone_overrides
+from experiments.sweep.jobs import TestJob
+from experiments.sweep.multirun import Multirun
+from experiments.sweep.sharing import describe
+
+if TYPE_CHECKING:
+    from experiments.comparison.comparison import Comparison
+
+
+ENDED = ("finished", "pruned", "failed")
+log = logging.getLogger(__name__)
+
+
+def finalize(multirun: Multirun, outcomes: Sequence[Point]) -> None:
+    """Evaluate the winner on the test set, store and print the comparison; exit with code 1 if points failed."""
+    from experiments.comparison.comparison import Comparison  # imports pandas
+
+    objectives = multirun.config.sweep.objectives
+    comparison = Comparison(multirun.name, multirun.command, _points(multirun, outcomes), objectives)
+    if multirun.config.evaluate_test is None:
+        comparison = _with_tests(multirun, comparison)
+    _store(multirun, comparison)
+    _end_sharing(multirun, comparison)
+    if comparison.failed:
+        sys.exit(1)
+
+
+def _end_sharing(multirun: Multirun, comparison: Comparison) -> None:
+    """Delete what the points shared, unless some go on later; store and print how many epochs were trained, and how many saved."""
+    from experiments.reports import terminal  # imports torch
+
+    epochs = multirun.pool.totals
+    if not comparison.count("not started", "killed"):
+        multirun.pool.delete()
+    if multirun.parent:
+        multirun.parent.count_epochs(epochs)
+    if epochs.saved:
+        terminal.console.print(f"\n{describe(epochs)}")
+
+
+def _with_tests(multirun: Multirun, comparison: Comparison) -> Comparison:
+    """The comparison after every run of the winner has been evaluated on the test set; those that have been are not again."""
+    points, runs, reasons = list(comparison.points), comparison.winner.finished if comparison.winner else [], []
+    for run in runs:
+        if "test/loss" in run.metrics:
+            continue
+        tested = _test(multirun, run)
+        if tested.status == "finished" and tested.run_id == run.run_id:
+            points[points.index(run)] = dataclasses.replace(run, metrics={**run.metrics, **tested.metrics})
+        else:
+            reasons.append(tested.reason or "it trained another run")
+    some = "the winner" if len(reasons) == len(runs) else f"{len(reasons)} of the winner's {len(runs)} runs"
+    untested = f"The evaluation of {some} on the test set failed: {reasons[0]}." if reasons else ""
+    return dataclasses.replace(comparison, points=points, untested=untested)
+
+
+def _test(multirun: Multirun, run: Point) -> Point:
+    """Evaluate a run on the test set."""
+    from experiments.runs.provenance import ParentRun  # imports torch
+
+    overrides = standalone_overrides(run.overrides)
+    parent = ParentRun(multirun.parent.run_id if multirun.parent else None, run.name, run.run_id)
+    # MLflow has no passwords: the job reads the configuration of the run and needs none
+    composed = [text for text in overrides if MASK not in text]
+    return multirun.run_jobs([composed], TestJob(multirun.folder, multirun.config, parent, tuple(overrides)))[0]
+
+
+def _points(multirun: Multirun, outcomes: Sequence[Point]) -> list[Point]:
+    """All points in MLflow, and those that failed before MLflow had a run of them."""
+    if multirun.parent is None:
+        return list(outcomes)
+    failed = {point.name: point for point in outcomes if point.status == "failed"}
+    _say_which_are_one_run(outcomes)
+    used: dict[str, set[str]] = {}
+    for point in outcomes:
+        used.setdefault(point.name, set()).update(filter(None, [point.run_id]))
+    now = {point.run_id: point for point in outcomes}
+    waiting = [point for point in outcomes if point.status == "not started"]
+    known = [point for point in multirun.parent.points(used) if point.status in ENDED or point.name not in failed]
+    names = {point.name for point in known}
+    # A run found again may have been trained by other overrides: in a folder that was renamed since, for example.
+    known = [
+        dataclasses.replace(point, settings=now[point.run_id].settings, overrides=now[point.run_id].overrides)
+        if point.run_id in now
+        else point
+        for point in known
+    ]
+    return known + [point for point in (*failed.values(), *waiting) if point.name not in names]
+
+
+def _store(multirun: Multirun, comparison: Comparison) -> None:
+    """Write the report, close the parent run, print the ranking."""
+    from experiments.comparison import terminal  # imports torch
+    from experiments.comparison.page import write  # imports matplotlib
+
+    write(multirun.folder / "report", comparison)
+    where = str(multirun.folder / "report/report.html")
+    if multirun.parent:
+        multirun.parent.finalize(comparison, multirun.folder / "report")
+        where += f", or {multirun.parent.url()}"
+    terminal.show_comparison(comparison, where)
+
+
+def _say_which_are_one_run(outcomes: Sequence[Point]) -> None:
+    """Say which overrides describe one run: with equal images and settings, for example in a copy of a folder."""
+    words: dict[str, list[str]] = {}
+    for point in outcomes:
+        if point.run_id:
+            words.setdefault(point.run_id, []).append(" ".join(point.overrides))
+    for same in words.values():
+        if len(names := list(dict.fromkeys(same))) > 1:
+            log.warning("one run, because settings and images are equal: %s", "; ".join(names))
