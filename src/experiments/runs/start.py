@@ -210,9 +210,8 @@ def started(
         limit = TimeLimit.of(config, folder, splits, command.started)
         if tracker.finished and limit.goes_on and not (parent and parent.tests):
             tracker.reopen()
-        trunk = Trunk.of(
-            config, len(splits.train), splits.digest, model.weights_digest, device.type, folder, tracker.run_id
-        )
+        digests = splits.digest, model.weights_digest
+        trunk = Trunk.of(config, len(splits.train), *digests, device.type, folder, tracker.run_id)
         pool = Pool(parent.folder, config.sweep.checkpoints_gb) if parent and parent.folder else None
         forks = parent is not None and parent.forks and config.resume
         waiting = pool.turn(trunk) if pool and forks and not tracker.finished else contextlib.nullcontext()
