@@ -51,7 +51,7 @@ KEYS = [  # python train.py data=digits ...
     ("sweep.objectives=val/loss", "sweep.objectives=val/loss: must be a list"),
     ("sweep.objectives=[]", "sweep.objectives=[]: must be one or more different metrics"),
     ("sweep.objectives=[val/loss,val/loss]", "must be one or more different metrics"),
-    ("sweep.checkpoints_gb=-1", "sweep.checkpoints_gb=-1.0: must be a number from 0 to 1,000,000"),
+    ("sweep.checkpoints_gb=-1", "sweep.checkpoints_gb=-1: must be a number from 0 to 1,000,000"),
     ("sweep.name=[a]", "sweep.name=[a]: this value needs quotes"),
     ("sweep=null", "sweep=null: must be a group of keys"),
     # networks by name, and initial weights
