@@ -51,7 +51,7 @@ KEYS = [  # python train.py data=digits ...
     ("sweep.objectives=val/loss", "sweep.objectives=val/loss: must be a list"),
     ("sweep.objectives=[]", "sweep.objectives=[]: must be one or more different metrics"),
     ("sweep.objectives=[val/loss,val/loss]", "must be one or more different metrics"),
-    ("sweep.checkpoints_gb=-1", "sweep.checkpoints_gb=-1.0: must be a number from 0 to 1,000,000"),
+    ("sweep.checkpoints_gb=-1", "sweep.checkpoints_gb=-1: must be a number from 0 to 1,000,000"),
     (
         "sweep.budget=90",
         "sweep.budget=90: must be a duration with its unit, such as 90s, 45min, 1.5h or 1h30min or null",
