@@ -408,7 +408,7 @@ DATA = [  # python train.py ...
 ]
 
 MULTIRUNS = [  # python train.py -m data=digits ...
-    ("search=nothing", "search=nothing: must be one of cnn"),
+    ("search=nothing", "search=nothing: must be one of auto, cnn"),
     ("seed=1,1.5", "seed=1.5: must be a whole number"),
     ("seed=1,2 seed=3,4", "seed: is given twice"),
     ("seed=1,2 model.filtres=3", "did you mean model.filters?"),
@@ -454,6 +454,13 @@ MULTIRUNS = [  # python train.py -m data=digits ...
     ("--info config", "--info"),
     ("--run seed=1,2", "--run"),
     ("hydra/sweeper=optuna", "there is nothing to search"),
+    ("search=auto", "hydra.sweeper.n_trials=null: needs a budget, such as sweep.budget=15min, or a number of trials"),
+    (
+        "search=auto sweep.budget=1min sweep.objectives=[val/loss,seconds]",
+        "with several objectives no trial can be pruned",
+    ),
+    ("search=auto sweep.budget=1min hydra.sweeper.pruner.reduction_factor=1", "reduction_factor=1: must be"),
+    ("search=auto sweep.budget=1min hydra.sweeper.spaces=[3]", "hydra.sweeper.spaces=3: must be"),
     ("search=cnn tracking=none", "a search stores its points in MLflow"),
     ("search=cnn hydra.sweeper.n_trials=99999999999", "hydra.sweeper.n_trials=99999999999: must be"),
     ("search=cnn hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: must be a whole number"),
