@@ -409,7 +409,7 @@ DATA = [  # python train.py ...
 ]
 
 MULTIRUNS = [  # python train.py -m data=digits ...
-    ("search=nothing", "search=nothing: must be one of cnn"),
+    ("search=nothing", "search=nothing: must be one of auto, cnn"),
     ("seed=1,1.5", "seed=1.5: must be a whole number"),
     ("seed=1,2 seed=3,4", "seed: is given twice"),
     ("seed=1,2 model.filtres=3", "did you mean model.filters?"),
@@ -481,6 +481,13 @@ MULTIRUNS = [  # python train.py -m data=digits ...
         "Optuna cannot create this sampler or pruner",
     ),
     ("hydra/sweeper=optuna seed=1,2 hydra/sweeper/pruner=nothing", "hydra/sweeper/pruner=nothing: must be one of"),
+    ("search=auto", "hydra.sweeper.n_trials=null: needs a budget, such as sweep.budget=15min, or a number of trials"),
+    (
+        "search=auto sweep.budget=1min sweep.objectives=[val/loss,seconds]",
+        "with several objectives no trial can be pruned",
+    ),
+    ("search=auto sweep.budget=1min hydra.sweeper.pruner.reduction_factor=1", "reduction_factor=1: must be"),
+    ("search=auto sweep.budget=1min hydra.sweeper.spaces=[3]", "hydra.sweeper.spaces=3: must be"),
     ("search=cnn hydra/sweeper/sampler=grid", "is continuous"),
     ("search=cnn hydra.sweeper.params=abc", "hydra.sweeper.params=abc: must be"),
     ("search=cnn hydra.sweeper.params={nothing:'choice(1,2)'}", "hydra.sweeper.params"),

@@ -97,12 +97,11 @@ class Rungs:
         for point in self._ranked(trials, rung, sign):
             trial = trials[point]
             if _waits(trial, rung):
-                next_end = self.end(rung + 1)
-                whole = time.needed(trial, self.epochs)
-                expected = whole
-                if next_end:
+                whole = expected = time.needed(trial, self.epochs)
+                if next_end := self.end(rung + 1):
                     first = time.needed(trial, next_end)
-                    expected, whole = first + (whole - first) / self.reduction_factor, whole + time.around
+                    whole += time.around  # it starts twice
+                    expected = first + (whole - first) / self.reduction_factor
                 if whole <= time.left and expected <= room:
                     chosen.append(point)
                     room -= expected

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
-from fractions import Fraction
-from math import ceil
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 from hydra.errors import HydraException
+from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -77,35 +75,17 @@ def _range(key: str, value: Any, composed: DictConfig) -> str:
 
 def _distribution(override: Override) -> BaseDistribution:
     sweep = override.value()
-    if isinstance(sweep, IntervalSweep):
-        assert sweep.start is not None and sweep.end is not None
-        whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
-        kind: Any = IntDistribution if whole else FloatDistribution
-        distribution: BaseDistribution = kind(sweep.start, sweep.end, log="log" in sweep.tags)
+    if isinstance(sweep, IntervalSweep) or (
+        isinstance(sweep, RangeSweep) and not sweep.shuffle and not sweep.transformers
+    ):
+        distribution: BaseDistribution = create_optuna_distribution_from_override(override)
         return distribution
-    if isinstance(sweep, RangeSweep) and not sweep.shuffle and not sweep.transformers:
-        return _stepped(sweep)
     return CategoricalDistribution(list(override.sweep_iterator(transformer=_as_typed)))  # type: ignore[arg-type]
 
 
 def _as_typed(value: Any) -> Any:
     """A number as it is; a text as it is typed on the command line, with the quotes or backslashes that it needs."""
     return value if isinstance(value, int | float) else Transformer.str(value)
-
-
-def _stepped(sweep: RangeSweep) -> BaseDistribution:
-    """Hydra excludes the end of a range, Optuna includes it."""
-    if sweep.step == 0:
-        raise ValueError("its step is 0")
-    values = sweep.range()
-    start, stop, step = (Decimal(str(number)) for number in (values.start, values.stop, values.step))
-    count = ceil((Fraction(stop) - Fraction(start)) / Fraction(step))
-    if count <= 0:
-        raise ValueError("it has no values")
-    low, high = sorted((start, start + (count - 1) * step))
-    if isinstance(values, range):
-        return IntDistribution(int(low), int(high), step=abs(int(step)))
-    return FloatDistribution(float(low), float(high), step=float(abs(step)))
 
 
 def lowest(space: Space) -> list[str]:
