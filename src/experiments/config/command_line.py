@@ -203,9 +203,10 @@ class Command:
         return dataclasses.replace(self, overrides=tuple(overrides), multirun=False)
 
     def __str__(self) -> str:
-        """The command line, with masked passwords."""
+        """The command line, with masked passwords. A single run refuses the preset of a search."""
         options = [*(["-m"] if self.multirun else []), *(["--config-dir", self.config_dir] if self.config_dir else [])]
-        return shlex.join(["python", "train.py", *options, *map(mask_passwords, self.overrides)])
+        shown = [text for text in self.overrides if self.multirun or not text.startswith("search=")]
+        return shlex.join(["python", "train.py", *options, *map(mask_passwords, shown)])
 
 
 def process_start() -> float:

@@ -129,8 +129,7 @@ def standalone_overrides(overrides: Sequence[str]) -> list[str]:
     """The overrides of one run of a multirun that also apply to a single run, in the same MLflow experiment."""
     meaningless = (Role.AFTER, Role.LABEL)
     kept = ("tracking", "tracking.experiment")
-    others = [text for text in overrides if key_of(text) != "search"]  # a single run refuses it
-    return [text for text in others if key_of(text) in kept or role_of(key_of(text)) not in meaningless]
+    return [text for text in overrides if key_of(text) in kept or role_of(key_of(text)) not in meaningless]
 
 
 def run_name(overrides: Sequence[str], fingerprint: str) -> str:

@@ -107,6 +107,11 @@ class Rungs:
                     room -= expected
         return chosen
 
+    def fits(self, trial: FrozenTrial, time: Time) -> bool:
+        """Whether a trial that was promoted, or interrupted, is expected to reach the end of its rung in time."""
+        end = self.end(rung_of(trial)) or self.epochs
+        return (time.needed(trial, end) if trial.user_attrs.get(SECONDS) else 0.0) <= time.left
+
     def has_room(self, trials: Collection[FrozenTrial], time: Time) -> bool:
         """Whether a new trial may start: in the first share of the training time, and if one can train to its end after it."""
         known = [(rung_of(trial), trial.user_attrs[SECONDS]) for trial in trials if trial.user_attrs.get(SECONDS)]

@@ -111,12 +111,12 @@ class Study:
         if ended.params.keys() != self.spec.space.keys():  # it ended before the sampler's choice was stored
             known = {}
         again = {"point": ended.user_attrs["point"], "retry_of": ended.number, "rung": rung_of(ended) + rungs}
+        again |= {SECONDS: ended.user_attrs.get(SECONDS, [])}
         self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=again, **known))
 
     def promote(self) -> bool:
         """Enqueue the trials that go on to their next rung, when no trial is running; returns whether there are any."""
-        promoted = self._promoted()
-        for trial in promoted:
+        for trial in (promoted := self._promoted()):
             self._enqueue(trial, rungs=1)
         return bool(promoted)
 
@@ -143,8 +143,7 @@ class Study:
     @property
     def open(self) -> int:
         """The number of trials that workers can claim now."""
-        new = self.not_started if self._may_start else 0
-        return new + len(self._waiting())
+        return len(self._waiting()) + (self.not_started if self._may_start else 0)
 
     @property
     def not_started(self) -> int:
@@ -159,11 +158,13 @@ class Study:
         return self._rungs.has_room(self._latest().values(), Time.of(self.budget))
 
     def _waiting(self) -> list[FrozenTrial]:
-        """The trials to run again that are expected to end in time; with rungs, they were chosen so."""
-        if not (self.rungs or self.budget.has_room):
-            return []
+        """The trials to run again that are expected to end in time."""
         found = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return [trial for trial in found if trial.user_attrs["point"] < self.spec.n_trials]
+        found = [trial for trial in found if trial.user_attrs["point"] < self.spec.n_trials]
+        if found and self.rungs and self.budget.limited:
+            time = Time.of(self.budget)
+            return [trial for trial in found if self._rungs.fits(trial, time)]
+        return found if found and self.budget.has_room else []
 
     def claim(self, worker: str) -> ClaimedTrial | None:
         """The next trial, with its parameters, for this worker only; None if there is none."""
