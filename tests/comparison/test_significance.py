@@ -45,7 +45,9 @@ def test_the_seeds_that_finished_are_counted(status, capsys, tmp_path):
     assert rows.loc["filters=16", ["n", "started"]].tolist() == [1, 3]
     assert rows.loc["filters=8", ["n", "started"]].tolist() == [3, 3]
     terminal.show_comparison(compared(points), "")
-    assert "1 of 3" in capsys.readouterr().out and "<td>1 of 3</td>" in written(tmp_path, points)
+    out = capsys.readouterr().out
+    assert "so the lower end of an interval ranks" in out
+    assert "1 of 3" in out and "<td>1 of 3</td>" in written(tmp_path, points)
 
 
 def test_it_is_stated_if_seeds_of_the_winner_are_missing():

@@ -150,6 +150,7 @@ def tested_in(folder):
 
 
 def test_killed_several_times_it_has_the_same_results(swept, start, multirun, tmp_path):
+    store.connect(f"sqlite:///{tmp_path}/mlflow.db")
     moments = random.Random(888)
     for _ in range(KILLS):
         process = start(typed, tmp_path, "-m", *GRID)
@@ -160,8 +161,9 @@ def test_killed_several_times_it_has_the_same_results(swept, start, multirun, tm
     process = start(typed, tmp_path, "-m", *GRID)
     while process.exitcode is None and not tested_in(tmp_path):  # between the tests of the winner's seeds
         process.join(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.join()
+    if process.exitcode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
     code, output = multirun(tmp_path, *GRID)
     assert code == 0, output
     assert outcome(tmp_path) == outcome(swept[0])

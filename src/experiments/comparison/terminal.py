@@ -11,6 +11,7 @@ from rich.text import Text
 from experiments.comparison.comparison import Comparison
 from experiments.comparison.significance import SEEDS, TOO_FEW
 from experiments.comparison.values import NO_REASON, format_number
+from experiments.config.metrics import higher_is_better
 from experiments.config.wording import counted
 from experiments.reports.terminal import console
 
@@ -76,6 +77,11 @@ def _show_configurations(comparison: Comparison, rows: pd.DataFrame) -> None:
     _print(table, len(rows) - min(TOP, len(rows)))
     if not with_intervals:
         console.print(TOO_FEW)
+    if rows["n"].nunique() > 1:
+        end = "lower" if higher_is_better(first) else "upper"
+        console.print(
+            f"Not all have as many finished {comparison.repeated}, so the {end} end of an interval ranks, not the mean."
+        )
 
 
 def _print(table: Table, more: int) -> None:
