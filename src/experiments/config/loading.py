@@ -90,8 +90,8 @@ def compose_points(points: Iterable[Sequence[str]]) -> list[Config]:
         return [_parse_quickly(point, composed) for point in points]
 
 
-def check_overrides(overrides: Sequence[str], multirun: bool = True) -> None:
-    """Check a command line, including the points of a multirun; of a long range the two ends.
+def check_overrides(overrides: Sequence[str], multirun: bool = True, most: int = MOST_CHECKED) -> None:
+    """Check a command line, including the points of a multirun, at most `most` combinations; of a long range the two ends.
 
     Raises:
         UserError: listing every mistake of every point.
@@ -102,7 +102,7 @@ def check_overrides(overrides: Sequence[str], multirun: bool = True) -> None:
     one_by_one = ([*first[:index], value, *first[index + 1 :]] for index, value in changed)
     _check_points([first, *one_by_one])  # finds the mistakes at once, even among thousands of points
     if sum(len(values) > 1 for values in options) > 1:
-        _check_points(itertools.islice(itertools.product(*options), MOST_CHECKED))
+        _check_points(itertools.islice(itertools.product(*options), most))
 
 
 def alternatives(overrides: Sequence[str], multirun: bool) -> list[list[str]]:

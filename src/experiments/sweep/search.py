@@ -120,6 +120,12 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
                 terminal.console.print("no trials are left; the process that started the search will finish it")
                 return
             budget.tell(outcomes, study.not_started if settings["n_trials"] else 0)
+            if study.rungs and budget.limited and not any(point.status == "finished" for point in outcomes):
+                log.warning(
+                    "sweep.budget=%s: no further run of training.epochs=%s fits; set a larger budget, or fewer epochs",
+                    config.sweep.budget,
+                    config.training.epochs,
+                )
             outcomes += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
             finalize(multirun, outcomes)
 

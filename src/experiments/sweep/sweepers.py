@@ -31,6 +31,7 @@ from experiments.sweep.multirun import Multirun, compose_first
 from experiments.sweep.workers import effective_jobs
 
 LOCAL_LAUNCHERS = (".BasicLauncher", ".JoblibLauncher")
+FEW = 20  # combinations that are checked of a space with many keys, which was made to fit
 CHOOSE_DEVICE = ("device", "precision", "experiment")  # of a key with many values, only the first is looked at
 
 
@@ -53,10 +54,11 @@ class MultirunSweeper(Sweeper):
                 raise UserError(
                     f"hydra.sweeper.params={self.params}: must be a group of keys: {{model.filters: 'choice(16,32)'}}"
                 )
-            params = {**self.fitting(), **self.params}
+            fitting = self.fitting()
+            params = {**fitting, **self.params}
             overrides = _expand_globs(_add_params(params, arguments), self.context.config_loader)
             if overrides != arguments:  # train.py has checked the arguments
-                loading.check_overrides(overrides)
+                loading.check_overrides(overrides, most=FEW if fitting else loading.MOST_CHECKED)
             self.run(overrides)
 
     def fitting(self) -> Mapping[str, str]:
