@@ -94,16 +94,8 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
     """
     config = multirun.config
     sampler, pruner, folder = settings["sampler"], settings["pruner"], multirun.folder
-    spec = Spec(
-        folder.name,
-        settings["storage"],
-        sampler,
-        pruner,
-        space,
-        settings["n_trials"] or MOST_RUNS,
-        config.sweep.objectives,
-        folder.resolve(),
-    )
+    n_trials, objectives = settings["n_trials"] or MOST_RUNS, config.sweep.objectives
+    spec = Spec(folder.name, settings["storage"], sampler, pruner, space, n_trials, objectives, folder.resolve())
     check_spec(spec)
     with contextlib.ExitStack() as lock:
         owner = _become_owner(multirun, lock)
@@ -121,11 +113,10 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
                 return
             budget.tell(outcomes, study.not_started if settings["n_trials"] else 0)
             if study.rungs and budget.limited and not any(point.status == "finished" for point in outcomes):
-                log.warning(
-                    "sweep.budget=%s: no further run of training.epochs=%s fits; set a larger budget, or fewer epochs",
-                    config.sweep.budget,
-                    config.training.epochs,
+                text = (
+                    "sweep.budget=%s: no further run of training.epochs=%s fits; set a larger budget, or fewer epochs"
                 )
+                log.warning(text, config.sweep.budget, config.training.epochs)
             outcomes += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
             finalize(multirun, outcomes)
 
