@@ -195,7 +195,7 @@ def test_two_folders_of_the_same_name_are_two_data_sets(two_data_sets, here):
 
     from experiments.runs import store
 
-    client = MlflowClient("sqlite:///mlflow.db")
+    client = MlflowClient(f"sqlite:///{here}/mlflow.db")
     run = client.create_run("0", tags={store.TAG_FINGERPRINT: "x"}).info.run_id
     client.log_batch(run, params=[Param("data.name", "image_folder"), Param("data.root", "other/pics")])
     client.set_terminated(run, store.FINISHED)

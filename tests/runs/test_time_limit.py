@@ -25,7 +25,7 @@ def numbers(result):
 
 
 def test_a_run_stops_in_time_and_continues_with_more(here, capsys):
-    whole = run(compose_config([*SMALL, "tracking.uri=sqlite:///whole.db"]))
+    whole = run(compose_config([*SMALL, "tracking.uri=sqlite:///whole.db", "outputs=whole"]))
     capsys.readouterr()
 
     first = run(compose_config([*SMALL, "training.budget=1s"]))

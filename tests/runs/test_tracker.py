@@ -115,8 +115,12 @@ def test_the_files_of_a_finished_run_are_made_again_if_they_are_gone(checkpoint,
         load_run(result.run_id, uri="sqlite:///mlflow.db").metrics["test/accuracy"] == result.metrics["test/accuracy"]
     )
     caplog.clear(), capsys.readouterr()
+    MlflowClient(f"sqlite:///{here}/mlflow.db").set_tag(
+        result.run_id, "test_set_evaluations", "0"
+    )  # a kill before it was stored
     run(settings(epochs=2))
     assert "finished already" in capsys.readouterr().out and not caplog.text
+    assert runs()[1][0].data.tags["test_set_evaluations"] == "1"
 
 
 def test_no_run_is_finished_whose_files_are_not_there(here, monkeypatch):

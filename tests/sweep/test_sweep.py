@@ -142,7 +142,7 @@ def test_the_same_command_again_trains_nothing(swept, multirun):
     assert outcome(swept[0]) == before
 
 
-def tested_in(folder):
+def evaluated_in(folder):
     """How many runs have been evaluated on the test set."""
     with contextlib.closing(sqlite3.connect(f"file:{folder}/mlflow.db?mode=ro", uri=True)) as database:
         (found,) = database.execute("SELECT COUNT(*) FROM latest_metrics WHERE key = 'test/loss'").fetchone()
@@ -159,7 +159,7 @@ def test_killed_several_times_it_has_the_same_results(swept, start, multirun, tm
             os.killpg(process.pid, signal.SIGKILL)
             process.join()
     process = start(typed, tmp_path, "-m", *GRID)
-    while process.exitcode is None and not tested_in(tmp_path):  # between the tests of the winner's seeds
+    while process.exitcode is None and not evaluated_in(tmp_path):  # between the tests of the winner's seeds
         process.join(0.01)
     if process.exitcode is None:
         os.killpg(process.pid, signal.SIGKILL)

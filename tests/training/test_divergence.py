@@ -5,8 +5,8 @@ import torch
 from mlflow import MlflowClient
 
 from conftest import DIGITS
+from experiments.comparison.configurations import configurations
 from experiments.comparison.loading import to_point
-from experiments.comparison.points import ranked
 from experiments.config.loading import compose_config
 from experiments.experiment import run
 from experiments.training.loop import Diverged
@@ -48,7 +48,7 @@ def test_its_best_epoch_is_kept(others, here):
     assert kept.data.metrics["best/epoch"] == 2 and kept.data.tags["test_set_evaluations"] == "0"
     artifacts = {file.path for file in client.list_artifacts(kept.info.run_id)}
     assert {"report.html", "history.csv", "config.yaml"} <= artifacts
-    assert ranked([to_point(client, kept)], "val/accuracy") == []
+    assert not configurations([to_point(client, kept)], "val/accuracy")[0].finished
     (model,) = client.search_logged_models([kept.info.experiment_id])
     (path,) = here.glob(f"mlruns/**/{model.model_id}/artifacts/data/model.pt2")
     weights = torch.export.load(path).state_dict

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from experiments.config.command_line import mask_passwords
@@ -42,6 +43,13 @@ def count_test_evaluation(run: FinishedRun) -> int:
     tag = next_test_evaluation(client.get_run(run.run_id))
     client.set_tag(run.run_id, tag.key, tag.value)
     return int(tag.value)
+
+
+def repair_test_count(client: MlflowClient, run: Run) -> None:
+    """Count the evaluation of a run whose process was killed after MLflow stored its metrics, and before it stored the count."""
+    if "test/loss" in run.data.metrics and run.data.tags.get(store.TAG_TEST_SET_EVALUATIONS) == "0":
+        tag = next_test_evaluation(run)
+        client.set_tag(run.info.run_id, tag.key, tag.value)
 
 
 def next_test_evaluation(run: Run) -> RunTag:

@@ -21,7 +21,7 @@ from experiments.models.classifier import Classifier
 from experiments.runs import export, finished, provenance, store
 from experiments.runs.abandoned import close_abandoned, holder
 from experiments.runs.data_sets import log_data_sets
-from experiments.runs.evaluations import next_test_evaluation
+from experiments.runs.evaluations import next_test_evaluation, repair_test_count
 from experiments.runs.provenance import ParentRun
 from experiments.runs.store import safe_name
 from experiments.runs.written import are_gone, check_written, is_written, logged_models
@@ -80,6 +80,7 @@ class Tracker:
             self.finished = False
             log.warning("run %s was finished, but its files are gone; they are made again", self.name)
         self.tested = self.finished and "test/loss" in run.data.metrics
+        repair_test_count(client, run)
         self._logged = self._logged_epochs(run)
         self._config = config
         if not self.finished:
