@@ -30,12 +30,9 @@ MARGIN = 0.02  # of the budget, because no estimate is exact
 # Measured at the end of multiruns of 3 to 100 points; a machine that takes longer than `AROUND` seconds around the epochs of
 # a point is slower here, too:
 AROUND = 2.0
-COMPARISON, IMPORTS, PER_POINT = (
-    1.0,
-    1.0,
-    0.03,
-)  # seconds of ranking, figures and report: the imports if other processes train
+COMPARISON, IMPORTS, PER_POINT = 1.0, 1.0, 0.03  # seconds of ranking, figures and report: the imports if others train
 TEST, EVALUATION = 0.8, 0.15  # of the winner: a part of the seconds around its epochs, and of those of an epoch
+LAUNCH = 0.6  # seconds per test to start it in another process
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,8 @@ class Budget:
         imports = IMPORTS if self.workers > 1 else 0.0
         comparison = (COMPARISON + imports + PER_POINT * len(points)) * max(1.0, usual / AROUND)
         tests = max(Counter(map(times.without_repetition, measured)).values(), default=1) if self.tests else 0
-        return tests * (TEST * usual + EVALUATION * longest) + comparison
+        launch = LAUNCH if self.workers > 1 else 0.0
+        return tests * (TEST * usual + EVALUATION * longest + launch) + comparison
 
     def fits(self, cost: Cost, point: str = "") -> bool:
         """Whether a point is expected to end in time; before anything was measured, whether any time is left."""
