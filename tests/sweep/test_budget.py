@@ -34,6 +34,12 @@ def test_a_duration_is_rounded_to_what_a_reader_needs(low, high, words):
     assert between(low, high) == words
 
 
+def test_with_a_budget_every_setting_has_its_first_seed_before_any_has_its_second():
+    points = [times.key([f"model.filters={filters}", f"seed={seed}"]) for filters in (8, 16) for seed in (1, 2, 3)]
+    order = [tuple(text.rpartition("=")[2] for text in point.split("\n")) for point in times.repetitions_last(points)]
+    assert order == [("8", "1"), ("16", "1"), ("8", "2"), ("16", "2"), ("8", "3"), ("16", "3")]
+
+
 def measured(folder, points, around=2.0):
     """Write points of 10 epochs with these seconds per epoch, as the workers do."""
     for number, per_epoch in enumerate(points):

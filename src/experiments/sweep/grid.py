@@ -18,7 +18,8 @@ def train(multirun: Multirun, jobs: Sequence[Sequence[str]], costs: Costs) -> li
     parent = multirun.parent.run_id if multirun.parent else None
     job = GridJob(multirun.folder, parent, multirun.varied, budget, costs)
     waiting = {times.key(overrides): overrides for overrides in jobs}
-    points = {key: costs.of(overrides) for key, overrides in waiting.items()}
+    order = times.repetitions_last(waiting) if budget.limited else waiting
+    points = {key: costs.of(waiting[key]) for key in order}
     outcomes: list[Point] = []
     with multirun.progress(budget, points):
         for batch in budget.batches(points):

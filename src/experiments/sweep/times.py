@@ -9,7 +9,8 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,17 @@ def key(overrides: Sequence[str]) -> str:
 def without_repetition(point: str) -> str:
     """What repetitions of a point with other seeds or folds have in common, from its key."""
     return key([text for text in point.split("\n") if not repeats(key_of(text))])
+
+
+def repetitions_last(points: Iterable[str]) -> list[str]:
+    """The keys of points, the first repetition of every setting before any second one: a budget may not last for all."""
+    places: list[tuple[int, str]] = []
+    seen = Counter[str]()
+    for point in points:
+        same = without_repetition(point)
+        places.append((seen[same], point))
+        seen[same] += 1
+    return [point for _, point in sorted(places, key=lambda row: row[0])]
 
 
 def read(folder: Path) -> dict[str, Measured]:
