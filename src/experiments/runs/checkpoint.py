@@ -27,9 +27,8 @@ from experiments.training.early_stopping import EarlyStopping
 from experiments.training.learner import Learner
 from experiments.training.loop import EpochResult, RunningEpoch
 
-ShouldPrune = Callable[
-    [int, Mapping[str, float]], bool | str
-]  # number and metrics of an epoch -> stop after it, or why
+# Number and metrics of an epoch -> whether to stop after it, or why.
+ShouldPrune = Callable[[int, Mapping[str, float]], bool | str]
 FORMAT = 3
 DIGEST = hashlib.sha256().digest_size  # bytes at the end of the file
 log = logging.getLogger(__name__)
@@ -198,9 +197,8 @@ def read(file: Path) -> dict[str, Any] | None:
     written = file.read_bytes()
     if hashlib.sha256(written[:-DIGEST]).digest() != written[-DIGEST:]:
         raise ValueError(f"{file} is damaged")
-    content: dict[str, Any] = torch.load(
-        io.BytesIO(written[:-DIGEST]), map_location="cpu", weights_only=True
-    )  # no code can run
+    data = io.BytesIO(written[:-DIGEST])
+    content: dict[str, Any] = torch.load(data, map_location="cpu", weights_only=True)  # no code can run
     return content if content["format"] == FORMAT else None
 
 

@@ -49,3 +49,14 @@ def _describe(owner: Path) -> str:
         return f" (process {who['pid']} on {who['host']}, since {who['since']})"
     except (OSError, ValueError, KeyError):  # not written yet, or being written now
         return ""
+
+
+def is_held(file: Path) -> bool:
+    """Whether a process of this machine has locked the file."""
+    if not file.exists():
+        return False
+    try:
+        with filelock.FileLock(file, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True

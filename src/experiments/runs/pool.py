@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import filelock
 
+from experiments.runs.lock import is_held
+
 if TYPE_CHECKING:
     from experiments.runs.trunks import Record, Trunk
 
@@ -79,12 +81,12 @@ class Pool:
         claims.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as own:
             with filelock.FileLock(claims / "lock"):
-                before = [other for other in trunk.others() if _is_held(claims / other.name)]
+                before = [other for other in trunk.others() if is_held(claims / other.name)]
                 own.enter_context(filelock.FileLock(claims / trunk.own.name))
                 if not trunk.written():
                     trunk.write(trunk.own.threads)
             for other in before:
-                while _is_held(claims / other.name) and self._trains_the_same(other, trunk):
+                while is_held(claims / other.name) and self._trains_the_same(other, trunk):
                     time.sleep(PAUSE)
             yield
 
@@ -112,14 +114,3 @@ class Pool:
         shutil.rmtree(self._claims, ignore_errors=True)
         if count:
             self._counted.unlink(missing_ok=True)
-
-
-def _is_held(file: Path) -> bool:
-    """Whether a process has locked the file."""
-    if not file.exists():
-        return False
-    try:
-        with filelock.FileLock(file, timeout=0):
-            return False
-    except filelock.Timeout:
-        return True

@@ -77,14 +77,17 @@ class Budget:
 
     def reserve(self, measured: Mapping[str, Measured]) -> float:
         """The seconds for test, ranking, figures and report. All seeds of the winner are tested."""
-        points = measured.values()
-        usual = statistics.median(around(points, self.workers) or [AROUND])
+        points, usual = measured.values(), self.around(measured)
         longest = max((one.seconds / one.epochs for one in points), default=0.0)
         imports = IMPORTS if self.workers > 1 else 0.0
         comparison = (COMPARISON + imports + PER_POINT * len(points)) * max(1.0, usual / AROUND)
         tests = max(Counter(map(times.without_repetition, measured)).values(), default=1) if self.tests else 0
         launch = LAUNCH if self.workers > 1 else 0.0
         return tests * (TEST * usual + EVALUATION * longest + launch) + comparison
+
+    def around(self, measured: Mapping[str, Measured]) -> float:
+        """The usual seconds around the epochs of a point."""
+        return statistics.median(around(measured.values(), self.workers) or [AROUND])
 
     def fits(self, cost: Cost, point: str = "") -> bool:
         """Whether a point is expected to end in time; before anything was measured, whether any time is left."""

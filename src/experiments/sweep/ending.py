@@ -35,17 +35,17 @@ def finalize(multirun: Multirun, outcomes: Sequence[Point]) -> None:
     if multirun.config.evaluate_test is None:
         comparison = _with_tests(multirun, comparison)
     _store(multirun, comparison)
-    _end_sharing(multirun, comparison)
+    _end_sharing(multirun, go_on=any(point.status in ("not started", "killed") for point in outcomes))
     if comparison.failed:
         sys.exit(1)
 
 
-def _end_sharing(multirun: Multirun, comparison: Comparison) -> None:
-    """Delete what the points shared, unless some go on later; store and print how many epochs were trained, and how many saved."""
+def _end_sharing(multirun: Multirun, go_on: bool) -> None:
+    """Delete what the points shared, unless some of them `go_on` later; store and print how many epochs were trained and saved."""
     from experiments.reports import terminal  # imports torch
 
     epochs = multirun.pool.totals
-    if not comparison.count("not started", "killed"):
+    if not go_on:
         multirun.pool.delete()
     if multirun.parent:
         multirun.parent.count_epochs(epochs)

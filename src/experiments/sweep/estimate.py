@@ -94,9 +94,8 @@ class Normal:
 
 
 AROUND = Normal((math.log(2.0),), (1.0,), 0.4)
-PER_EPOCH = Normal(
-    (0.0, 0.65, 0.35), (100.0, 2.0, 2.0), 0.15, weight=8.0
-)  # log seconds: a constant, log work, log steps
+# Log seconds: a constant, log work, log steps.
+PER_EPOCH = Normal((0.0, 0.65, 0.35), (100.0, 2.0, 2.0), 0.15, weight=8.0)
 PER_EPOCH_UNKNOWN = Normal((0.0,), (100.0,), 0.5)  # where the work of the points that are left is not known
 
 

@@ -136,11 +136,8 @@ def run_point(config: Config, command: Command, folder: Path, parent: ParentRun,
             threads = common_threads(folder, functools.partial(automatic_threads, config))
             config = dataclasses.replace(config, threads=threads)
         with silenced(parent.run_id is not None):
-            command, parent = (
-                dataclasses.replace(command, started=time.time()),
-                dataclasses.replace(parent, folder=folder),
-            )
-            result = run(config, command, parent, limit or never)
+            timed = dataclasses.replace(command, started=time.time())
+            result = run(config, timed, dataclasses.replace(parent, folder=folder), limit or never)
     except Exception as error:
         if limit:
             limit.stopwatch.fail()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.sweep import times
-from experiments.sweep.budget import AROUND, Budget
+from experiments.sweep.budget import Budget
 
 LOSSES, SECONDS = "val/loss", "epoch_seconds"  # attributes of a trial: of each of its epochs; the loss decides ties
 FIRST_SHARE = 1 / 3  # of the training time, in which new trials are started
@@ -37,8 +37,7 @@ class Time:
 
     @classmethod
     def of(cls, budget: Budget) -> Time:
-        around = [one.around for one in times.read(budget.folder).values() if one.around is not None and one.trained]
-        return cls(budget.left(), budget.workers, statistics.median(around or [AROUND]))
+        return cls(budget.left(), budget.workers, budget.around(times.read(budget.folder)))
 
     def needed(self, trial: FrozenTrial, end: int) -> float:
         """The seconds until the end of an epoch of a trial that waits."""

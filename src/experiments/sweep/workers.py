@@ -12,6 +12,7 @@ from pathlib import Path
 import filelock
 
 from experiments.files.atomic import atomic_write
+from experiments.runs.lock import is_held
 
 
 def common_threads(folder: Path, own: Callable[[], int]) -> int:
@@ -42,14 +43,10 @@ def worker_heartbeat(folder: Path) -> Iterator[str]:
 
 def is_alive(file: Path) -> bool:
     """Whether the worker that locked `file` still runs on this machine; removes the file of one that does not."""
-    if not file.exists():
-        return False
-    try:
-        with filelock.FileLock(file, timeout=0):
-            file.unlink(missing_ok=True)
-            return False
-    except filelock.Timeout:
+    if is_held(file):
         return True
+    file.unlink(missing_ok=True)
+    return False
 
 
 def any_alive(folder: Path) -> bool:
