@@ -78,7 +78,9 @@ def cut(multirun, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cut")
     outputs, states = [], []
     for budget in ("1s", "1s", "10min"):
-        code, output = multirun(folder, *GRID, "training.epochs=8", "seed=1,2", f"sweep.budget={budget}")
+        code, output = multirun(
+            folder, *GRID, "training.epochs=2", "optimizer.lr=0.001,0.002", "seed=1,2", f"sweep.budget={budget}"
+        )
         assert code == 0, output
         outputs.append(output)
         states.append({name: run.data.metrics for name, run in family(folder)[2].items()})
@@ -88,23 +90,28 @@ def cut(multirun, tmp_path_factory):
 def test_a_budget_that_is_used_up_starts_no_point(cut):
     _, outputs, states = cut
     for output, state in zip(outputs[:2], states[:2]):
-        assert "the budget was used up: 2 points were not started" in output and not state
+        assert "the budget was used up: 4 points were not started" in output and not state
         assert "a larger sweep.budget goes on" in output
 
 
 def test_a_larger_budget_goes_on_and_says_how_long_it_takes(cut):
     folder, outputs, states = cut
-    assert len(states[2]) == 2 and all("kept/val_accuracy" in metrics for metrics in states[2].values())
-    assert re.search(r"estimate: (about )?[\d.]+( to [\d.]+)? (s|min) for 2 points\n", outputs[2])
+    assert len(states[2]) == 4 and all("kept/val_accuracy" in metrics for metrics in states[2].values())
+    assert re.search(r"estimate: (about )?[\d.]+( to [\d.]+)? (s|min) for 4 points\n", outputs[2])
     assert "not started" not in outputs[2]
     assert {row["status"] for row in ranking(folder)} == {"finished"}
+
+
+def test_a_budget_starts_every_configuration_before_a_second_seed(cut):
+    started = sorted(family(cut[0])[2].items(), key=lambda point: point[1].info.start_time)
+    assert [name.partition("seed=")[2] for name, _ in started] == ["1", "1", "2", "2"]
 
 
 @pytest.fixture(scope="module")
 def stopped(multirun, tmp_path_factory):
     """(folder, output) of a grid whose first point is much longer than the budget."""
     folder = tmp_path_factory.mktemp("stopped")
-    code, output = multirun(folder, *GRID, "training.epochs=100000", "seed=1,2", "sweep.budget=20s")
+    code, output = multirun(folder, *GRID, "training.epochs=99999,100000", "sweep.budget=20s")
     assert code == 0, output
     return folder, output
 
@@ -117,6 +124,7 @@ def test_a_running_point_is_stopped_after_an_epoch(stopped, multirun):
     assert run.info.status == "KILLED" and above.info.status == "FINISHED"
     assert re.fullmatch(r"after epoch \d+: the budget was used up", run.data.tags["pruned"])
     assert sorted(row["status"] for row in ranking(folder)) == ["not started", "pruned"]
+    assert list(folder.glob("outputs/sweeps/*/checkpoints/*/*"))  # the other point continues from them
     assert 14 < float(next(folder.glob("outputs/sweeps/*/seconds")).read_text()) < 26
 
 

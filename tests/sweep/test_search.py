@@ -146,8 +146,19 @@ def test_new_trials_have_a_third_of_the_time():
     assert rungs.has_room(first, Time(left=27.1, workers=1, around=2.0))
     assert not rungs.has_room(first, Time(left=26.9, workers=1, around=2.0))
     assert rungs.has_room(first[:1], Time(left=15.1, workers=1, around=2.0))  # one more, and then one to its end
-    slow = list(waiting_trials([0.1], seconds=60.0).values())
+    slow = list(waiting_trials([0.1], seconds=60.0).values())  # one more, and then one to its end: 544 s
     assert not rungs.has_room(slow, Time(left=500.0, workers=1, around=2.0))
+    assert rungs.has_room(slow, Time(left=400.0, workers=1, around=2.0))  # none fits: the best one is cut short
+    assert not rungs.has_room(slow, Time(left=120.0, workers=1, around=2.0))
+
+
+def test_where_no_training_fits_the_best_trial_is_cut_short():
+    rungs, trials = Rungs(epochs=9), waiting_trials([0.3, 0.5, 0.4], seconds=60.0)
+    assert rungs.promoted(trials, 1, Time(left=400.0, workers=1, around=2.0)) == []
+    assert rungs.cut_short(trials, 1, Time(left=400.0, workers=1, around=2.0)) == 1
+    assert rungs.cut_short(trials, 1, Time(left=61.0, workers=1, around=2.0)) is None
+    ended = create_trial(state=TrialState.COMPLETE, value=0.4)
+    assert rungs.cut_short({**trials, 4: ended}, 1, Time(left=400.0, workers=1, around=2.0)) is None
 
 
 def test_the_number_of_trials_is_the_total_also_when_it_grows(tmp_path):
@@ -304,6 +315,17 @@ def test_promoted_trials_continue_their_runs(multirun, command, tmp_path):
     assert scratch.returncode == 0
     again = client.search_runs(["1"], f"tags.fingerprint = '{winner.data.tags['fingerprint']}'")
     assert len({run.data.metrics["test/loss"] for run in again}) == 1 < len(again)
+
+
+def test_a_budget_too_short_for_one_training_still_has_a_winner(multirun, tmp_path):
+    search = [*DIGITS, "hydra/sweeper=optuna", "hydra/sweeper/pruner=rungs", "hydra.sweeper.n_trials=100"]
+    search += ["model.filters=range(4,9)", "training.epochs=100000", "early_stopping.patience=null"]
+    code, output = multirun(tmp_path, *search, "sweep.budget=20s")
+    assert code == 0 and "the best trial was trained while the time lasted" in output, output
+    client, _, children = family(tmp_path)
+    (ended,) = (run for run in children.values() if run.info.status == "FINISHED")
+    assert "test/accuracy" in ended.data.metrics
+    assert len(client.get_metric_history(ended.info.run_id, "val/loss")) > 1
 
 
 def test_two_terminals_share_a_search(start, tmp_path):

@@ -16,8 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from experiments.sweep import times
 from experiments.sweep.budget import Budget
+from experiments.sweep.trials import LOSSES, SECONDS, is_cut_short, rung_of
 
-LOSSES, SECONDS = "val/loss", "epoch_seconds"  # attributes of a trial: of each of its epochs; the loss decides ties
 FIRST_SHARE = 1 / 3  # of the training time, in which new trials are started
 
 
@@ -106,13 +106,25 @@ class Rungs:
                     room -= expected
         return chosen
 
+    def cut_short(self, trials: Mapping[int, FrozenTrial], sign: int, time: Time) -> int | None:
+        """The point that trains until the time is over, where no trial can end in time and none has; None without one."""
+        if any(trial.state == TrialState.COMPLETE for trial in trials.values()):
+            return None
+        ranked = (point for rung in reversed(range(len(self.ends))) for point in self._ranked(trials, rung, sign))
+        return next((point for point in ranked if _one_more_epoch(trials[point], time)), None)
+
     def fits(self, trial: FrozenTrial, time: Time) -> bool:
         """Whether a trial that was promoted, or interrupted, is expected to reach the end of its rung in time."""
+        if is_cut_short(trial):
+            return _one_more_epoch(trial, time)
         end = self.end(rung_of(trial)) or self.epochs
         return (time.needed(trial, end) if trial.user_attrs.get(SECONDS) else 0.0) <= time.left
 
     def has_room(self, trials: Collection[FrozenTrial], time: Time) -> bool:
-        """Whether a new trial may start: in the first share of the training time, and if one can train to its end after it."""
+        """Whether a new trial may start: in the first share of the training time, and if one can train to its end after it.
+
+        If no trial can, however few are started, the best one trains as long as the time lasts: see `cut_short`.
+        """
         known = [(rung_of(trial), trial.user_attrs[SECONDS]) for trial in trials if trial.user_attrs.get(SECONDS)]
         if not known:
             return time.left > 0
@@ -120,7 +132,8 @@ class Rungs:
         first = sum(time.around + seconds[0] for _, seconds in known)
         spent = sum((rung + 1) * time.around + sum(seconds) for rung, seconds in known)
         new, whole = time.around + epoch, time.around + (self.epochs - 1) * epoch
-        return first + new <= FIRST_SHARE * (spent + time.workers * time.left) and new + whole <= time.left
+        can_end = new + whole <= time.left or new + whole > spent / time.workers + time.left
+        return first + new <= FIRST_SHARE * (spent + time.workers * time.left) and can_end
 
     def _ranked(self, trials: Mapping[int, FrozenTrial], rung: int, sign: int) -> list[int]:
         """The points that have reached the end of a rung, the best first; of equal ones that with the lower loss."""
@@ -134,9 +147,9 @@ class Rungs:
         return sorted(keys, key=lambda point: keys[point])
 
 
-def rung_of(trial: FrozenTrial) -> int:
-    """The rung at whose end a trial waits, or that it is on."""
-    return int(trial.user_attrs.get("rung", 0))
+def _one_more_epoch(trial: FrozenTrial, time: Time) -> bool:
+    trained = len(trial.user_attrs.get(SECONDS, ()))
+    return trained > 0 and time.needed(trial, trained + 1) <= time.left
 
 
 def _waits(trial: FrozenTrial, rung: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ from experiments.sweep.multirun import Multirun
 from experiments.sweep.samplers import Spec, check_spec
 from experiments.sweep.sharing import may_share
 from experiments.sweep.space import Space, lowest
-from experiments.sweep.study import ClaimedTrial, Study
+from experiments.sweep.study import Study
+from experiments.sweep.trials import ClaimedTrial
 from experiments.sweep.workers import worker_heartbeat
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,10 @@ class Worker:
             return failed_point(overrides, varied, str(error))
         if claimed.promoted:  # also with resume=false, which concerns the runs of earlier commands
             config = dataclasses.replace(config, resume=True)
+        budget = self.budget
+        if claimed.seconds:  # its training ends after the last epoch that fits, instead of being stopped
+            training = dataclasses.replace(config.training, budget=f"{claimed.seconds:.0f}s")
+            config, budget = dataclasses.replace(config, training=training), dataclasses.replace(budget, total=math.inf)
 
         def should_prune(epoch: int, metrics: Mapping[str, float]) -> bool:
             value = metrics[self.spec.objectives[0]]
@@ -78,7 +84,7 @@ class Worker:
 
         parent = ParentRun(self.parent, point_name(overrides, varied), forks=may_share(varied))
         cost = cost_of(config, pruned="NopPruner" not in self.spec.pruner["_target_"])
-        limit = Limit(self.budget, times.Stopwatch(self.spec.folder, times.key(overrides), cost), should_prune)
+        limit = Limit(budget, times.Stopwatch(self.spec.folder, times.key(overrides), cost), should_prune)
         return run_point(config, command.single(overrides), self.spec.folder, parent, limit)
 
 
@@ -112,11 +118,12 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
                 terminal.console.print("no trials are left; the process that started the search will finish it")
                 return
             budget.tell(outcomes, study.not_started if settings["n_trials"] else 0)
-            if study.rungs and budget.limited and not any(point.status == "finished" for point in outcomes):
-                text = (
-                    "sweep.budget=%s: no further run of training.epochs=%s fits; set a larger budget, or fewer epochs"
-                )
+            if study.cut_short:
+                text = "sweep.budget=%s: too short for training.epochs=%s: the best trial was trained while the time lasted"
                 log.warning(text, config.sweep.budget, config.training.epochs)
+            elif study.rungs and budget.limited and not any(point.status == "finished" for point in outcomes):
+                text = "sweep.budget=%s: is used up before a trial has ended; set a larger budget, or fewer epochs"
+                log.warning(text, config.sweep.budget)
             outcomes += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
             finalize(multirun, outcomes)
 

@@ -11,7 +11,6 @@ import dataclasses
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import filelock
@@ -23,30 +22,13 @@ from experiments.config.metrics import higher_is_better
 from experiments.sweep.budget import Budget
 from experiments.sweep.jobs import TERMINATED
 from experiments.sweep.replay import Replay
-from experiments.sweep.rungs import LOSSES, SECONDS, Rungs, Time, rung_of
+from experiments.sweep.rungs import Rungs, Time
 from experiments.sweep.samplers import Spec, make_pruner, open_storage, planned
+from experiments.sweep.trials import LOSSES, SECONDS, ClaimedTrial, is_cut_short, repeated, rung_of
 from experiments.sweep.workers import is_stale
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
-
-@dataclass(frozen=True)
-class ClaimedTrial:
-    """A trial that belongs to one worker.
-
-    Attributes:
-        number: of the trial in the database; a retry has a different number.
-        point: number of the point; its retries have the same.
-        until: the epoch after which it waits for the other trials of its rung; None without one.
-        promoted: it has waited at the end of a rung, and continues.
-    """
-
-    number: int
-    point: int
-    params: Mapping[str, Any]
-    until: int | None = None
-    promoted: bool = False
 
 
 class Study:
@@ -70,6 +52,7 @@ class Study:
         self._study_id = self._storage.get_study_id_from_name(spec.name)
         self.budget = budget
         self._deaths: Counter[int] = Counter()  # workers that died, per point, seen by this process
+        self.cut_short: set[int] = set()  # points, by this process
         self.spec = dataclasses.replace(spec, space={key: spec.space[key] for key in self._order(list(spec.space))})
         pruner = make_pruner(spec)
         self._rungs = pruner if isinstance(pruner, Rungs) else Rungs(epochs=1)
@@ -90,7 +73,7 @@ class Study:
         self.fail_stale(others)
         for trial in self._latest().values():
             if trial.state == TrialState.FAIL:
-                self._enqueue(trial)
+                self._enqueue(trial, cut_short=is_cut_short(trial))
 
     def fail_stale(self, others: bool) -> None:
         """Mark the trials of dead workers as failed and enqueue retries; none after three deaths of a point's workers."""
@@ -101,29 +84,36 @@ class Study:
                 self._storage.set_trial_user_attr(trial._trial_id, "reason", TERMINATED)
                 self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
                 if self._deaths[point] < 3:
-                    self._enqueue(trial)
+                    self._enqueue(trial, cut_short=is_cut_short(trial))
 
-    def _enqueue(self, ended: FrozenTrial, rungs: int = 0) -> None:
+    def _enqueue(self, ended: FrozenTrial, rungs: int = 0, cut_short: bool = False) -> None:
         """Enqueue a trial again, with the same parameters; `rungs` higher than before."""
-        # The notes of the sampler on its choice are kept; a pruner writes its notes again.
-        notes = {key: value for key, value in ended.system_attrs.items() if not key.startswith("completed_rung")}
-        known: dict[str, Any] = {"params": ended.params, "distributions": dict(self.spec.space), "system_attrs": notes}
-        if ended.params.keys() != self.spec.space.keys():  # it ended before the sampler's choice was stored
-            known = {}
-        again = {"point": ended.user_attrs["point"], "retry_of": ended.number, "rung": rung_of(ended) + rungs}
-        again |= {SECONDS: ended.user_attrs.get(SECONDS, [])}
-        self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=again, **known))
+        self._study.add_trial(repeated(ended, self.spec.space, rung_of(ended) + rungs, cut_short))
 
     def promote(self) -> bool:
         """Enqueue the trials that go on to their next rung, when no trial is running; returns whether there are any."""
         for trial in (promoted := self._promoted()):
             self._enqueue(trial, rungs=1)
-        return bool(promoted)
+        return bool(promoted) or self._promote_cut_short()
 
     def _promoted(self) -> list[FrozenTrial]:
-        latest, sign = self._latest(), 1 if higher_is_better(self.spec.objectives[0]) else -1
-        time = Time.of(self.budget) if self.budget.limited else None
-        return [latest[point] for point in self._rungs.promoted(latest, sign, time)]
+        latest, time = self._latest(), Time.of(self.budget) if self.budget.limited else None
+        return [latest[point] for point in self._rungs.promoted(latest, self._sign, time)]
+
+    def _promote_cut_short(self) -> bool:
+        """Enqueue the trial that trains as long as the time lasts, if there is one."""
+        if not (self.rungs and self.budget.limited):
+            return False
+        others = {point: trial for point, trial in self._latest().items() if point not in self.cut_short}
+        point = self._rungs.cut_short(others, self._sign, Time.of(self.budget))
+        if point is not None:
+            self.cut_short.add(point)
+            self._enqueue(others[point], cut_short=True)
+        return point is not None
+
+    @property
+    def _sign(self) -> int:
+        return 1 if higher_is_better(self.spec.objectives[0]) else -1
 
     @property
     def died(self) -> list[Mapping[str, Any]]:
@@ -175,7 +165,12 @@ class Study:
             return None
         point, rung = trial.user_attrs["point"], rung_of(trial)
         params = trial.params or self._suggest(point, trial._trial_id)
-        return ClaimedTrial(trial.number, point, params, self._rungs.end(rung), promoted=rung > 0)
+        if not is_cut_short(trial):
+            return ClaimedTrial(trial.number, point, params, self._rungs.end(rung), promoted=rung > 0)
+        time, trained = Time.of(self.budget), sum(trial.user_attrs[SECONDS])
+        return ClaimedTrial(
+            trial.number, point, params, promoted=True, seconds=max(trained + time.left - time.around, 1.0)
+        )
 
     def _claim_waiting(self, worker: str) -> FrozenTrial | None:
         """A trial that is run again."""
@@ -238,7 +233,7 @@ class Study:
         for key, note in {**notes, **{key: list(point.history.get(key, ())) for key in (LOSSES, SECONDS)}}.items():
             self._storage.set_trial_user_attr(trial_id, key, note)
         values = [point.value(objective) for objective in self.spec.objectives]
-        if point.status == "pruned":
+        if point.status == "pruned" or (point.status == "finished" and claimed.seconds):  # which goes on with more time
             self._study.tell(claimed.number, state=TrialState.PRUNED)
         elif point.status == "finished" and None not in values:
             known = self._storage.get_trial(trial_id).intermediate_values
