@@ -122,7 +122,7 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
                 text = "sweep.budget=%s: too short for training.epochs=%s: the best trial was trained while the time lasted"
                 log.warning(text, config.sweep.budget, config.training.epochs)
             elif study.rungs and budget.limited and not any(point.status == "finished" for point in outcomes):
-                text = "sweep.budget=%s: is used up before a trial has ended; set a larger budget, or fewer epochs"
+                text = "sweep.budget=%s: too short for another epoch; set a larger budget, or fewer training.epochs"
                 log.warning(text, config.sweep.budget)
             outcomes += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
             finalize(multirun, outcomes)
