@@ -148,7 +148,7 @@ def test_a_gpu_is_measured_beside_the_record(cifar_root, tmp_path):
         "--images 64 --epochs 1 --rounds 1 --batch 32 --precision fp32 --seeds 1 --airbench . --device cpu"
     )
     small = shlex.split(
-        "model.widths=[4] training.epochs=1 data.validation_size=40000 training.batch_size=1000 threads=1"
+        "model.widths=[4] training.epochs=1 data.validation_size=40000 training.batch_size=1000 training.image_sizes=[] evaluation.tta=none tracking=none"
     )
     done = benchmark("--data", str(cifar_root), *few, "--overrides", *small, cwd=tmp_path, script="gpu.py")
     assert done.returncode == 0, done.stdout + done.stderr
