@@ -78,10 +78,10 @@ def _processor_time() -> tuple[float, float] | None:
     try:
         with Path("/proc/stat").open(encoding="utf-8") as file:
             user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
+        ticks = user + nice + system + irq + softirq + steal
+        return ticks / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
     except (OSError, ValueError, AttributeError):  # not Linux
         return None
-    ticks = user + nice + system + irq + softirq + steal
-    return ticks / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
 
 
 _IMPORTED, _AT_IMPORT = time.monotonic(), _processor_time()
