@@ -94,10 +94,14 @@ class Benchmark:
         programs: the folder of the contenders.
 
     Raises:
-        UserError: the file is not one that this class wrote.
+        UserError: the file is not one that this class wrote, or this is Windows.
     """
 
     def __init__(self, file: Path | None, pythons: Mapping[str, str], programs: Path = PROGRAMS) -> None:
+        if sys.platform == "win32":
+            raise UserError(
+                "this script needs Linux or macOS: Windows does not tell how much memory a process has used"
+            )
         self.file, self.pythons, self.programs = file, pythons, programs
         self.code = _code(programs)
         # A contender's second process finds its MLflow store here.
@@ -105,7 +109,7 @@ class Benchmark:
         self.saved: list[Results] = []
         if file is not None and file.exists():
             try:
-                content = json.loads(file.read_text())["results"]
+                content = json.loads(file.read_text(encoding="utf-8"))["results"]
                 self.saved = [
                     Results(**{**one, "outcomes": [Outcome(**each) for each in one["outcomes"]]}) for one in content
                 ]
@@ -161,7 +165,10 @@ class Benchmark:
         folder.mkdir(exist_ok=True)
         request = {**setting.request(), "epochs": setting.epochs + 1, "folder": str(folder), "started": time.time()}
         command = [python, str(self.programs / program), json.dumps(request)]
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        with (
+            tempfile.TemporaryFile("w+", encoding="utf-8") as out,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as err,
+        ):
             process = subprocess.Popen(command, stdout=out, stderr=err)
             try:
                 _, status, usage = os.wait4(process.pid, 0)

@@ -25,7 +25,7 @@ def compare(benchmark: Benchmark, settings: Sequence[Setting]) -> int:
     if not contenders:
         return 1
     settings = [replace(setting, contenders=tuple(contenders)) for setting in settings]
-    failed = _measure(benchmark, settings)
+    failed = measure(benchmark, settings)
     for setting in settings:
         console.print()
         console.print(comparison(benchmark, setting))
@@ -36,7 +36,7 @@ def curve(benchmark: Benchmark, name: str, settings: Sequence[Setting], file: Pa
     """Measure, then print one row per point and draw the figure; the exit code is 1 if a process failed."""
     labels = [s.precision if name == "batch" else f"batch {s.batch}, {s.precision}" for s in settings]
     lines = {label: curves.points(name, setting) for label, setting in zip(labels, settings)}
-    failed = _measure(benchmark, [setting for points in lines.values() for setting in points.values()])
+    failed = measure(benchmark, [setting for points in lines.values() for setting in points.values()])
     table = new_table("", curves.CURVES[name].axis, "s per epoch", "µs per image", "of the peak")
     for label, points in lines.items():
         for value, seconds, microseconds, fraction in curves.rows(benchmark, points):
@@ -107,7 +107,7 @@ def new_table(*columns: str) -> Table:
     return Table(*columns, box=None, padding=(0, 2, 0, 0))
 
 
-def _measure(benchmark: Benchmark, settings: Sequence[Setting]) -> bool:
+def measure(benchmark: Benchmark, settings: Sequence[Setting]) -> bool:
     """Run what is missing in the results; True if a process failed."""
     unfinished = [setting for setting in settings if benchmark.missing(setting)]
     show_machine()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -127,9 +128,40 @@ def test_time_to_an_accuracy(cifar_root, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+RECORD = """
+import torch
+for name, count in (("train", 50_000), ("test", 10_000)):
+    data = torch.load(f"cifar10/{name}.pt")
+    assert data["images"].shape == (count, 32, 32, 3) and data["images"].dtype == torch.uint8
+    assert data["labels"].shape == (count,) and len(data["classes"]) == 10
+print("|  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |")
+for run, accuracy in (("warmup", 0.1), (0, 0.94), (1, 0.93), (2, 0.95)):
+    print(f"|  {run}  |  7  |  0.9  |  0.9  |    |  2.0  |")
+    print(f"|    |  eval  |  0.9  |  0.9  |  {accuracy}  |  2.5  |")
+"""
+
+
+def test_a_gpu_is_measured_beside_the_record(cifar_root, tmp_path):
+    """On the CPU, with few images, a small network, and a program that prints what the record prints."""
+    (tmp_path / "airbench94_muon.py").write_text(RECORD, encoding="utf-8")
+    few = shlex.split(
+        "--images 64 --epochs 1 --rounds 1 --batch 32 --precision fp32 --seeds 1 --airbench . --device cpu"
+    )
+    small = shlex.split(
+        "model.widths=[4] training.epochs=1 data.validation_size=40000 training.batch_size=1000 training.image_sizes=[] evaluation.tta=none tracking=none"
+    )
+    done = benchmark("--data", str(cifar_root), *few, "--overrides", *small, cwd=tmp_path, script="gpu.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^32 +fp32 +[1-9][\d,]* +\d+% +\d+\.\d+ *$", done.stdout, re.M)
+    preset = re.search(r"^fast92 +0\.\d{4} +never +(\d+\.\d+) +(\d+\.\d+) *$", done.stdout, re.M)
+    assert 0 < float(preset[1]) < float(preset[2])
+    assert re.search(r"^airbench94_muon\.py +0\.9400 +(\d+\.\d) +2\.50 +\1 *$", done.stdout, re.M)
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
+        ("gpu.py", ("--airbench", "nowhere"), "--airbench nowhere: does not contain airbench94_muon.py"),
         ("speed.py", ("--data", "nowhere"), "does not contain cifar-10-batches-py"),
         ("speed.py", ("--python", "keras=/no/python"), "must be NAME=PATH"),
         ("speed.py", ("--rounds", "0"), "must be at least 1"),
@@ -139,7 +171,8 @@ def test_time_to_an_accuracy(cifar_root, tmp_path):
     ],
 )
 def test_mistakes(here, script, arguments, message):
-    done = benchmark("--contenders", "ours", *arguments, cwd=here, script=script)
+    contenders = () if script == "gpu.py" else ("--contenders", "ours")
+    done = benchmark(*contenders, *arguments, cwd=here, script=script)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -116,6 +116,7 @@ KEYS = [  # python train.py data=digits ...
     ("models=cnn", "models: there is no such key; did you mean model?"),
     ("model@x=cnn", "model@x"),
     ("experiment=nothing", "experiment=nothing: must be one of baseline"),
+    ("experiment=fast94", "; fast94 was renamed: experiment=fast92"),
     ("experiment=[baseline,nothing]", "experiment=[baseline,nothing]"),
     ("search=cnn", "search=cnn: a search needs a multirun"),
     # data

@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
-from experiments.files.atomic import atomic_write
+from experiments.files import atomic
+from experiments.files.atomic import append_line, atomic_write
 
 
 def parts(path):
@@ -64,3 +66,41 @@ def test_the_content_is_synced_before_it_is_moved(tmp_path, monkeypatch):
     with atomic_write(path) as file:
         file.write(b"content")
     assert synced == [(7, False)]
+
+
+@pytest.fixture
+def as_on_windows(monkeypatch):
+    """A file cannot be replaced the first two times, because another process reads it."""
+    tries, replace = [], Path.replace
+
+    def read_by_another(path, target):
+        tries.append(path)
+        if len(tries) < 3:
+            raise PermissionError(13, "The process cannot access the file")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", read_by_another)
+    monkeypatch.setattr(atomic, "WINDOWS", True)
+    monkeypatch.setattr(atomic, "PAUSE", 0)
+    return tries
+
+
+def test_on_windows_a_file_that_is_being_read_is_replaced_later(as_on_windows, tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with atomic_write(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new" and len(as_on_windows) == 3 and not parts(path)
+    as_on_windows.clear()
+    monkeypatch.setattr(atomic, "TRIES", 1)
+    with pytest.raises(PermissionError), atomic_write(path) as file:
+        file.write(b"newer")
+    assert path.read_bytes() == b"new" and not parts(path)
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_lines_are_added_as_they_are(windows, tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "WINDOWS", windows)
+    for line in ("first", "zweite, größer"):
+        append_line(tmp_path / "folder" / "lines", line)
+    assert (tmp_path / "folder" / "lines").read_bytes() == "first\nzweite, größer\n".encode()

@@ -24,6 +24,7 @@ def main(request: Request) -> None:
     time_run(request, watch)
     sys.argv = [
         str(TRAIN),
+        *request.overrides,  # what the request itself says comes after them, and wins
         f"data.root={Path(request.data).parent}",
         f"data.validation_size={request.held_out}",
         "data.split=first",
@@ -34,7 +35,6 @@ def main(request: Request) -> None:
         f"device={request.device}",
         f"threads={request.threads or 'null'}",
         "resume=false",
-        *request.overrides,
     ]
     atexit.register(lambda: watch.report(torch=version("torch")))  # train.py ends the process
     runpy.run_path(sys.argv[0], run_name="__main__")

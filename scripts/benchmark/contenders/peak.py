@@ -18,6 +18,7 @@ SHAPES = [
     (12_288, 512, 32),
     (12_288, 512, 512),
 ]  # (rows, inner, columns); rows are a multiple of 1024, 16 images of 8x8; the last two are those of convolutions
+LARGE = [(8192, 8192, 8192)]  # a GPU needs
 SECONDS = 0.2  # per shape and operation
 IMAGES = 8  # to count with; a network may need more than one
 
@@ -28,7 +29,7 @@ def peak(dtype: torch.dtype, device: str) -> float:
     On a CPU these are in different libraries: on AMD's processors MKL uses half of the vector units in fp32, oneDNN all.
     """
     rates = []
-    for rows, inner, columns in SHAPES:
+    for rows, inner, columns in SHAPES + LARGE * (device == "cuda"):
         matrix, filters = (torch.randn(size, inner, device=device).to(dtype) for size in (rows, columns))
         # Channels-last, and at least 16 images: with fewer, a single thread uses MKL for this, too.
         images = matrix.view(-1, 8, 8, inner).permute(0, 3, 1, 2)
@@ -76,6 +77,8 @@ def main(request: Request) -> None:
     pixels = torch.randint(256, (IMAGES, *config.data.image_shape), dtype=torch.uint8)
     counted = {"ours": flops(ours, pixels), "others": flops(network(), torch.rand(IMAGES, 3, 32, 32))}
     device = "cuda" if request.device == "auto" and torch.cuda.is_available() else request.device.replace("auto", "cpu")
+    exact = "tf32" if request.precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = exact  # as this project sets it
     rate = peak(torch.bfloat16 if request.precision == "bf16" else torch.float32, device)
     print("\n" + json.dumps({"peak": rate, "flops": counted}))
 

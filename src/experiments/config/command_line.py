@@ -37,6 +37,8 @@ QUERY = re.compile(
     r"""([?&][^\s=&?"]*(?:auth|cred|key|pass|pwd|secret|sig|token)[^\s=&?"]*=)(?:(?!,\w+://)[^\s&"'#\]])+""",
     re.IGNORECASE,
 )
+# What ends a program: Ctrl-C, `kill`, and a closed terminal. Windows has no SIGHUP; its SIGBREAK stands for a closed window.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 # What a machine refuses: a closed output, a full or failing disk, a file system or a folder that may not be written.
 REFUSED = {getattr(errno, name) for name in ("EPIPE", "ENOSPC", "EDQUOT", "EIO", "EBADF", "EROFS", "EACCES", "EMFILE")}
 
@@ -68,7 +70,7 @@ def exit_codes(command: Command | None = None) -> Iterator[None]:
         command: continues what was interrupted; printed after Ctrl-C.
     """
     _prepare_streams()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` sets it
             signal.signal(number, _interrupt)
     gc.set_threshold(50_000, 20, 100)  # torch and MLflow create half a million objects
@@ -104,10 +106,11 @@ def _refusal(error: OSError) -> str:
 
 
 def _interrupt(number: int, _: object) -> NoReturn:
-    """Handle a signal as Ctrl-C. SIGTERM and SIGHUP, which may follow, do not disturb what is being saved."""
-    for other in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(other, signal.SIG_IGN)
-    if number == signal.SIGHUP:
+    """Handle a signal as Ctrl-C. Further ones, but for Ctrl-C, do not disturb what is being saved."""
+    for other in SIGNALS:
+        if other != signal.SIGINT:
+            signal.signal(other, signal.SIG_IGN)
+    if number not in (signal.SIGINT, signal.SIGTERM):
         _discard_output(terminals=True)
     raise KeyboardInterrupt
 
@@ -115,9 +118,9 @@ def _interrupt(number: int, _: object) -> NoReturn:
 def _prepare_streams() -> None:
     """File names may not be UTF-8; and without an output, files that are opened would get its number."""
     if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
     if sys.stdout is None:
-        print("the standard output is closed; write it to a file, or to /dev/null", file=sys.stderr)
+        print(f"the standard output is closed; write it to a file, or to {os.devnull}", file=sys.stderr)
         sys.exit(1)
     logging.raiseExceptions = False  # no traceback of a message that cannot be written
     for stream in (sys.stdout, sys.stderr):
@@ -212,7 +215,8 @@ class Command:
 def process_start() -> float:
     """When this process was started, in seconds since 1970; where the system does not tell, when this module was imported."""
     try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # since the system was booted
+        content = Path("/proc/self/stat").read_text("utf-8", "replace")
+        ticks = int(content.rpartition(")")[2].split()[19])  # since the system was booted
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, LookupError, AttributeError):  # not Linux
         return _IMPORTED

@@ -9,7 +9,6 @@ those that cannot be applied are described, and the others are composed and chec
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
 import itertools
 import os
@@ -35,6 +34,7 @@ from experiments.config.overrides import (
     several,
     values_to_check,
 )
+from experiments.config.renamed import explain_choice
 from experiments.config.schema import Config
 from experiments.config.start_checks import start_checks
 from experiments.config.validation import unknown_key
@@ -240,8 +240,7 @@ def _wrong_choice(text: str, overrides: Sequence[str]) -> str:
     chosen = choice if optional and isinstance(choice, list) else [choice]
     if not options or all(one in options or (one is None and (optional or "/" in group)) for one in chosen):
         return ""
-    nearest = difflib.get_close_matches(str(choice), options, n=1)
-    hint = f"; did you mean {group}={nearest[0]}?" if nearest else ""
+    hint = explain_choice(group, str(choice), options)
     if group == "data" and os.path.isdir(str(choice)):  # noqa: PTH112 - false for any text
         hint = f"; for the pictures in this folder: data=image_folder data.root={choice}"
     if group == "data" and os.path.isfile(str(choice)):  # noqa: PTH113

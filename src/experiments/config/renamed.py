@@ -1,8 +1,9 @@
-"""Keys that were renamed: an old name is explained if it is typed, and replaced if it is in a saved configuration."""
+"""Keys and files that were renamed: an old name is explained if it is typed; that of a key is replaced in a saved configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 RENAMED: dict[str, tuple[str, dict[str, str]]] = {  # old key: (new key, {old value: new value} if values changed)
@@ -11,6 +12,16 @@ RENAMED: dict[str, tuple[str, dict[str, str]]] = {  # old key: (new key, {old va
     "optimizer.rest_lr": ("optimizer.adam_lr", {}),
     "optimizer.weight_decay_on": ("optimizer.weight_decay_exclude", {"all": "none", "weights": "bias_and_norm"}),
 }
+
+RENAMED_FILES = {("experiment", "fast94"): "fast92"}  # group and old name: new name
+
+
+def explain_choice(group: str, choice: str, options: Sequence[str]) -> str:
+    """The end of the message for a file that a group does not have: the new name, or a similar one."""
+    if new := RENAMED_FILES.get((group, choice)):
+        return f"; {choice} was renamed: {group}={new}"
+    nearest = difflib.get_close_matches(choice, options, n=1)
+    return f"; did you mean {group}={nearest[0]}?" if nearest else ""
 
 
 def explain_rename(old: str) -> str:

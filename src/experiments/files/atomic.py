@@ -7,9 +7,13 @@ import glob
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+WINDOWS = os.name == "nt"
+TRIES, PAUSE = 50, 0.1  # on Windows, to replace a file that another process reads; seconds between two
 
 
 @contextlib.contextmanager
@@ -40,4 +44,26 @@ def replace_synced(part: Path, path: Path) -> None:
     """
     with part.open("r+b") as file:
         os.fsync(file.fileno())
+    replace(part, path)
+
+
+def replace(part: Path, path: Path) -> None:
+    """Move a file in one step. On Windows that fails as long as another process reads `path`, so it is tried for seconds."""
+    for _ in range(TRIES if WINDOWS else 0):
+        with contextlib.suppress(PermissionError):
+            part.replace(path)
+            return
+        time.sleep(PAUSE)
     part.replace(path)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line in one call, so that the lines of several processes do not mix; on Windows that takes a lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if WINDOWS:
+        import filelock  # not needed elsewhere, and takes time
+
+        lock = filelock.FileLock(f"{path}.lock")
+    with lock, path.open("ab", buffering=0) as file:
+        file.write(f"{line}\n".encode())

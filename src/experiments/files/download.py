@@ -20,7 +20,7 @@ import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from experiments.config import UserError
-from experiments.files.atomic import replace_synced
+from experiments.files.atomic import replace, replace_synced
 
 TIMEOUT = (10, 30)  # seconds to connect, and between two chunks
 CHUNK = 1 << 18  # bytes
@@ -85,15 +85,15 @@ def _locked(root: Path, file: Path, place: str) -> Iterator[None]:
         lock = filelock.FileLock(file).acquire()
     except OSError as error:
         raise UserError(f"{place} cannot be used for the download ({error.strerror})") from None
-    with lock:
-        try:
+    try:
+        with lock:
             yield
-        except BaseException:
-            file.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # there is a part of the archive, which is continued later
-                for path in made:
-                    path.rmdir()
-            raise
+    except BaseException:
+        with contextlib.suppress(OSError):  # there is a part of the archive, which is continued later
+            file.unlink(missing_ok=True)  # Windows deletes no file that is open
+            for path in made:
+                path.rmdir()
+        raise
 
 
 def _digits(name: str) -> str:
@@ -153,7 +153,7 @@ def _unpack(archive: Path, root: Path, folder: str, files: Sequence[str]) -> Non
         except (KeyError, tarfile.TarError, EOFError, OSError) as error:
             raise UserError(f"{archive}: cannot be unpacked ({error}); delete it to download it again") from None
         shutil.rmtree(root / folder, ignore_errors=True)  # an incomplete folder
-        (Path(temporary) / folder).replace(root / folder)
+        replace(Path(temporary) / folder, root / folder)
 
 
 def _sha256(path: Path) -> str:

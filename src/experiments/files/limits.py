@@ -52,7 +52,7 @@ def processor_quotas(groups: Path, mount: Path) -> list[float]:
 
 def _limit_files(groups: Path, mount: Path, controller: str, names: tuple[str, str]) -> Iterator[Path]:
     """The existing files of a controller, named for versions 2 and 1, in the listed groups and in their parents."""
-    for line in groups.read_text().splitlines() if groups.exists() else ():
+    for line in groups.read_text(encoding="utf-8").splitlines() if groups.exists() else ():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
@@ -76,12 +76,12 @@ def busy_cpus() -> float:
 def _processor_time() -> tuple[float, float] | None:
     """Seconds of processor time: of all programs, and of this process."""
     try:
-        with Path("/proc/stat").open() as file:
+        with Path("/proc/stat").open(encoding="utf-8") as file:
             user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
-    except (OSError, ValueError):  # not Linux
+        ticks = user + nice + system + irq + softirq + steal
+        return ticks / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
+    except (OSError, ValueError, AttributeError):  # not Linux
         return None
-    ticks = user + nice + system + irq + softirq + steal
-    return ticks / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
 
 
 _IMPORTED, _AT_IMPORT = time.monotonic(), _processor_time()

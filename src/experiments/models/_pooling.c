@@ -30,10 +30,10 @@ static inline float from_bfloat16(uint16_t value) {
 #define ROWS(TYPE, WIDE)                                                                                              \
     /* Two rows of pixels to one of maxima. */                                                                        \
     CLONED static void forward_##TYPE(const TYPE *restrict upper, const TYPE *restrict lower, TYPE *restrict maxima,  \
-                                      uint8_t *restrict which, long width, long channels, int relu) {                 \
-        for (long x = 0; x < width; x++) {                                                                            \
-            const long left = 2 * x * channels, right = left + channels, out = x * channels;                          \
-            for (long c = 0; c < channels; c++) {                                                                     \
+                                      uint8_t *restrict which, int64_t width, int64_t channels, int relu) {           \
+        for (int64_t x = 0; x < width; x++) {                                                                         \
+            const int64_t left = 2 * x * channels, right = left + channels, out = x * channels;                       \
+            for (int64_t c = 0; c < channels; c++) {                                                                  \
                 TYPE best = upper[left + c];                                                                          \
                 uint8_t place = 0;                                                                                    \
                 TYPE value = upper[right + c];                                                                        \
@@ -53,10 +53,10 @@ static inline float from_bfloat16(uint16_t value) {
     }                                                                                                                 \
     /* One row of gradients to two. */                                                                                \
     CLONED static void backward_##TYPE(const TYPE *restrict gradients, const uint8_t *restrict which,                 \
-                                       TYPE *restrict upper, TYPE *restrict lower, long width, long channels) {       \
-        for (long x = 0; x < width; x++) {                                                                            \
-            const long left = 2 * x * channels, right = left + channels, in = x * channels;                           \
-            for (long c = 0; c < channels; c++) {                                                                     \
+                                       TYPE *restrict upper, TYPE *restrict lower, int64_t width, int64_t channels) { \
+        for (int64_t x = 0; x < width; x++) {                                                                         \
+            const int64_t left = 2 * x * channels, right = left + channels, in = x * channels;                        \
+            for (int64_t c = 0; c < channels; c++) {                                                                  \
                 const TYPE gradient = gradients[in + c];                                                              \
                 const uint8_t place = which[in + c];                                                                  \
                 upper[left + c] = place == 0 ? gradient : 0;                                                          \
@@ -73,12 +73,12 @@ ROWS(uint16_t, from_bfloat16)
 /* The arrays of a pass, and their sizes: features or their gradients, maxima or their gradients, and positions. */
 typedef struct {
     unsigned long long wide, pooled, positions;
-    long images, height, width, channels, rows, row, pooled_row;
+    int64_t images, height, width, channels, rows, row, pooled_row;
     int bytes, threads, relu;
 } Pass;
 
 static int parse(PyObject *arguments, Pass *pass) {
-    if (!PyArg_ParseTuple(arguments, "KKKlllliip", &pass->wide, &pass->pooled, &pass->positions, &pass->images,
+    if (!PyArg_ParseTuple(arguments, "KKKLLLLiip", &pass->wide, &pass->pooled, &pass->positions, &pass->images,
                           &pass->height, &pass->width, &pass->channels, &pass->bytes, &pass->threads, &pass->relu))
         return 0;
     pass->rows = pass->height / 2;
@@ -88,13 +88,13 @@ static int parse(PyObject *arguments, Pass *pass) {
 }
 
 /* For row i of the maxima of all images: the upper one of its two rows of pixels, itself, and its positions. */
-static char *wide_row(const Pass *pass, long i) {
+static char *wide_row(const Pass *pass, int64_t i) {
     return (char *)(uintptr_t)pass->wide + (i / pass->rows * pass->height + i % pass->rows * 2) * pass->row;
 }
-static char *pooled_row(const Pass *pass, long i) {
+static char *pooled_row(const Pass *pass, int64_t i) {
     return (char *)(uintptr_t)pass->pooled + i * pass->pooled_row * pass->bytes;
 }
-static uint8_t *positions_row(const Pass *pass, long i) {
+static uint8_t *positions_row(const Pass *pass, int64_t i) {
     return (uint8_t *)(uintptr_t)pass->positions + i * pass->pooled_row;
 }
 
@@ -104,7 +104,7 @@ static PyObject *forward(PyObject *module, PyObject *arguments) {
         return NULL;
     Py_BEGIN_ALLOW_THREADS
 #pragma omp parallel for num_threads(pass.threads)
-    for (long i = 0; i < pass.images * pass.rows; i++) {
+    for (int64_t i = 0; i < pass.images * pass.rows; i++) {
         const char *upper = wide_row(&pass, i), *lower = upper + pass.row;
         char *out = pooled_row(&pass, i);
         if (pass.bytes == 4)
@@ -122,10 +122,10 @@ static PyObject *backward(PyObject *module, PyObject *arguments) {
     Pass pass;
     if (!parse(arguments, &pass))
         return NULL;
-    const long used = pass.width / 2 * 2 * pass.channels * pass.bytes;
+    const int64_t used = pass.width / 2 * 2 * pass.channels * pass.bytes;
     Py_BEGIN_ALLOW_THREADS
 #pragma omp parallel for num_threads(pass.threads)
-    for (long i = 0; i < pass.images * pass.rows; i++) {
+    for (int64_t i = 0; i < pass.images * pass.rows; i++) {
         char *upper = wide_row(&pass, i), *lower = upper + pass.row;
         const char *in = pooled_row(&pass, i);
         if (pass.bytes == 4)

@@ -21,7 +21,7 @@ from experiments.config import Config
 from experiments.config.command_line import mask_passwords
 from experiments.config.metrics import of_epoch
 from experiments.data import Splits
-from experiments.files.atomic import atomic_write
+from experiments.files.atomic import atomic_write, replace
 from experiments.models.classifier import Classifier
 from experiments.training.early_stopping import EarlyStopping
 from experiments.training.learner import Learner
@@ -147,7 +147,7 @@ class State:
             file.write(written.getbuffer())
             file.write(hashlib.sha256(written.getbuffer()).digest())
             if path.exists() and not self.running:
-                path.replace(previous(path))
+                replace(path, previous(path))
         if not self.running:
             of_running(path).unlink(missing_ok=True)
 

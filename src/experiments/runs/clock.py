@@ -33,7 +33,7 @@ class Clock:
         self._file, self.started = file, time.time() if started is None else started
         self.before, self.keeping = 0.0, False
         with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
-            self.before = 0.0 if anew else float(file.read_text())
+            self.before = 0.0 if anew else float(file.read_text(encoding="utf-8"))
 
     @property
     def spent(self) -> float:

@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import filelock
 from sqlalchemy import Engine, event
@@ -115,12 +116,12 @@ def relative_place(location: str, database: Path) -> str:
     if place is None:
         return location
     inside = any(place.is_relative_to(project) for project in (database.parent, Path.cwd()))
-    return os.path.relpath(place, database.parent) if inside else str(place)
+    return Path(os.path.relpath(place, database.parent)).as_posix() if inside else str(place)
 
 
 def relocate(database: Path) -> None:
     """Replace the paths of artifacts that were moved together with the database, and say so."""
-    address = f"file:{quote(str(database))}?mode=rw"
+    address = f"{database.absolute().as_uri()}?mode=rw"
     with contextlib.closing(
         sqlite3.connect(address, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
     ) as connection:
@@ -180,5 +181,5 @@ def local_path(location: str | None) -> Path | None:
     """The path in a location, which MLflow stores as an address or as a path; None if it is not local."""
     parts = urlsplit(location or "")
     if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return Path(location) if location and not parts.scheme else None
+        return Path(url2pathname(parts.path))
+    return Path(location) if location and len(parts.scheme) < 2 else None  # C:\runs has the scheme of a drive

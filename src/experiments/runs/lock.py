@@ -39,13 +39,13 @@ def locked(
     with lock:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         content = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": str(command)}
-        owner.write_text(json.dumps(content))
+        owner.write_text(json.dumps(content), encoding="utf-8")
         yield folder
 
 
 def _describe(owner: Path) -> str:
     try:
-        who: dict[str, Any] = json.loads(owner.read_text())
+        who: dict[str, Any] = json.loads(owner.read_text(encoding="utf-8"))
         return f" (process {who['pid']} on {who['host']}, since {who['since']})"
     except (OSError, ValueError, KeyError):  # not written yet, or being written now
         return ""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import filelock
 
+from experiments.files.atomic import append_line
 from experiments.runs.lock import is_held
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ class Pool:
         for _, size, file in sorted(found):
             if excess <= 0:
                 break
-            file.unlink(missing_ok=True)
-            excess -= size
+            with contextlib.suppress(OSError):  # Windows: another point reads it
+                file.unlink(missing_ok=True)
+                excess -= size
 
     def files(self, name: str) -> dict[int, Path]:
         """The checkpoints that are kept of a run, by their epochs."""
@@ -96,9 +98,7 @@ class Pool:
 
     def count(self, what: Literal["trained", "shared"], name: str, epoch: int) -> None:
         """Count an epoch that a run has trained, or the epochs up to `epoch` that it took over."""
-        self._counted.parent.mkdir(parents=True, exist_ok=True)
-        with self._counted.open("a", encoding="utf-8") as file:
-            file.write(f"{what} {name} {epoch}\n")  # one short write, which no other process divides
+        append_line(self._counted, f"{what} {name} {epoch}")
 
     @property
     def totals(self) -> Epochs:

@@ -97,6 +97,6 @@ def environment(device: torch.device, digest: str, weights_digest: str | None = 
 def processor() -> str:
     """The name of the processor, such as "AMD EPYC 9355"."""
     try:
-        return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1]  # type: ignore[index]
+        return re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))[1]  # type: ignore[index]
     except (OSError, TypeError):  # not Linux, or the processor has no model name there
         return platform.processor() or "unknown processor"

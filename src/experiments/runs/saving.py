@@ -14,11 +14,11 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from experiments.config.command_line import was_interrupted
+from experiments.config.command_line import SIGNALS, was_interrupted
 from experiments.runs.checkpoint import State
 from experiments.training.loop import Progress, RunningEpoch
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ALARM = getattr(signal, "SIGALRM", None)  # Windows has none: there a signal waits for the end of the step, however long
 GRACE = 5  # seconds that a step has to end after a signal; ten seconds after SIGTERM, Docker kills a process
 
 
@@ -73,9 +73,10 @@ class Saving:
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self._stepping and self._waiting is None:
             self._waiting = number
-            self._handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._receive)
-            signal.alarm(GRACE)
-        elif number in (signal.SIGINT, signal.SIGALRM) or not self._stepping:
+            if ALARM is not None:
+                self._handlers[ALARM] = signal.signal(ALARM, self._receive)
+                signal.alarm(GRACE)
+        elif number in (signal.SIGINT, ALARM) or not self._stepping:
             self._deliver(self._waiting or number)
 
     def _deliver(self, number: int) -> None:
@@ -84,8 +85,8 @@ class Saving:
         signal.raise_signal(number)
 
     def _release(self) -> None:
-        if self._waiting:
+        if self._waiting and ALARM is not None:
             signal.alarm(0)
-            self._waiting = None
+        self._waiting = None
         while self._handlers:
             signal.signal(*self._handlers.popitem())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.config.keys import key_of, repeats, role_of
+from experiments.files.atomic import append_line
 from experiments.sweep.estimate import Cost, Measured
 
 FILE = "times.jsonl"
@@ -119,10 +119,4 @@ class Stopwatch:
 
     def _write(self, around: float | None) -> None:
         measured = Measured(self.cost, self._epochs, self._seconds, around, trained=around is None or self.here > 0)
-        line = json.dumps({"point": self.point, **dataclasses.asdict(measured)}) + "\n"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        try:
-            os.write(file, line.encode())  # in one call, so that the lines of several processes do not mix
-        finally:
-            os.close(file)
+        append_line(self.folder / FILE, json.dumps({"point": self.point, **dataclasses.asdict(measured)}))

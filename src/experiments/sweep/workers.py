@@ -34,19 +34,24 @@ def worker_heartbeat(folder: Path) -> Iterator[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{uuid.uuid4().hex[:12]}.worker"
-    with filelock.FileLock(file):
-        try:
+    try:
+        with filelock.FileLock(file):
             yield f"{socket.gethostname()}/{file.name}"
-        finally:
-            file.unlink(missing_ok=True)
+    finally:
+        _delete(file)
 
 
 def is_alive(file: Path) -> bool:
     """Whether the worker that locked `file` still runs on this machine; removes the file of one that does not."""
     if is_held(file):
         return True
-    file.unlink(missing_ok=True)
+    _delete(file)
     return False
+
+
+def _delete(file: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows deletes no file that another process looks at
+        file.unlink(missing_ok=True)
 
 
 def any_alive(folder: Path) -> bool:
