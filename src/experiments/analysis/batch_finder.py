@@ -24,6 +24,7 @@ from experiments.training.out_of_memory import is_out_of_memory, limit_memory
 
 LEAST = 2  # a batch of one image has no variance for BatchNorm
 STEPS = 2  # the first one allocates the state of the optimizer
+OF_A_RUN = ("experiments.experiment", "experiments.runs.tracker")  # modules that take memory, too
 RESERVE = 512 << 20  # bytes on a CPU, for what a run does besides: MLflow, threads, the report
 
 
@@ -38,7 +39,7 @@ def largest_batch_size(config: Config, tell: Callable[[str], None]) -> tuple[int
     """
     images = len(load_splits(config.data).train)
     processes = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-    processes.set_forkserver_preload([__name__])  # the imports take seconds
+    processes.set_forkserver_preload([__name__, *OF_A_RUN])  # the imports take seconds
 
     def fits(size: int) -> bool:
         training = dataclasses.replace(config.training, batch_size=size)
