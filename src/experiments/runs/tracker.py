@@ -168,7 +168,7 @@ class Tracker:
         if not self.finished:
             return False
         run = finished.load_run(self.run_id, uri=self.uri)
-        state.learner.eval_model.load_state_dict(run.model.state_dict())
+        state.learner.eval_model.load_state_dict(run.logged.weights)
         state.best, state.history = None, self.history()
         state.stopping.best_epoch, state.stopping.stopped = int(run.metrics["best/epoch"]), True
         return True
@@ -214,7 +214,7 @@ class Tracker:
             status, tags = store.KILLED, {}
         try:
             store.close(self.client, self.run_id, status, tags)
-        except MlflowException as problem:  # the error that ended the run is shown, not this one
+        except (MlflowException, UserError) as problem:  # the error that ended the run is shown, not this one
             log.warning("run %s stays %s in MLflow (%s)", self.run_id, store.RUNNING, str(problem).splitlines()[0])
 
     def _log_final(self, results: Mapping[str, float]) -> None:
