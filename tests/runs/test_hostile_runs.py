@@ -1,5 +1,7 @@
 """Nothing of somebody else's run is run as code, and what is damaged is named."""
 
+import contextlib
+import io
 import json
 import pickle
 import shutil
@@ -90,7 +92,9 @@ def first_weight(values):
 
 
 def sample_inputs(content):
-    content["model/data/sample_inputs/model.pt"] = pickle.dumps(((Payload("marker"),), {}))
+    saved = io.BytesIO()
+    torch.save(((Payload("marker"),), {}), saved)
+    content["model/data/sample_inputs/model.pt"] = saved.getvalue()
 
 
 def symbolic_size(values):
@@ -118,7 +122,10 @@ def tree_of_a_module(values):
 REFUSED = {
     "a size": (edit_json(MODEL, symbolic_size), "it has the size"),
     "a call": (edit_json(MODEL, lambda values: nodes(values)[0].update(target="torch.os.system")), "torch.os.system"),
-    "a file": (edit_json(MODEL, lambda values: nodes(values)[0].update(target="torch.ops.aten.from_file.default")), "from_file"),
+    "a file": (
+        edit_json(MODEL, lambda values: nodes(values)[0].update(target="torch.ops.aten.from_file.default")),
+        "from_file",
+    ),
     "a name": (edit_json(MODEL, lambda values: nodes(values)[0].update(name="a\nimport os")), "it has the name"),
     "a tree": (edit_json(MODEL, tree_of_a_module), "plain containers"),
     "a pickled weight": (pickled_weight, "is pickled"),
@@ -126,15 +133,20 @@ REFUSED = {
     "no graph": (lambda content: content.pop(MODEL), "it lacks"),
     "a list": (lambda content: content.update({TABLE: b"[[[]]]"}), "is damaged"),
     "a deep list": (lambda content: content.update({MODEL: b"[" * 100_000}), "is damaged"),
-    "another file": (edit_json(TABLE, lambda values: first_weight(values).update(path_name="../../../config.yaml")), "lacks"),
-    "a huge weight": (
-        edit_json(TABLE, lambda values: first_weight(values)["tensor_meta"].update(sizes=[{"as_int": 1 << 40}])),
-        "it",
+    "another file": (
+        edit_json(TABLE, lambda values: first_weight(values).update(path_name="../../../config.yaml")),
+        "lacks",
     ),
-    "a repeated weight": (
+    "another shape": (
+        edit_json(TABLE, lambda values: first_weight(values)["tensor_meta"].update(sizes=[{"as_int": 1 << 40}])),
+        "has 4 strides",
+    ),
+    "a huge weight": (
         edit_json(
             TABLE,
-            lambda values: first_weight(values)["tensor_meta"].update(sizes=[{"as_int": 1 << 40}], strides=[{"as_int": 0}]),
+            lambda values: first_weight(values)["tensor_meta"].update(
+                sizes=[{"as_int": 1 << 40}], strides=[{"as_int": 0}]
+            ),
         ),
         "does not fit",
     ),
@@ -182,12 +194,15 @@ def test_what_an_exported_network_does_not_need_is_not_read(attack, stranger, fi
 def test_the_payloads_work_where_a_run_is_trusted(stranger):
     """Otherwise the tests above would prove nothing."""
     rewrite(stranger, sample_inputs)
-    load(stranger, trust=True)
+    with contextlib.suppress(UserError):  # an open file is no input
+        load(stranger, trust=True)
     assert (stranger / "marker").exists()
 
 
 def test_weights_of_another_shape_are_refused_before_memory_is_taken(stranger):
-    change(stranger, "config.yaml", lambda values: values["model"].update(filters=4096, dense_width=65536, kernel_size=9))
+    change(
+        stranger, "config.yaml", lambda values: values["model"].update(filters=4096, dense_width=65536, kernel_size=9)
+    )
     found = load(stranger)
     assert sum(parameter.numel() for parameter in found.model.parameters()) < 1_000_000
 
@@ -240,17 +255,17 @@ def test_nothing_in_a_configuration_is_resolved(stranger, monkeypatch):
     change(stranger, "config.yaml", lambda values: values["tracking"].update(names))
     found = load(stranger)
     assert found.config.tracking.run_name == "${oc.env:TOKEN}" and SECRET not in str(found.config)
-    evaluate_run(found, None, ["data.seed=${oc.decode:7}"], "validation")
+    evaluate_run(found, None, ["data.seed=${oc.decode:'7'}"], "validation")
     leaks = [file for file in stranger.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()]
     assert not leaks
 
 
 def cut(file):
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 9])
 
 
 def with_tag(file):
-    file.write_text("!!python/object/apply:os.system ['touch marker']\n" + file.read_text())
+    file.write_bytes(b"x: !!python/object/apply:os.system ['touch marker']\n" + file.read_bytes())
 
 
 DAMAGE = {
@@ -277,7 +292,7 @@ def test_a_configuration_that_would_fill_the_memory_is_refused(stranger):
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     file = file_of(stranger, "config.yaml")
     file.write_text(file.read_text() + "\n".join(lines) + "\n")
-    with pytest.raises(UserError, match="config.yaml"):
+    with pytest.raises(UserError, match=r"config\.yaml has|config\.yaml cannot be used: it has more than"):
         load(stranger)
 
 

@@ -10,8 +10,9 @@ from experiments.comparison.points import Point
 from experiments.comparison.values import ordered
 from experiments.config import UserError
 from experiments.config.arguments import search_path
-from experiments.config.command_line import MASK, Command, mask_passwords
+from experiments.config.command_line import Command
 from experiments.config.data import FOLD_KEYS
+from experiments.config.foreign import MASK, mask_passwords
 from experiments.config.keys import flatten, key_of, role_of, standalone_overrides
 from experiments.config.loading import compose_config
 
@@ -65,7 +66,9 @@ def _with_seeds(overrides: Sequence[str], seeds: Sequence[str]) -> list[str]:
 
 def _trains(command: Command, settings: Mapping[str, str]) -> bool:
     """Whether a command has these settings today, but for folds: conf/ may have changed since, or MLflow has cut the overrides."""
-    hidden = [text for text in command.overrides if MASK in text or "${oc." in text]  # passwords, values of the environment
+    hidden = [
+        text for text in command.overrides if MASK in text or "${oc." in text
+    ]  # passwords, values of the environment
     overrides = [text for text in command.overrides if text not in hidden]
     try:
         config = compose_config([*overrides, *search_path(command.config_dir)])

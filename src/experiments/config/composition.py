@@ -61,7 +61,9 @@ def with_defaults(saved: Mapping[str, Any]) -> Config:
 
 def _without_interpolations(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that OmegaConf would not resolve."""
-    nested = {key: _without_interpolations(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    nested = {
+        key: _without_interpolations(value) if isinstance(value, Mapping) else value for key, value in values.items()
+    }
     return {key: value for key, value in nested.items() if isinstance(value, Mapping) or "${" not in str(value)}
 
 

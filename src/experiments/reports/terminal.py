@@ -25,7 +25,6 @@ from experiments.reports.content import few_images_of_run
 from experiments.training.evaluation import Evaluation
 from experiments.training.loop import EpochResult, RunningEpoch
 
-
 console = new_console()
 
 

@@ -135,10 +135,12 @@ def _view(data: bytes, entry: Mapping[str, Any]) -> Tensor:
         meta = _plain_meta(entry["tensor_meta"])
         dtype = DTYPES[meta["dtype"]]
         sizes, strides = ([one["as_int"] for one in meta[key]] for key in ("sizes", "strides"))
+        if len(sizes) != len(strides):
+            raise ValueError(f"a tensor of shape {tuple(sizes)} has {len(strides)} strides")
         offset, count = meta["storage_offset"]["as_int"], math.prod(sizes)
         if count == 0:
             return torch.empty(sizes, dtype=dtype)
-        last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+        last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides))
         if max(count, last + 1) * dtype.itemsize > len(data):
             raise ValueError(f"a tensor of shape {tuple(sizes)} does not fit its {len(data):,} bytes")
         whole = torch.frombuffer(bytearray(data), dtype=dtype, count=len(data) // dtype.itemsize)

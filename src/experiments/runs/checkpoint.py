@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from experiments.config import Config
-from experiments.config.command_line import mask_passwords
+from experiments.config.foreign import mask_passwords
 from experiments.config.metrics import of_epoch
 from experiments.data import Splits
 from experiments.files.atomic import atomic_write

@@ -28,7 +28,6 @@ from experiments.runs.logged_model import ANSWER, WEIGHTS, Logged, damaged, nois
 from experiments.runs.written import logged_models
 from experiments.training.evaluation import batch_size
 
-
 MOST_VALUES = 100_000  # of a YAML file, in which aliases may repeat a value
 
 
@@ -119,13 +118,13 @@ def read_model(uri: str, experiment_id: str, run_id: str) -> Logged:
     Raises:
         UserError: the run has no model, or its files are missing or damaged.
     """
-    client = store.connect(uri)
-    found = logged_models(client, experiment_id, run_id)
+    found = logged_models(store.connect(uri), experiment_id, run_id)
     if not found:
         raise UserError(f"run {run_id} has no model")
     place = found[0].artifact_location
     with missing_files(run_id):
-        names = {"MLmodel", *(file.path for file in client.list_logged_model_artifacts(found[0].model_id, "data"))}
+        listed = mlflow.artifacts.list_artifacts(artifact_uri=f"{place}/data", tracking_uri=uri)
+    names = {"MLmodel", *(f"data/{Path(file.path).name}" for file in listed)}
 
     def fetch(name: str) -> bytes | None:
         if name not in names:
@@ -136,7 +135,8 @@ def read_model(uri: str, experiment_id: str, run_id: str) -> Logged:
                 mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder, tracking_uri=uri)
             ).read_bytes()
 
-    return Logged.read(run_id, read_yaml(run_id, "MLmodel", fetch("MLmodel") or b"", "metadata"), fetch)
+    described = read_yaml(run_id, "MLmodel", fetch("MLmodel") or b"", "metadata")
+    return Logged.read(run_id, described["metadata"], fetch)
 
 
 @contextlib.contextmanager

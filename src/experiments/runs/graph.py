@@ -40,7 +40,17 @@ OTHER_TARGETS = re.compile(
 )
 SYMBOLIC = {"Symbol", "Integer", "Rational", "Add", "Mul", "FloorDiv", "CleanDiv", "CeilDiv", "Mod", "PythonMod"}
 SYMBOLIC |= {"Max", "Min", "IntTrueDiv", "TruncToInt", "CeilToInt", "FloorToInt", "Eq", "Ne", "Lt", "Le", "Gt", "Ge"}
-SYMBOLIC |= {"Equality", "Unequality", "StrictLessThan", "LessThan", "StrictGreaterThan", "GreaterThan", "And", "Or", "Not"}
+SYMBOLIC |= {
+    "Equality",
+    "Unequality",
+    "StrictLessThan",
+    "LessThan",
+    "StrictGreaterThan",
+    "GreaterThan",
+    "And",
+    "Or",
+    "Not",
+}
 SYMBOL = re.compile(r"[a-z]+[0-9]+", re.ASCII)
 LONGEST = 2000  # characters of the expression of a size
 TREE = {"builtins.tuple", "builtins.list", "builtins.dict", None}
@@ -62,7 +72,10 @@ def _checked(value: Any) -> Any:
     if isinstance(value, Mapping):
         if refused := REFUSED & {key for key, item in value.items() if item is not None}:
             raise ValueError(f"it has objects other than tensors ({', '.join(sorted(refused))})")
-        return {_name(key): LEFT_OUT[key] if key in LEFT_OUT else CHECKS.get(key, _checked)(item) for key, item in value.items()}
+        return {
+            _name(key): LEFT_OUT[key] if key in LEFT_OUT else CHECKS.get(key, _checked)(item)
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [_checked(item) for item in value]
     if isinstance(value, str):

@@ -72,7 +72,9 @@ class WaitingClient:
                 found = next((text for text in DAMAGED if text in str(error)), None)
                 if found is None:
                     raise
-                raise UserError(f"{self._database}: MLflow's database is damaged ({found}); restore a copy of it") from None
+                raise UserError(
+                    f"{self._database}: MLflow's database is damaged ({found}); restore a copy of it"
+                ) from None
 
         return call if callable(method) else method
 

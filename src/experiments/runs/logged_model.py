@@ -81,7 +81,9 @@ class Logged:
             return Archive(content).program(torch.zeros((2, *config.data.image_shape), dtype=torch.uint8))
         except Exception as error:  # PyTorch raises many classes of errors
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise damaged(self.run_id, PROGRAM, reason if trusted else f"{reason}; --trust loads it unchecked") from None
+            raise damaged(
+                self.run_id, PROGRAM, reason if trusted else f"{reason}; --trust loads it unchecked"
+            ) from None
 
     def may_import(self, group: str, target: str) -> bool:
         """Whether a class is of this package, or has the recorded source and lies in the project.
@@ -113,7 +115,9 @@ def rebuilt(config: Config, logged: Logged, trusted: bool) -> tuple[classifier.C
     """
     target, recorded = config.model.target, logged.sources["model"]
     today = own_sources(target)
-    changed = [name for name in sorted({*(recorded or today), *today}) if (recorded or today).get(name) != today.get(name)]
+    changed = [
+        name for name in sorted({*(recorded or today), *today}) if (recorded or today).get(name) != today.get(name)
+    ]
     if recorded is not None and changed:
         difference = f"{', '.join(changed)} {'has' if len(changed) == 1 else 'have'} changed since"
     elif not (trusted or logged.may_import("model", target)):
@@ -128,7 +132,9 @@ def rebuilt(config: Config, logged: Logged, trusted: bool) -> tuple[classifier.C
 def _built(config: Config, logged: Logged) -> classifier.Classifier | None:
     """The network of today's source; None if it has other weights, or there is no such class."""
     try:
-        if config.model.target in MODELS and config.model.target not in LIBRARIES:  # those have the sizes of their names
+        if (
+            config.model.target in MODELS and config.model.target not in LIBRARIES
+        ):  # those have the sizes of their names
             with torch.device("meta"):  # without memory: the configuration may ask for any amount
                 sketch = build.build(config, len(logged.classes)).state_dict()
             if any(tensor.shape != logged.weights[name].shape for name, tensor in sketch.items()):

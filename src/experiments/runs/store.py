@@ -20,7 +20,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 from experiments.config import Config, UserError
-from experiments.config.command_line import mask_passwords
+from experiments.config.foreign import mask_passwords
 from experiments.config.metrics import EPOCH_METRICS
 from experiments.runs import local_store
 from experiments.runs.databases import database_address, database_file
