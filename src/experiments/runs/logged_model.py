@@ -121,7 +121,7 @@ def rebuilt(config: Config, logged: Logged, trusted: bool) -> tuple[classifier.C
     if recorded is not None and changed:
         difference = f"{', '.join(changed)} {'has' if len(changed) == 1 else 'have'} changed since"
     elif not (trusted or logged.may_import("model", target)):
-        difference = f"{target} is not of this project, {TRUST}"
+        difference = f"{target} is not imported without --trust"
     elif (model := _built(config, logged)) and _same_logits(model, config, logged, trusted):
         return model, ""
     else:
