@@ -27,6 +27,7 @@ LEFT_OUT: dict[str, Any] = {  # stack traces, guards, and what only networks wit
 }
 REFUSED = {"as_custom_obj", "custom_obj", "as_operator", "token"}
 NAME = re.compile(r"[\w.]*", re.ASCII)
+ARGUMENT = re.compile(r"[\w., >-]{0,200}", re.ASCII)
 ATEN = re.compile(r"torch\.ops\.aten\.(\w+)\.([A-Za-z]\w*)", re.ASCII)
 INTERNAL = re.compile(  # of the operators whose names begin with _, which check little: those that usual layers become
     r"_assert_\w+|__(and|or|xor)__|_(softmax|log_softmax|to_copy|adaptive_avg_pool[23]d|weight_norm|conv_depthwise2d)"
@@ -89,6 +90,13 @@ def _name(value: Any) -> str:
     """Names become Python code in which a graph is compiled."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise ValueError(f"it has the name {shortened(str(value), 40)!r}")
+    return value
+
+
+def _argument(value: Any) -> str:
+    """A text that an operator takes, such as that of `einsum`."""
+    if not isinstance(value, str) or not ARGUMENT.fullmatch(value):
+        raise ValueError(f"it has the argument {shortened(str(value), 40)!r}")
     return value
 
 
@@ -157,6 +165,7 @@ def _tree(value: Any) -> str:
 
 
 CHECKS: Mapping[str, Callable[[Any], Any]] = {
+    "as_string": _argument,
     "target": _target,
     "expr_str": _expression,
     "in_spec": _tree,
