@@ -104,7 +104,7 @@ def _prepare_streams(goes_on: bool) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     if goes_on and not isinstance(sys.stdout, Output):
-        sys.stdout = Output(sys.stdout)  # type: ignore[assignment]
+        sys.stdout = Output(sys.stdout)
 
 
 def _flush() -> None:
