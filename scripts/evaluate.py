@@ -6,8 +6,9 @@ python scripts/evaluate.py --run best --data image_folder data.root=holiday
 
 import argparse
 
-from experiments.config.command_line import add_config_dir, add_run_arguments, exit_codes
+from experiments.config.command_line import add_config_dir, add_run_arguments, exit_codes, run_arguments
 from experiments.config.composition import CONF
+from experiments.config.foreign import say
 from experiments.config.splits import ALL, SPLITS
 
 
@@ -29,13 +30,13 @@ def main() -> None:
     from experiments.reports import terminal  # imports torch, which --help must not wait for
     from experiments.runs import finished
 
-    run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri)
-    print(run)
+    run = finished.load_run(**run_arguments(arguments))
+    say(run)
     search = search_path(arguments.config_dir)
     found = evaluate_run.evaluate_run(run, arguments.data, arguments.overrides, arguments.split, search)
     terminal.show_results(found.metrics, run.config.evaluation.note, "")
     if found.warning:
-        print(found.warning)
+        say(found.warning)
     terminal.show_test(found.evaluation, found.classes)
     terminal.show_next(found.name, found.run_id, found.url, has_model=False)
 

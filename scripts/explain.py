@@ -11,8 +11,9 @@ from pathlib import Path
 
 from experiments.analysis.methods import METHODS
 from experiments.config import UserError
-from experiments.config.command_line import DATA, add_run_arguments, exit_codes
+from experiments.config.command_line import DATA, add_run_arguments, exit_codes, run_arguments
 from experiments.config.defaults import default
+from experiments.config.foreign import say
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,8 +39,8 @@ def main(arguments: argparse.Namespace) -> int:
     from experiments.analysis import explanation
     from experiments.runs import finished
 
-    run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri, arguments.data)
-    print(run)
+    run = finished.load_run(**run_arguments(arguments), data=arguments.data)
+    say(run)
     target = explanation.class_index(arguments.target, run.classes) if arguments.target else None
     errors: list[UserError] = []
     pictures = explanation.subjects(arguments.pictures, run.config.data, errors.append)
@@ -48,9 +49,9 @@ def main(arguments: argparse.Namespace) -> int:
     shown = None
     for path, picture in explanation.save(explained, arguments.out, arguments.sheet):
         if arguments.sheet and path != shown:
-            print(shown := path)
-        print(f"  {picture}" if arguments.sheet else f"{path}  {picture}", flush=True)
-    print(*errors, sep="\n", end="\n" if errors else "", file=sys.stderr)
+            say(shown := path)
+        say(f"  {picture}" if arguments.sheet else f"{path}  {picture}")
+    say(*errors, file=sys.stderr)
     return 2 if errors else 0
 
 

@@ -31,14 +31,14 @@ def main() -> None:
 def explore(overrides: list[str], similarity: float) -> None:
     config = compose_config(overrides)
 
-    from rich.console import Console  # these imports take time, so mistakes are reported first
-
+    # late, because these imports take time, so mistakes are reported first
     from experiments.analysis import exploration, picture_files
     from experiments.analysis.duplicates import find_duplicates
     from experiments.analysis.statistics import balance, measure
     from experiments.data import list_files, load_splits
+    from experiments.reports.console import new_console
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = new_console(markup=False)
     data, headers = config.data, None
     if files := list_files(data):
         headers = picture_files.read_headers(files)

@@ -8,7 +8,8 @@ import argparse
 from pathlib import Path
 
 from experiments.analysis.formats import FORMATS, TOLERANCE, check_output, check_packages
-from experiments.config.command_line import DATA, add_run_arguments, exit_codes
+from experiments.config.command_line import DATA, add_run_arguments, exit_codes, run_arguments
+from experiments.config.foreign import say
 
 
 def main() -> None:
@@ -30,8 +31,8 @@ def main() -> None:
     from experiments.analysis import export
     from experiments.runs import finished
 
-    run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri, arguments.data)
-    print(run)
+    run = finished.load_run(**run_arguments(arguments), data=arguments.data)
+    say(run)
     exported = export.export(run, arguments.format, arguments.output, arguments.tolerance)
     print(exported.figures, exported.program, sep="\n\n")
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.config.command_line import DATA, add_run_arguments, exit_codes
+from experiments.config.command_line import DATA, add_run_arguments, exit_codes, run_arguments
+from experiments.config.foreign import cell, printable, say
 
 
 def main() -> int:
@@ -37,7 +38,7 @@ def main() -> int:
     from experiments.runs import finished
 
     files, errors = pictures.find_pictures(arguments.pictures)
-    run = finished.load_run(arguments.run, arguments.experiment, arguments.metric, arguments.uri, arguments.data)
+    run = finished.load_run(**run_arguments(arguments), data=arguments.data)
     sources = [sys.stdin.buffer if file == "-" else file for file in files]
     found: list[dict[str, Any]] = []
     requests: list[list] = []
@@ -49,11 +50,11 @@ def main() -> int:
         if arguments.request:
             requests.append(result.pixels.tolist())
         if arguments.save:
-            print(prediction.save(result, arguments.save, arguments.top), file=sys.stderr)
-    print(*errors, sep="\n", end="\n" if errors else "", file=sys.stderr)
+            say(prediction.save(result, arguments.save, arguments.top), file=sys.stderr)
+    say(*errors, file=sys.stderr)
     rows = [(row["file"], [(entry["class"], entry["probability"]) for entry in row["top"]]) for row in found]
     if arguments.request or arguments.json or arguments.csv:
-        print(run, file=sys.stderr)
+        say(run, file=sys.stderr)
     if arguments.request:
         print(json.dumps({"inputs": requests}))
     elif arguments.json:
@@ -68,7 +69,10 @@ def main() -> int:
 def write_csv(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> None:
     """Print one line per picture; `top` lists the most probable classes."""
     lines = ([file, *top[0], " ".join(f"{name}={probability:.4f}" for name, probability in top)] for file, top in rows)
-    csv.writer(sys.stdout, lineterminator="\n").writerows([("file", "class", "probability", "top"), *lines])
+    shown = printable if sys.stdout.isatty() else str
+    lines = ([cell(shown(text) if isinstance(text, str) else text) for text in line] for line in lines)
+    table = [("file", "class", "probability", "top"), *lines]
+    csv.writer(sys.stdout, lineterminator="\n").writerows(table)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def run(*overrides: str) -> Result:
     if config.tracking.uri is None:
         raise UserError("tracking=none: a notebook loads its results from MLflow, so it needs tracking=mlflow")
     run_id = experiment.run(config, Command(overrides, started=time.time())).run_id
-    return Result(finished.load_run(run_id, uri=config.tracking.uri))
+    return Result(finished.load_run(run_id, uri=config.tracking.uri, trust=True))
 
 
 def images(*overrides: str) -> Splits:
@@ -62,15 +62,17 @@ def load(
     metric: str = DEFAULT_FINAL,
     uri: str = finished.STORE,
     data: str | None = None,
+    trust: bool = False,
 ) -> Result:
     """A finished run: `latest`, `best` by `metric`, an id, or the start of one.
 
-    `experiment` or `data` says which runs are meant if there are runs of several data sets.
+    `experiment` or `data` says which runs are meant if there are runs of several data sets. `trust` imports a network and a data
+    source of one's own that the run names, also if their source is not the one that was recorded.
 
     Raises:
         UserError: there is no such run, or more than one.
     """
-    return Result(finished.load_run(which, experiment, metric, uri, data))
+    return Result(finished.load_run(which, experiment, metric, uri, data, trust))
 
 
 class Result:

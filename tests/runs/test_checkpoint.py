@@ -12,6 +12,7 @@ from conftest import DIGITS
 from experiments.config import metrics
 from experiments.config.loading import compose_config
 from experiments.experiment import run
+from experiments.runs import checkpoint, finished
 
 SMALL = [*DIGITS, "model.filters=2", "model.dense_width=8", "early_stopping.patience=null"]
 
@@ -139,3 +140,29 @@ def test_a_changed_digit_in_the_results_of_an_untracked_run_is_not_believed(here
     path.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
     assert numbers(run(settings)) == numbers(expected)
     assert "results.json is damaged" in caplog.text
+
+
+@pytest.mark.usefixtures("tracked")
+def test_a_folder_that_is_deleted_while_a_run_is_trained_is_written_again(here):
+    def delete(epoch, _):
+        shutil.rmtree("outputs")
+        return False
+
+    result = run(compose_config([*SMALL, "training.epochs=2"]), should_prune=delete)
+    assert (
+        finished.load_run(result.run_id, uri="sqlite:///mlflow.db").metrics["test/loss"] == result.metrics["test/loss"]
+    )
+    assert list(here.glob("outputs/runs/*/artifacts/report.html"))
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"format": checkpoint.FORMAT}, {"a": torch.nn.Linear}])
+def test_a_checkpoint_with_other_content_is_not_used(content, here, caplog):
+    overrides = [*SMALL, "tracking=none", "training.epochs=1", "evaluate_test=false"]
+    with pytest.raises(KeyboardInterrupt):
+        run(compose_config(overrides), should_prune=interrupt)
+    (path,) = here.glob("outputs/runs/*/checkpoint.pt")
+    written = io.BytesIO()
+    torch.save(content, written)
+    path.write_bytes(written.getvalue() + hashlib.sha256(written.getvalue()).digest())
+    assert len(run(compose_config(overrides)).history) == 1
+    assert f"{path.relative_to(here)} is damaged and not used" in caplog.text

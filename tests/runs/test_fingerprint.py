@@ -88,7 +88,7 @@ def test_exchanged_modules_count(project):
 
 
 def test_installed_packages_and_pythons_own_modules_do_not_count(project):
-    found = identity.network_sources("networks.net.Net")
+    found = identity.own_sources("networks.net.Net")
     assert set(found) == set(PROJECT)
     assert not any(sysconfig.get_path("purelib") in name for name in found)
 

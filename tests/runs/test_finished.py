@@ -235,9 +235,9 @@ def ours(caplog):
     return [record.getMessage() for record in caplog.records if record.name == "experiments.runs.finished"]
 
 
-def evaluated(run_id):
+def evaluated(run_id, trust=False):
     """(test accuracy of the run, evaluated again from MLflow, the run)."""
-    found = load_run(run_id, uri="sqlite:///mlflow.db")
+    found = load_run(run_id, uri="sqlite:///mlflow.db", trust=trust)
     test = found.splits().test
     return (found.logits(test.pixels).argmax(dim=1).numpy() == test.labels).mean(), found
 
@@ -276,8 +276,12 @@ def test_a_run_from_before_sources_were_recorded_is_compared_with_its_logged_mod
         content = yaml.safe_load(described.read_text())
         del content["metadata"]["sources"]
         described.write_text(yaml.safe_dump(content))
-    assert evaluated(result.run_id)[0] == result.metrics["test/accuracy"] and not ours(caplog)
+    assert evaluated(result.run_id, trust=True)[0] == result.metrics["test/accuracy"] and not ours(caplog)
     forget(name)
+    assert evaluated(result.run_id)[0] == result.metrics["test/accuracy"] and name not in sys.modules
+    assert f"run {result.run_id[:8]}: {name}.Net is not imported without --trust: its logged model is used" in ours(
+        caplog
+    )
     Path(f"{name}_parts.py").write_text(PARTS.format(act="abs()"))
-    assert evaluated(result.run_id)[0] == result.metrics["test/accuracy"]
+    assert evaluated(result.run_id, trust=True)[0] == result.metrics["test/accuracy"]
     assert f"run {result.run_id[:8]}: its network computes other values now: its logged model is used" in ours(caplog)

@@ -15,7 +15,8 @@ from conftest import DIGITS
 from experiments.analysis import evaluate_run
 from experiments.comparison.loading import find_comparison
 from experiments.config import UserError
-from experiments.config.command_line import Command, mask_passwords
+from experiments.config.command_line import Command
+from experiments.config.foreign import mask_passwords
 from experiments.config.loading import compose_config
 from experiments.experiment import run
 from experiments.runs import local_store, store

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 
 from experiments.config import DataSettings, UserError
-from experiments.config.composition import with_defaults
+from experiments.config.composition import with_changes
 from experiments.config.loading import compose_config
 from experiments.config.splits import ALL, SPLITS
 from experiments.config.wording import counted, named
@@ -103,8 +102,8 @@ def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str],
     if others := [text for text in overrides if not text.lstrip("+~").startswith("data.")]:
         raise UserError(f"{', '.join(others)}: only keys of the data can be set here, such as data.root=...")
     if data is None:
-        changed = OmegaConf.merge(run.config.to_dict(), OmegaConf.from_dotlist(list(overrides)))
-        settings = with_defaults(OmegaConf.to_container(changed)).data  # type: ignore[arg-type]
+        run.check_source()
+        settings = with_changes(run.config, overrides).data
     else:
         own = {"data.image_size": run.image_size, "data.fit": run.config.data.fit}
         same = [f"{key}={value}" for key, value in own.items() if not any(key in text for text in overrides)]

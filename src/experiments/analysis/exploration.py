@@ -17,6 +17,7 @@ from experiments.analysis import figures
 from experiments.analysis.duplicates import Duplicates, Pair, Place
 from experiments.analysis.picture_files import Headers, sizes_figure
 from experiments.analysis.statistics import PixelStatistics, ratio
+from experiments.config.foreign import cell
 from experiments.config.wording import counted, shortened
 from experiments.data import Splits
 from experiments.reports.drawing import save
@@ -138,7 +139,7 @@ def write(
         table.writerow(("similarity", "exact", "split", "name", "class", "other_split", "other_name", "other_class"))
         for pair in duplicates.pairs:
             places = (value for place in (pair.first, pair.second) for value in (place.split, place.name, place.label))
-            table.writerow((f"{pair.similarity:.4f}", pair.exact, *places))
+            table.writerow((f"{pair.similarity:.4f}", pair.exact, *map(cell, places)))
     yield folder / "duplicates.csv"
 
 

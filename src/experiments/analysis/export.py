@@ -26,7 +26,6 @@ from experiments.config.wording import counted
 from experiments.data import Images
 from experiments.data.batches import Batches
 from experiments.runs import portable
-from experiments.runs.export import read_model
 from experiments.runs.finished import FinishedRun
 from experiments.training.evaluation import batch_size, score
 
@@ -123,7 +122,7 @@ def _about(run: FinishedRun, fit: str) -> dict[str, str]:
 
 def _convert(run: FinishedRun, form: str, train: Images, about: dict[str, str], path: Path) -> portable.Network:
     """Write the file, and open it as another program would."""
-    _, exported = read_model(run.uri, run.experiment_id, run.run_id)
+    exported = run.program
     if form == "pt2":
         portable.write_pt2(exported, about, path)
         return portable.open_pt2(path)

@@ -11,8 +11,9 @@ from mlflow.entities import Run
 from experiments.comparison.comparison import Comparison
 from experiments.comparison.points import HISTORY, Point, Status, with_distinct_names
 from experiments.config import UserError
-from experiments.config.command_line import Command, mask_passwords
+from experiments.config.command_line import Command
 from experiments.config.defaults import default
+from experiments.config.foreign import mask_passwords
 from experiments.runs import store
 from experiments.runs.local_store import local_path
 

@@ -19,6 +19,7 @@ from experiments.comparison.configurations import Configuration, configuration_k
 from experiments.comparison.importance import importance
 from experiments.comparison.points import Point, swept_keys
 from experiments.config.defaults import default
+from experiments.config.foreign import cell
 from experiments.config.keys import key_labels
 from experiments.config.metrics import at_most, higher_is_better
 from experiments.reports.drawing import Figure, PageFigure, save_figures
@@ -152,7 +153,7 @@ def write(folder: Path, comparison: Comparison) -> None:
         if table is None:
             path.unlink(missing_ok=True)
         else:
-            table.to_csv(path, index=False)
+            table.rename(columns=cell).map(cell).to_csv(path, index=False)
     drawn = save_figures(folder / "figures", FIGURES, Drawn(comparison))
     links = {point.run_id: _address(point.link, folder) for point in comparison.points}
     (folder / "report.html").write_text(_page(comparison, drawn, links), encoding="utf-8")

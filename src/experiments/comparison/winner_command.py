@@ -10,8 +10,9 @@ from experiments.comparison.points import Point
 from experiments.comparison.values import ordered
 from experiments.config import UserError
 from experiments.config.arguments import search_path
-from experiments.config.command_line import MASK, Command, mask_passwords
+from experiments.config.command_line import Command
 from experiments.config.data import FOLD_KEYS
+from experiments.config.foreign import MASK, mask_passwords
 from experiments.config.keys import flatten, key_of, role_of, standalone_overrides
 from experiments.config.loading import compose_config
 
@@ -65,7 +66,10 @@ def _with_seeds(overrides: Sequence[str], seeds: Sequence[str]) -> list[str]:
 
 def _trains(command: Command, settings: Mapping[str, str]) -> bool:
     """Whether a command has these settings today, but for folds: conf/ may have changed since, or MLflow has cut the overrides."""
-    overrides = [text for text in command.overrides if MASK not in text]  # passwords are not known here
+    hidden = [
+        text for text in command.overrides if MASK in text or "${oc." in text
+    ]  # passwords, values of the environment
+    overrides = [text for text in command.overrides if text not in hidden]
     try:
         config = compose_config([*overrides, *search_path(command.config_dir)])
     except UserError:
@@ -74,6 +78,6 @@ def _trains(command: Command, settings: Mapping[str, str]) -> bool:
     known = {
         key: mask_passwords(value)
         for key, value in settings.items()
-        if role_of(key).identifies_multirun and key not in FOLD_KEYS
+        if role_of(key).identifies_multirun and key not in FOLD_KEYS and key not in map(key_of, hidden)
     }
     return all(today.get(key, value) == value for key, value in known.items() if MASK not in value)

@@ -14,9 +14,9 @@ from hydra import compose
 from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
 
-from experiments.config.command_line import mask_passwords
 from experiments.config.composition import hydra_api
 from experiments.config.errors import UserError
+from experiments.config.foreign import mask_passwords
 from experiments.config.keys import key_of
 from experiments.config.loading import check_overrides, compose_overrides, exists, sets_key
 from experiments.config.overrides import as_meant, in_quotes, parse

@@ -11,7 +11,6 @@ import gc
 import io
 import logging
 import os
-import re
 import shlex
 import signal
 import stat
@@ -19,44 +18,24 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from experiments.config.defaults import default
 from experiments.config.errors import RunFailed, UserError
+from experiments.config.foreign import Record, mask_passwords, say
 from experiments.config.keys import key_of
 from experiments.config.metrics import DEFAULT_FINAL
+from experiments.config.output import Output
 
-MASK = "***"
-# In addresses: a password, a user of a web server without one (usually a token), and secrets of the query.
-PASSWORD = re.compile(r"""(://[^\s:/@"]*:)(?:(?!://)[^\s"<>])*@""")
-TOKEN = re.compile(r"""(https?://)[^\s:/@"]+@""")
-QUERY = re.compile(
-    r"""([?&][^\s=&?"]*(?:auth|cred|key|pass|pwd|secret|sig|token)[^\s=&?"]*=)(?:(?!,\w+://)[^\s&"'#\]])+""",
-    re.IGNORECASE,
-)
 # What ends a program: Ctrl-C, `kill`, and a closed terminal. Windows has no SIGHUP; its SIGBREAK stands for a closed window.
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 # What a machine refuses: a closed output, a full or failing disk, a file system or a folder that may not be written.
 REFUSED = {getattr(errno, name) for name in ("EPIPE", "ENOSPC", "EDQUOT", "EIO", "EBADF", "EROFS", "EACCES", "EMFILE")}
 
-T = TypeVar("T")
 _IMPORTED = time.time()
-
-
-def mask_passwords(value: T) -> T:
-    """A text with the passwords in its addresses masked, for everything that others may read; also inside containers."""
-    masked: Any = value
-    if isinstance(value, str):
-        masked = PASSWORD.sub(rf"\1{MASK}@", value)
-        masked = QUERY.sub(rf"\1{MASK}", TOKEN.sub(rf"\1{MASK}@", masked))
-    elif isinstance(value, Mapping):
-        masked = {key: mask_passwords(item) for key, item in value.items()}
-    elif isinstance(value, list | tuple):
-        masked = type(value)(mask_passwords(item) for item in value)
-    return masked
 
 
 @contextlib.contextmanager
@@ -69,7 +48,7 @@ def exit_codes(command: Command | None = None) -> Iterator[None]:
     Args:
         command: continues what was interrupted; printed after Ctrl-C.
     """
-    _prepare_streams()
+    _prepare_streams(command is not None)
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` sets it
             signal.signal(number, _interrupt)
@@ -115,25 +94,30 @@ def _interrupt(number: int, _: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _prepare_streams() -> None:
+def _prepare_streams(goes_on: bool) -> None:
     """File names may not be UTF-8; and without an output, files that are opened would get its number."""
     if sys.stderr is None:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
     if sys.stdout is None:
         print(f"the standard output is closed; write it to a file, or to {os.devnull}", file=sys.stderr)
         sys.exit(1)
+    logging.setLogRecordFactory(Record)
     logging.raiseExceptions = False  # no traceback of a message that cannot be written
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if goes_on and not isinstance(sys.stdout, Output):
+        sys.stdout = Output(sys.stdout)
 
 
 def _flush() -> None:
     """Write what is buffered; exit with a message if it cannot be written."""
     try:
         sys.stdout.flush()
+        if error := getattr(sys.stdout, "error", None):
+            raise error
     except OSError as error:
-        _end(1, f"standard output: {_refusal(error)}")
+        _end(1, f"{_refusal(error)}: only the output is not complete")
 
 
 def _discard_output(terminals: bool = False) -> None:
@@ -149,7 +133,7 @@ def _end(code: int, message: str) -> NoReturn:
     try:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        print(mask_passwords(message), file=sys.stderr, flush=True)
+        say(message, file=sys.stderr, lines=True)
     except OSError:
         pass
     finally:
@@ -243,3 +227,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--uri", default=default("tracking.uri"), help="address of MLflow's store (default: %(default)s)"
     )
+    meaning = "run the code of the run: import the classes that it names, load its files unchecked"
+    parser.add_argument("--trust", action="store_true", help=meaning)
+
+
+def run_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_run_arguments` added, as arguments of `load_run`."""
+    names = {"run": "which"} | {name: name for name in ("experiment", "metric", "uri", "trust")}
+    return {name: getattr(arguments, option) for option, name in names.items()}

@@ -39,6 +39,8 @@ def parse_composed(composed: DictConfig, problems: Sequence[str] = ()) -> Config
 def with_defaults(saved: Mapping[str, Any]) -> Config:
     """The configuration of a finished run, with renamed keys; a key that it lacks has its current default.
 
+    Nothing in it is resolved: `${oc.env:NAME}` stays as it is, because the run may be somebody else's.
+
     Raises:
         UserError: if it contains a key that no longer exists.
     """
@@ -52,8 +54,33 @@ def with_defaults(saved: Mapping[str, Any]) -> Config:
         shared = [field.name for field in dataclasses.fields(DataSettings)]
         base.data = OmegaConf.masked_copy(base.data, shared)  # a custom source has no defaults for its other keys
     if base.model["_target_"] != saved["model"]["_target_"]:
-        base.model = saved["model"]  # another network has no defaults here; the saved values are used
-    return parse_composed(OmegaConf.merge(base, saved))  # type: ignore[arg-type]
+        base.model = {}  # another network has no defaults here; the saved values are used
+    defaults = _resolved(OmegaConf.merge(base, _without_interpolations(saved)))  # type: ignore[arg-type]
+    return validation.parse(with_wanted_images(_overlaid(defaults, saved)))
+
+
+def _without_interpolations(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that OmegaConf would not resolve."""
+    nested = {
+        key: _without_interpolations(value) if isinstance(value, Mapping) else value for key, value in values.items()
+    }
+    return {key: value for key, value in nested.items() if isinstance(value, Mapping) or "${" not in str(value)}
+
+
+def _overlaid(base: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The base with these values in place of its own, at every depth."""
+    known = base if isinstance(base, Mapping) else {}
+    changed = {
+        key: _overlaid(known.get(key), value) if isinstance(value, Mapping) else value for key, value in values.items()
+    }
+    return {**known, **changed}
+
+
+def with_changes(config: Config, overrides: Sequence[str]) -> Config:
+    """The configuration of a finished run with other values; only these are resolved."""
+    saved = config.to_dict()
+    changed = OmegaConf.merge(_without_interpolations(saved), OmegaConf.from_dotlist(list(overrides)))
+    return with_defaults(_overlaid(saved, _resolved(changed)))  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

@@ -18,9 +18,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from experiments.config.arguments import parse_arguments, typed_overrides
-from experiments.config.command_line import mask_passwords
 from experiments.config.composition import CONF
 from experiments.config.errors import UserError
+from experiments.config.foreign import mask_passwords
 from experiments.config.keys import CHOICES, words
 from experiments.config.loading import alternatives, compose_overrides
 

@@ -27,8 +27,8 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException
 
-from experiments.config.command_line import mask_passwords
 from experiments.config.errors import UserError
+from experiments.config.foreign import mask_passwords
 from experiments.config.keys import text_keys, text_lists
 
 MOST_RUNS = 10_000  # of a multirun: each is composed, checked and stored

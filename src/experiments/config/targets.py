@@ -55,7 +55,7 @@ def source_files(target: str) -> dict[str, Path]:
         seen.add(name)
         waiting.append(name.rpartition(".")[0])  # the packages around a module are imported before it
         spec = _spec(name)
-        if spec is None or not spec.has_location or not spec.origin or (found and _installed(Path(spec.origin))):
+        if spec is None or not spec.has_location or not spec.origin or (found and is_installed(Path(spec.origin))):
             continue
         found[name] = Path(spec.origin)
         waiting += _imports(found[name], name if spec.submodule_search_locations else name.rpartition(".")[0])
@@ -90,7 +90,13 @@ def _spec(name: str) -> ModuleSpec | None:
     return spec
 
 
-def _installed(path: Path) -> bool:
+def is_ours(target: str) -> bool:
+    """Whether the class is of this package."""
+    return target.startswith("experiments.")
+
+
+def is_installed(path: Path) -> bool:
+    """Whether a file is one of Python's own, or of an installed package."""
     pythons = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
     return bool({"site-packages", "dist-packages"} & set(path.parts)) or any(map(path.is_relative_to, pythons))
 

@@ -23,6 +23,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     The content is first written to a file with a unique name in the same folder. If several processes of one machine
     may write `path`, the caller holds a lock: files that were left by killed processes of this machine are deleted.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)  # the folder of a run may be deleted while it is trained
     host = socket.gethostname()  # a lock may not reach other machines that use the same disk
     for left in path.parent.glob(f"{glob.escape(path.name)}.{glob.escape(host)}-*.part"):
         with contextlib.suppress(OSError):

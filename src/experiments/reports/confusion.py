@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.config.foreign import printable
 from experiments.config.wording import shortened
 from experiments.training.evaluation import Evaluation
 
@@ -28,11 +29,11 @@ def _table(test: Evaluation, classes: Sequence[str], before: int, above: int) ->
     drawn = Table(title="true class down, predicted class across", title_justify="left", box=None)
     drawn.add_column("")
     for name in classes:
-        drawn.add_column(escape(shortened(name, above)), justify="right")
+        drawn.add_column(escape(shortened(printable(name), above)), justify="right")
     drawn.add_column("recall", justify="right")
     for row, name in enumerate(classes):
         counts = [str(count) if count else "·" for count in test.confusion[row]]
         counts[row] = f"[bold]{counts[row]}[/bold]"
         recall = f"{test.recall[row]:.2f}" if test.support[row] else "none"
-        drawn.add_row(escape(shortened(name, before)), *counts, recall)
+        drawn.add_row(escape(shortened(printable(name), before)), *counts, recall)
     return drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.models.classifier import Layers
@@ -15,5 +16,5 @@ def table(layers: Layers) -> Table:
     rows.columns[2].justify = "right"
     for row in layers.rows:
         count = f"{row.parameters:,}" if row.parameters else ""
-        rows.add_row(row.kind, " x ".join(map(str, row.shape)), count, *([row.frozen] if marked else []))
+        rows.add_row(escape(row.kind), " x ".join(map(str, row.shape)), count, *([row.frozen] if marked else []))
     return rows

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.config import Config
-from experiments.config.command_line import mask_passwords
+from experiments.config.foreign import mask_passwords
 from experiments.config.metrics import EVALUATED
 from experiments.config.wording import counted
 from experiments.reports.content import Content

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from experiments.config.command_line import mask_passwords
+from experiments.config.foreign import cell, mask_passwords
 from experiments.reports.content import Content
 from experiments.reports.drawing import save_figures
 from experiments.reports.figures import FIGURES
@@ -37,4 +37,4 @@ def write(folder: Path, content: Content) -> None:
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
+        csv.writer(file).writerows([map(cell, row) for row in (header, *rows)])

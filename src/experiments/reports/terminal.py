@@ -7,28 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from experiments.config import Config
+from experiments.config.foreign import printable
 from experiments.config.wording import counted, shortened
 from experiments.data import Splits
 from experiments.models.classifier import Layers
 from experiments.reports import confusion, network
+from experiments.reports.console import new_console
 from experiments.reports.content import few_images_of_run
 from experiments.training.evaluation import Evaluation
 from experiments.training.loop import RunningEpoch
-
-
-def new_console() -> Console:
-    """A console for stdout; a file or a pipe has no width, so nothing is cut there."""
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 300
-    return console
-
 
 console = new_console()
 
@@ -88,7 +80,7 @@ def show_progress_so_far(
     console.print(network.table(layers))
     console.print(f"[bold]{layers.counts}[/bold]{'; ' if layers.note else ''}{layers.note}\n")
     if note:
-        console.print(f"{note}\n", markup=False)
+        console.print(f"{printable(note)}\n", markup=False)
 
 
 class TrackedRun(Protocol):
@@ -147,9 +139,9 @@ def show_results(results: Mapping[str, float], note: str, groups: str | tuple[st
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
         if name.endswith("/epoch"):
-            console.print(f"{name:<{width}}  {value:.0f}")
+            console.print(f"{name:<{width}}  {value:.0f}", markup=False)
         else:
-            console.print(f"[bold]{name:<{width}}[/bold]  {value:.4f}{beside}")
+            console.print(f"[bold]{escape(name):<{width}}[/bold]  {value:.4f}{beside}")
 
 
 def show_test(test: Evaluation, classes: Sequence[str]) -> None:
@@ -158,7 +150,7 @@ def show_test(test: Evaluation, classes: Sequence[str]) -> None:
     if len(classes) <= 20:
         matrix = confusion.table(console, test, classes)
         console.print(matrix or "the terminal is too narrow for the confusion matrix; report.html has it")
-    names = [shortened(name, 24) for name in classes]
+    names = [shortened(printable(name), 24) for name in classes]
     pairs = [f"{names[true]} predicted as {names[guess]} {count}x" for true, guess, count in test.most_confused(5)]
     console.print(f"most confused: {'; '.join(pairs) or 'nothing'}", markup=False)
 
@@ -174,9 +166,10 @@ def show_next(name: str, run_id: str, url: str, has_model: bool = True) -> None:
 
 def show_predictions(run: str, rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> None:
     """Print one row per picture from (file, [(class, probability), ...]): the most probable class, and the next ones."""
-    console.print(f"{escape(run)}\n")
+    console.print(f"{printable(run)}\n", markup=False)
     table = Table("file", "class", "probability", "then", box=None, padding=(0, 3, 0, 0))
     for file, ((best, probability), *rest) in rows:
         then = ", ".join(f"{other} {value:.1%}" for other, value in rest)
-        table.add_row(Text(file), Text(best, style="bold"), f"{probability:.1%}", Text(then))
+        names = Text(printable(file)), Text(printable(best), style="bold")
+        table.add_row(*names, f"{probability:.1%}", Text(printable(then)))
     console.print(table)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from experiments.config import Config
-from experiments.config.command_line import mask_passwords
+from experiments.config.foreign import mask_passwords
 from experiments.config.metrics import of_epoch
 from experiments.data import Splits
 from experiments.files.atomic import atomic_write, replace
@@ -30,6 +30,7 @@ from experiments.training.loop import EpochResult, RunningEpoch
 # Number and metrics of an epoch -> whether to stop after it, or why.
 ShouldPrune = Callable[[int, Mapping[str, float]], bool | str]
 FORMAT = 3
+KEYS = {"run_id", "history", "running", "stopping", "best", "model", "average", "optimizer", "random"}
 DIGEST = hashlib.sha256().digest_size  # bytes at the end of the file
 log = logging.getLogger(__name__)
 
@@ -198,8 +199,13 @@ def read(file: Path) -> dict[str, Any] | None:
     if hashlib.sha256(written[:-DIGEST]).digest() != written[-DIGEST:]:
         raise ValueError(f"{file} is damaged")
     data = io.BytesIO(written[:-DIGEST])
-    content: dict[str, Any] = torch.load(data, map_location="cpu", weights_only=True)  # no code can run
-    return content if content["format"] == FORMAT else None
+    try:
+        content = torch.load(data, map_location="cpu", weights_only=True)  # no code can run
+    except Exception as error:  # PyTorch raises many classes of errors
+        raise ValueError(f"{file} is damaged ({type(error).__name__})") from None
+    if not isinstance(content, dict) or (content.get("format") == FORMAT and not content.keys() >= KEYS):
+        raise ValueError(f"{file} is damaged")
+    return content if content.get("format") == FORMAT else None
 
 
 def _newest(path: Path, run_id: str, whole_epochs: bool) -> dict[str, Any] | None:

@@ -13,8 +13,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 from mlflow.exceptions import MlflowException
 
 from experiments.config import Config, DataSettings, UserError
-from experiments.config.command_line import mask_passwords
 from experiments.config.data import DATA_SET_KEYS, FOLDER, TABLE, folder_title, table_title
+from experiments.config.foreign import mask_passwords
 from experiments.config.wording import counted
 from experiments.data import Splits
 

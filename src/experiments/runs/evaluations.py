@@ -10,7 +10,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
-from experiments.config.command_line import mask_passwords
+from experiments.config.foreign import mask_passwords
 from experiments.runs import store
 from experiments.runs.finished import FinishedRun
 from experiments.runs.store import safe_name

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlflow.artifacts
 import numpy as np
+import safetensors.torch
 import torch
 import yaml
 from mlflow.entities import LoggedModel
@@ -21,9 +23,12 @@ from experiments.config import Config, UserError
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
 from experiments.runs import serving, store
-from experiments.runs.fingerprint import network_sources
+from experiments.runs.fingerprint import own_sources
+from experiments.runs.logged_model import ANSWER, WEIGHTS, Logged, damaged, noise
 from experiments.runs.written import logged_models
 from experiments.training.evaluation import batch_size
+
+MOST_VALUES = 100_000  # of a YAML file, in which aliases may repeat a value
 
 
 def example(splits: Splits) -> np.ndarray:
@@ -87,9 +92,11 @@ def save_model(
             metadata={
                 "classes": list(classes),
                 "preprocessing": "raw uint8 RGB images, normalised inside the model",
-                "sources": network_sources(config.model.target),
+                "sources": own_sources(config.model.target),
+                "data_sources": own_sources(config.data._target_),
             },
         )
+    _save_weights(model, path / "data" / Path(WEIGHTS).name, example.shape[1:])
     settings = {"classes": list(classes), "precision": config.precision, "batch_size": batch_size(example.shape)}
     (path / "data" / "serving.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
     described = Model.load(str(path))
@@ -97,23 +104,75 @@ def save_model(
     described.save(str(path / "MLmodel"))
 
 
-def read_model(uri: str, experiment_id: str, run_id: str) -> tuple[dict[str, Any], torch.export.ExportedProgram]:
-    """(metadata, exported network) of the model that `save_model` wrote for a run.
+@torch.inference_mode()
+def _save_weights(model: Classifier, path: Path, image_shape: tuple[int, int, int]) -> None:
+    """Write weights as plain tensors, from which the network is loaded, and what it computes with them."""
+    tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+    tensors |= {ANSWER: model(noise(image_shape))}
+    safetensors.torch.save_file({name: value.contiguous().clone() for name, value in tensors.items()}, path)
+
+
+def read_model(uri: str, experiment_id: str, run_id: str) -> Logged:
+    """The model that `save_model` wrote for a run.
 
     Raises:
-        UserError: the run has no model, or its files are missing.
+        UserError: the run has no model, or its files are missing or damaged.
     """
     found = logged_models(store.connect(uri), experiment_id, run_id)
     if not found:
         raise UserError(f"run {run_id} has no model")
     place = found[0].artifact_location
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            described, exported = (
-                mlflow.artifacts.download_artifacts(artifact_uri=f"{place}/{name}", dst_path=folder, tracking_uri=uri)
-                for name in ("MLmodel", "data/model.pt2")
-            )
-        except (OSError, MlflowException) as error:
-            raise UserError(f"run {run_id}: its files are missing ({error})") from None
-        metadata: dict[str, Any] = yaml.safe_load(Path(described).read_text(encoding="utf-8"))["metadata"]
-        return metadata, torch.export.load(exported)
+    with missing_files(run_id):
+        listed = mlflow.artifacts.list_artifacts(artifact_uri=f"{place}/data", tracking_uri=uri)
+    names = {"MLmodel", *(f"data/{Path(file.path).name}" for file in listed)}
+
+    def fetch(name: str) -> bytes | None:
+        if name not in names:
+            return None
+        with missing_files(run_id), tempfile.TemporaryDirectory() as folder:
+            address = f"{place}/{name}"
+            return Path(
+                mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder, tracking_uri=uri)
+            ).read_bytes()
+
+    described = read_yaml(run_id, "MLmodel", fetch("MLmodel") or b"", "metadata")
+    return Logged.read(run_id, described["metadata"], fetch)
+
+
+@contextlib.contextmanager
+def missing_files(run_id: str) -> Iterator[None]:
+    """Report files of a run that cannot be read."""
+    try:
+        yield
+    except (OSError, MlflowException) as error:
+        raise UserError(f"run {run_id}: its files are missing ({error})") from None
+
+
+def read_yaml(run_id: str, name: str, content: bytes, *sections: str) -> dict[str, Any]:
+    """The values in a YAML file of a run, or in its first section; it must have these sections.
+
+    Raises:
+        UserError: it is empty, cut off, or damaged.
+    """
+    try:
+        values = yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise damaged(run_id, name, " ".join(str(error).split())) from None
+    if not isinstance(values, dict) or not values:
+        raise damaged(run_id, name, "it is empty" if not values else "it has no keys")
+    if _size(values, {}) > MOST_VALUES:
+        raise damaged(run_id, name, f"it has more than {MOST_VALUES:,} values")
+    if missing := [section for section in sections if not isinstance(values.get(section), dict)]:
+        raise damaged(run_id, name, f"it lacks {', '.join(missing)}")
+    return values
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """The number of values; what an alias repeats is counted each time, and what contains itself is too many."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MOST_VALUES
+        items = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(item, known) for item in items)
+    return known[id(value)]

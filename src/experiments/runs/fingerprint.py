@@ -67,11 +67,11 @@ def _digest_of(settings: Mapping[str, object], config: Config, data_digest: str,
 
 def sources(target: str) -> list[Collection[str]]:
     """What changes with the code that a network and its training are made of."""
-    return [_package_sources(PACKAGE), network_sources(target)]
+    return [_package_sources(PACKAGE), own_sources(target)]
 
 
-def network_sources(target: str) -> dict[str, str]:
-    """SHA-256 of every file of the user's project that a custom network is made of, by its name; none for our networks."""
+def own_sources(target: str) -> dict[str, str]:
+    """SHA-256 of every file of the user's project that a custom class is made of, by its name; none for our classes."""
     return {
         f"{name.replace('.', '/')}{'/__init__' if path.stem == '__init__' else ''}{path.suffix}": _digest(path)
         for name, path in source_files(target).items()

@@ -8,24 +8,16 @@ from __future__ import annotations
 
 import functools
 import logging
-import re
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-import yaml
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from experiments.config import Config, DataSettings, UserError
 from experiments.config.composition import with_defaults
-from experiments.config.defaults import default
-from experiments.config.keys import SHOWN_DIGITS
 from experiments.config.metrics import DEFAULT_FINAL
 from experiments.data import Images, Splits, load_splits
 from experiments.data import membership as members
@@ -33,17 +25,13 @@ from experiments.data.batches import Batches
 from experiments.data.membership import Membership
 from experiments.models.classifier import Classifier
 from experiments.runs import store
-from experiments.runs.best import best_run
-from experiments.runs.data_sets import all_have_that_of, check_place, of_one_data_set
-from experiments.runs.export import read_model
-from experiments.runs.logged_model import rebuilt
+from experiments.runs.data_sets import check_place
+from experiments.runs.export import missing_files, read_model, read_yaml
+from experiments.runs.finding import STORE, find_run
+from experiments.runs.logged_model import TRUST, Logged, damaged, rebuilt
 from experiments.training import devices, evaluation
 
 log = logging.getLogger(__name__)
-
-STORE: str = default("tracking.uri")
-# Only training runs have a fingerprint; evaluations of them and the parents of multiruns have no model.
-FINISHED_RUNS = f"status = '{store.FINISHED}' and tags.{store.TAG_FINGERPRINT} != ''"
 
 
 @dataclass(frozen=True)
@@ -53,6 +41,8 @@ class FinishedRun:
     Attributes:
         uri: the address of MLflow's store.
         model: on the CPU, in evaluation mode; raw uint8 images (batch, 3, H, W) -> logits (batch, classes).
+        logged: the files of the model.
+        trusted: whether classes that its configuration names are imported, and its files are loaded unchecked.
         metrics: the final metrics, by their names in MLflow.
     """
 
@@ -63,7 +53,9 @@ class FinishedRun:
     config: Config
     classes: tuple[str, ...]
     model: Classifier
+    logged: Logged
     metrics: dict[str, float]
+    trusted: bool
 
     def __str__(self) -> str:
         """The run and its data, for every answer about it."""
@@ -98,7 +90,7 @@ class FinishedRun:
     def membership(self) -> Membership | None:
         """The pictures of its splits; None if an earlier version made the run, which did not keep them."""
         with tempfile.TemporaryDirectory() as folder:
-            client = MlflowClient(self.uri)
+            client = store.connect(self.uri)
             if members.FILE not in [file.path for file in client.list_artifacts(self.run_id)]:
                 return None
             return Membership.read(Path(client.download_artifacts(self.run_id, members.FILE, folder)))
@@ -109,10 +101,28 @@ class FinishedRun:
         Raises:
             UserError: the data is missing.
         """
+        self.check_source()
         splits, changes = self.find_splits(self.config.data)
         if changes:
             log.warning("run %s: %s", self.run_id[:8], changes)
         return splits
+
+    def check_source(self) -> None:
+        """Check that the class which reads the run's own data may be imported.
+
+        Raises:
+            UserError: it may not.
+        """
+        target = self.config.data._target_
+        if not (self.trusted or self.logged.may_import("data", target)):
+            raise UserError(
+                f"run {self.run_id}: its data is read by {target}, whose source is not the recorded one; {TRUST}"
+            )
+
+    @property
+    def program(self) -> torch.export.ExportedProgram:
+        """The exported network."""
+        return self.logged.program(self.config, self.trusted)
 
     def find_splits(self, settings: DataSettings) -> tuple[Splits, str]:
         """The splits of the run among the images of `settings`, found by their pixels, and what has changed, in words.
@@ -144,91 +154,45 @@ class FinishedRun:
         return Images(images.source, place[images.labels], self.classes, images.indices)
 
 
-def find_run(
-    which: str,
-    experiment: str | None = None,
-    metric: str = DEFAULT_FINAL,
-    uri: str = STORE,
-    data: str | None = None,
-) -> Run:
-    """The finished run that `which` names: `best` by `metric`, `latest`, an id, or the start of an id.
-
-    Args:
-        data: the data set of the run, for `best` and `latest`: its name, or the folder of the pictures.
-
-    Raises:
-        UserError: there is no such run, or more than one; or `best` or `latest` could be of several data sets.
-    """
-    advice = "train one: python train.py data=digits"
-    client = store.connect_existing(uri, advice)
-    known = store.experiment_ids(client)
-    if experiment is not None and experiment not in known:
-        raise UserError(f"--experiment {experiment}: there is no such MLflow experiment; there are {', '.join(known)}")
-    places = [known[experiment]] if experiment else list(known.values())
-    latest = client.search_runs(places, FINISHED_RUNS, order_by=["start_time DESC"], max_results=5)
-    if not latest:
-        raise UserError(f"there is no finished run yet; {advice}")
-    if which not in ("best", "latest"):
-        return _with_id(client, places, which, latest)
-    if which == "latest" and data is None:
-
-        def search(condition: str) -> Sequence[Run]:
-            return client.search_runs(places, f"{FINISHED_RUNS} and {condition}", max_results=1)
-
-        if all_have_that_of(latest[0], search):
-            return latest[0]
-    runs = of_one_data_set(store.search_runs(client, places, FINISHED_RUNS), which, data, known)
-    return best_run(runs, metric) if which == "best" else runs[0]
-
-
-def _with_id(client: MlflowClient, places: list[str], start: str, latest: Sequence[Run]) -> Run:
-    """The only finished run whose id, or whose fingerprint, which ends its name, has this start."""
-    keys = ["attributes.run_id", f"tags.{store.TAG_FINGERPRINT}"][: 1 if len(start) < SHOWN_DIGITS else 2]
-    if not re.fullmatch("[0-9a-f]+", start):  # an id contains none of MLflow's wildcards or quotation marks
-        keys = []
-    conditions = (f"{FINISHED_RUNS} and {key} LIKE '{start}%'" for key in keys)
-    found = (client.search_runs(places, one, order_by=["start_time DESC"], max_results=5) for one in conditions)
-    fitting: Sequence[Run] = next(filter(None, found), [])
-    if len({run.data.tags[store.TAG_FINGERPRINT] for run in fitting}) == 1:  # runs of one fingerprint computed the same
-        return fitting[0]
-    there = ", ".join(f"{run.info.run_id[:8]} ({run.info.run_name})" for run in fitting or latest)
-    problem = "more than one run has an id with this start" if fitting else "no finished run has an id with this start"
-    raise UserError(f"--run {start}: {problem}; {'these' if fitting else 'the latest'} are {there}")
-
-
 def load_run(
     which: str = "latest",
     experiment: str | None = None,
     metric: str = DEFAULT_FINAL,
     uri: str = STORE,
     data: str | None = None,
+    trust: bool = False,
 ) -> FinishedRun:
-    """Load the run that `find_run` returns.
+    """Load the run that `find_run` returns. Nothing that it contains is run as code.
+
+    Args:
+        trust: import a network and a data source of one's own also if their source is not the one that was recorded.
 
     Raises:
-        UserError: there is no such run, or its files are missing.
+        UserError: there is no such run, or its files are missing or damaged.
     """
     uri = store.resolve(uri)
     run = find_run(which, experiment, metric, uri, data)
     run_id, experiment_id = run.info.run_id, run.info.experiment_id
-    metadata, program = read_model(uri, experiment_id, run_id)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            file = store.connect(uri).download_artifacts(run_id, "config.yaml", folder)
-        except (OSError, MlflowException) as error:
-            raise UserError(f"run {run_id}: its files are missing ({error})") from None
-        settings = Path(file).read_text(encoding="utf-8")
-    config = with_defaults(yaml.safe_load(settings))
-    classes = tuple(metadata["classes"])
-    model, difference = rebuilt(config, len(classes), program, metadata.get("sources"))
+    logged = read_model(uri, experiment_id, run_id)
+    with missing_files(run_id):
+        settings = _artifact(uri, run_id, "config.yaml")
+    saved = read_yaml(run_id, "config.yaml", settings, "data", "model")
+    try:
+        config = with_defaults(saved)
+    except (UserError, AttributeError, TypeError, LookupError, RecursionError) as error:
+        raise damaged(run_id, "config.yaml", error) from None
+    model, difference = rebuilt(config, logged, trust)
     if difference:
         log.warning("run %s: %s: its logged model is used", run_id[:8], difference)
-    metrics = dict(run.data.metrics)
-    return FinishedRun(run_id, run.info.run_name, experiment_id, uri, config, classes, model, metrics)
+    name, metrics = run.info.run_name, dict(run.data.metrics)
+    return FinishedRun(run_id, name, experiment_id, uri, config, logged.classes, model, logged, metrics, trust)
 
 
 def read_artifact(run: FinishedRun, name: str) -> str:
     """The text of one of a run's artifacts."""
+    return _artifact(run.uri, run.run_id, name).decode()
+
+
+def _artifact(uri: str, run_id: str, name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(MlflowClient(run.uri).download_artifacts(run.run_id, name, folder))
-        return file.read_text(encoding="utf-8")
+        return Path(store.connect(uri).download_artifacts(run_id, name, folder)).read_bytes()

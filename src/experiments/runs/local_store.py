@@ -23,12 +23,14 @@ from urllib.request import url2pathname
 import filelock
 from sqlalchemy import Engine, event
 
+from experiments.config import UserError
 from experiments.config.defaults import default
 from experiments.files.atomic import atomic_write
 from experiments.runs.databases import database_address
 
 TAG_ARTIFACTS = "artifacts"  # of an MLflow experiment: its folder, relative to that of the database
 LOCK_SECONDS = 5.0  # SQLite itself waits as long for another process
+DAMAGED = ("database disk image is malformed", "file is not a database", "malformed database schema")
 PATIENCE_SECONDS = 300.0  # as long as MLflow tries to reach a server
 LOCATIONS = (
     *(("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")),
@@ -56,16 +58,24 @@ def waiting(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 class WaitingClient:
-    """An MLflow client each of whose calls is made with `waiting`."""
+    """An MLflow client each of whose calls is made with `waiting`; a UserError says that the database is damaged."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, database: Path) -> None:
+        self._client, self._database = client, database
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return waiting(method, *args, **kwargs)
+            try:
+                return waiting(method, *args, **kwargs)
+            except Exception as error:  # SQLite's, or MLflow's with the text of SQLite's
+                found = next((text for text in DAMAGED if text in str(error)), None)
+                if found is None:
+                    raise
+                raise UserError(
+                    f"{self._database}: MLflow's database is damaged ({found}); restore a copy of it"
+                ) from None
 
         return call if callable(method) else method
 

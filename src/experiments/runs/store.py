@@ -20,7 +20,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 from experiments.config import Config, UserError
-from experiments.config.command_line import mask_passwords
+from experiments.config.foreign import mask_passwords
 from experiments.config.metrics import EPOCH_METRICS
 from experiments.runs import local_store
 from experiments.runs.databases import database_address, database_file
@@ -94,7 +94,7 @@ def connect(uri: str, patient: bool = False) -> MlflowClient:
         elif "://" in uri and not uri.startswith("file"):
             sqlalchemy.create_engine(uri).connect().close()  # MLflow would try ten times
         client = MlflowClient(uri)
-        client = cast(MlflowClient, local_store.WaitingClient(client)) if database else client
+        client = cast(MlflowClient, local_store.WaitingClient(client, database)) if database else client
         client.search_experiments(max_results=1)
     except requests.RequestException as error:
         problem = f"no MLflow server answers there ({type(error).__name__})"

@@ -15,6 +15,7 @@ from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from experiments.config import Config, UserError, command_line
+from experiments.config.foreign import mask_passwords
 from experiments.config.keys import flatten
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
@@ -58,7 +59,7 @@ class Tracker:
         parent: ParentRun | None = None,
     ) -> None:
         assert config.tracking.uri is not None
-        self.uri, name = config.tracking.uri.rstrip("/"), command_line.mask_passwords(name)
+        self.uri, name = config.tracking.uri.rstrip("/"), mask_passwords(name)
         self.client = client
         experiment_id = store.experiment_id(self.client, config)
         close_abandoned(self.client, experiment_id, parent.run_id if parent else None)
@@ -126,7 +127,7 @@ class Tracker:
         for tag in {store.TAG_PRUNED, store.TAG_FAILURE} & run.data.tags.keys():
             self.client.delete_tag(self.run_id, tag)
         params = [
-            Param(key, str(command_line.mask_passwords(value))[: store.MAX_PARAM])
+            Param(key, str(mask_passwords(value))[: store.MAX_PARAM])
             for key, value in flatten(config.to_dict())
             if key not in run.data.params
         ]
@@ -168,7 +169,7 @@ class Tracker:
         if not self.finished:
             return False
         run = finished.load_run(self.run_id, uri=self.uri)
-        state.learner.eval_model.load_state_dict(run.model.state_dict())
+        state.learner.eval_model.load_state_dict(run.logged.weights)
         state.best, state.history = None, self.history()
         state.stopping.best_epoch, state.stopping.stopped = int(run.metrics["best/epoch"]), True
         return True
@@ -208,13 +209,13 @@ class Tracker:
 
     def fail(self, error: BaseException) -> None:
         """Close the run as KILLED after Ctrl-C, else as FAILED with the reason."""
-        reason = command_line.mask_passwords(f"{type(error).__name__}: {error}")[: store.MAX_TAG]
+        reason = mask_passwords(f"{type(error).__name__}: {error}")[: store.MAX_TAG]
         status, tags = store.FAILED, {store.TAG_FAILURE: reason}
         if command_line.was_interrupted(error):
             status, tags = store.KILLED, {}
         try:
             store.close(self.client, self.run_id, status, tags)
-        except MlflowException as problem:  # the error that ended the run is shown, not this one
+        except (MlflowException, UserError) as problem:  # the error that ended the run is shown, not this one
             log.warning("run %s stays %s in MLflow (%s)", self.run_id, store.RUNNING, str(problem).splitlines()[0])
 
     def _log_final(self, results: Mapping[str, float]) -> None:

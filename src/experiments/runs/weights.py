@@ -57,5 +57,4 @@ def _of_run(which: str, key: str, config: Config) -> Weights:
         before, now = (list(getattr(data, name)) for data in (run.config.data, config.data))
         if before != now:
             log.warning("%s: was trained with data.%s=%s, not %s", key, name, before, now)
-    state = run.model.state_dict()
-    return Weights.of({name.removeprefix("exported."): tensor for name, tensor in state.items()}, key, run.classes)
+    return Weights.of(run.logged.weights, key, run.classes)

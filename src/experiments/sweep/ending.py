@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.comparison.points import Point
-from experiments.config.command_line import MASK
+from experiments.config.foreign import MASK
 from experiments.config.keys import standalone_overrides
 from experiments.sweep.jobs import TestJob
 from experiments.sweep.multirun import Multirun

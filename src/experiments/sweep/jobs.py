@@ -19,8 +19,9 @@ from omegaconf import DictConfig
 
 from experiments.comparison.points import HISTORY, Point, Status
 from experiments.config import Config, UserError
-from experiments.config.command_line import Command, mask_passwords
+from experiments.config.command_line import Command
 from experiments.config.composition import parse_composed
+from experiments.config.foreign import mask_passwords
 from experiments.config.keys import flatten, point_name
 from experiments.sweep import times
 from experiments.sweep.budget import USED_UP, Budget

@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.comparison.points import Point
 from experiments.config import Config, UserError, loading
-from experiments.config.command_line import Command, mask_passwords, was_interrupted
+from experiments.config.command_line import Command, was_interrupted
+from experiments.config.foreign import mask_passwords
 from experiments.config.keys import key_of, multirun_name, role_of
 from experiments.runs import lock
 from experiments.runs.pool import Pool

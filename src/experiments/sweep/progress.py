@@ -20,7 +20,7 @@ from rich.text import Text
 from experiments.config.durations import between
 from experiments.config.metrics import final_value, higher_is_better
 from experiments.config.wording import counted
-from experiments.reports.terminal import new_console
+from experiments.reports.console import new_console
 from experiments.sweep.budget import USED_UP
 from experiments.sweep.forecast import Forecast
 
@@ -146,7 +146,7 @@ class ProgressDisplay:
             if child.status == "running":
                 value = child.metrics.get(self.objective, math.nan)
                 shown = f"{self.objective} {value:.4f}" if math.isfinite(value) else "starting"
-                table.add_row(child.name, shown, f"{time.time() - child.started:.0f} s")
+                table.add_row(Text(child.name), shown, f"{time.time() - child.started:.0f} s")
         values = [final_value(child.metrics, self.objective) for child in children]
         reached = [value for value in values if value is not None]
         best = max(reached, default=None) if higher_is_better(self.objective) else min(reached, default=None)

@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import StudyDirection
 
 from experiments.config import UserError
-from experiments.config.command_line import mask_passwords
+from experiments.config.foreign import mask_passwords
 from experiments.config.metrics import higher_is_better
 from experiments.runs.databases import database_address, database_file
 from experiments.sweep.space import Space, combinations
