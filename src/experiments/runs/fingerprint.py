@@ -9,13 +9,14 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from experiments.config import Config
 from experiments.config.keys import decisive_settings, late_keys
 from experiments.config.targets import source_files
 
+DEVICES = ("cuda", "mps", "cpu")
 PACKAGE = Path(__file__).parents[1]
 # A change in these may change the numbers: how images are gathered and balanced, what a setting computes, what is kept.
 DECISIVE = (
@@ -47,6 +48,22 @@ def fingerprint(config: Config, device: str, data_digest: str, weights_digest: s
     that choose them.
     """
     return _digest_of(decisive_settings(config) | {"device": device}, config, data_digest, weights_digest)
+
+
+def identify(config: Config, device: str, data: str, weights: str | None, is_known: Callable[[str], bool]) -> str:
+    """The fingerprint of a run; with device=auto, where only another device has worked on the run, that for this device.
+
+    So the same command continues on a machine without a GPU what a GPU has begun, and the reverse.
+
+    Args:
+        data, weights: the digests.
+        is_known: whether a run with this fingerprint has been started.
+    """
+    own = fingerprint(config, device, data, weights)
+    if config.device != "auto" or is_known(own):
+        return own
+    others = (fingerprint(config, other, data, weights) for other in DEVICES if other != device)
+    return next(filter(is_known, others), own)
 
 
 def trunk(config: Config, device: str, data_digest: str, weights_digest: str | None, **others: object) -> str:
