@@ -201,7 +201,8 @@ def started(
         client = store.connect(config.tracking.uri, patient=parent is not None)  # before a folder is made
     layers = list_layers(model, splits.image_shape, config.training.unfreeze_epoch)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
-    identity = identify(config, device.type, splits.digest, model.weights_digest, lambda one: _folder(config, one).exists())
+    digests = splits.digest, model.weights_digest
+    identity = identify(config, device.type, *digests, lambda one: _folder(config, one).exists())
     with locked(_folder(config, identity), command, wait=parent is not None) as lock:
         tracker = _tracker(config, client, command, identity, splits, lock, parent)
         # Runs of other MLflow experiments and stores may have this identity, and unfinished checkpoints of their own.
@@ -210,7 +211,6 @@ def started(
         limit = TimeLimit.of(config, folder, splits, command.started)
         if tracker.finished and limit.goes_on and not (parent and parent.tests):
             tracker.reopen()
-        digests = splits.digest, model.weights_digest
         trunk = Trunk.of(config, len(splits.train), *digests, device, folder, tracker.run_id)
         pool = Pool(parent.folder, config.sweep.checkpoints_gb) if parent and parent.folder else None
         forks = parent is not None and parent.forks and config.resume

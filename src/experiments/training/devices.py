@@ -10,7 +10,6 @@ import math
 import os
 import re
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -25,7 +24,10 @@ from experiments.training.operators import cpu_has_bf16
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 ENVIRONMENT = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}
 LOCAL_RANK = "LOCAL_RANK"  # torchrun numbers the processes of a machine in it
-WORKSPACE, REPRODUCIBLE = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")  # of cuBLAS, and values with reproducible sums
+WORKSPACE, REPRODUCIBLE = (
+    "CUBLAS_WORKSPACE_CONFIG",
+    (":4096:8", ":16:8"),
+)  # of cuBLAS, and values with reproducible sums
 NOT_DETERMINISTIC = r"(\S+) does not have a deterministic implementation"
 TORCH_THREADS = torch.get_num_threads()  # before a run sets another number
 log = logging.getLogger(__name__)
@@ -130,9 +132,7 @@ def set_tf32(on: bool) -> None:
     PyTorch has old and new flags for it, and raises an error when an old one is read that differs from a new one, as
     `torch.backends.cudnn.flags` and the compiler do. Setting the old ones also sets the new ones.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*TF32.*")  # it recommends the new flags
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
 
 
 @contextlib.contextmanager
@@ -146,7 +146,9 @@ def deterministic(config: Config) -> Iterator[None]:
         yield
         return
     if (chosen := os.environ.get(WORKSPACE, REPRODUCIBLE[0])) not in REPRODUCIBLE:
-        raise UserError(f"deterministic=true: {WORKSPACE}={chosen} must be {' or '.join(REPRODUCIBLE)} in the environment")
+        raise UserError(
+            f"deterministic=true: {WORKSPACE}={chosen} must be {' or '.join(REPRODUCIBLE)} in the environment"
+        )
     cudnn = torch.backends.cudnn
     before = cudnn.deterministic, cudnn.benchmark
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
