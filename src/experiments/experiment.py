@@ -60,12 +60,13 @@ def run(
         Diverged: the loss is not finite; the best epoch before that is kept.
     """
     splits = load_splits(config.data)
-    from experiments.reports import features, terminal  # these import torch: missing data is reported first
+    from experiments.reports import epoch_log, features, terminal  # these import torch: missing data is reported first
     from experiments.runs.start import started
     from experiments.runs.weights import initial_weights
     from experiments.training.devices import choose_device, deterministic
     from experiments.training.learner import Learner, initial_model
     from experiments.training.loop import train
+    from experiments.training.out_of_memory import advised
 
     device = choose_device(config)
     model = initial_model(config, splits, initial_weights(config))
@@ -77,8 +78,8 @@ def run(
         state = active.restore(Learner.create(config, model, splits.train, device), should_prune)
         terminal.show_progress_so_far(tracker, state.history, state.running, active.layers, state.note)
         active = dataclasses.replace(active, inputs=features.prepared(state.learner, splits))
-        log = terminal.EpochLog(config.training.epochs, active.batches)
-        with _keeping(active, state), log, active.saving(state, log) as saver:
+        log = epoch_log.EpochLog(config.training.epochs, active.batches)
+        with _keeping(active, state), advised(config, command), log, active.saving(state, log) as saver:
             for epoch in train(state.learner, active.batches, active.validation, state.remaining, saver, state.running):
                 tracker.log(epoch.epoch, epoch.metrics)
                 stop = state.update(epoch)
@@ -132,8 +133,9 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
     split = "test" if active.test else "validation"
     images, inputs = splits.parts()[split], active.inputs.parts()[split]
     state.final_model()  # has the weights to keep
+    size = batch_size(images.shape, learner.device.type)
     evaluation, probabilities = evaluate_images(
-        learner.eval_forward, inputs, learner.device, learner.autocast, config.evaluation.tta, batch_size(images.shape)
+        learner.eval_forward, inputs, learner.device, learner.autocast, config.evaluation.tta, size
     )
     report.write(
         active.artifacts,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from experiments.reports import terminal
+from experiments.reports import epoch_log, terminal
 from experiments.training.evaluation import Evaluation
 from experiments.training.loop import EpochResult, RunningEpoch
 
@@ -24,9 +24,9 @@ def printed(request, monkeypatch):
 def log_an_epoch(monkeypatch, losses):
     """Ten steps of ten images, a tenth of a second each."""
     times = (step / 10 for step in range(100))
-    monkeypatch.setattr(terminal, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    monkeypatch.setattr(epoch_log, "time", SimpleNamespace(perf_counter=lambda: next(times)))
     result = EpochResult(1, 0.9, 0.7, Evaluation(0.4, np.array([[3, 1], [0, 4]])), 0.001, 1.0, 100)
-    with terminal.EpochLog(12, SimpleNamespace(images=range(100), note="")) as log:
+    with epoch_log.EpochLog(12, SimpleNamespace(images=range(100), note="")) as log:
         for step in range(1, 11):
             log.step(RunningEpoch(1, None, losses, torch.tensor(6 * step), 0.0, step, 10 * step))
         log.finish_epoch(result, best=True)
@@ -36,8 +36,8 @@ def log_an_epoch(monkeypatch, losses):
 def test_an_epoch_that_continues_is_shown_from_its_step_on(printed, monkeypatch):
     """Interrupted after 60 of 100 images, which took 2 seconds."""
     times = (second / 4 for second in range(100))
-    monkeypatch.setattr(terminal, "time", SimpleNamespace(perf_counter=lambda: next(times)))
-    with terminal.EpochLog(12, SimpleNamespace(images=range(100), note="")) as log:
+    monkeypatch.setattr(epoch_log, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    with epoch_log.EpochLog(12, SimpleNamespace(images=range(100), note="")) as log:
         for step in range(7, 11):
             log.step(RunningEpoch(3, None, torch.full((10,), 5.0), torch.tensor(6 * step), -2.0, step, 10 * step))
     shown = re.findall(r"epoch   3/12 \S+ loss 0.5000  accuracy 0.6000 (\d+) images/s", printed())
@@ -61,6 +61,28 @@ def test_a_terminal_shows_the_running_epoch_now_and_then(printed, monkeypatch):
     shown = re.findall(r"epoch   1/12 \S+ loss 0.5000  accuracy 0.6000 (\d+) images/s", out)
     assert 4 <= len(shown) < 10 and LINE in out  # every second step, and once more below the line of the epoch
     assert all(90 < int(speed) < 160 for speed in shown)
+
+
+class Late:
+    """A copy that arrives when it is asked for the third time."""
+
+    def __init__(self, tensor):
+        self.values, self.asked = tensor, 0
+
+    @property
+    def has_arrived(self):
+        self.asked += 1
+        return self.asked == 3
+
+
+def test_what_has_not_arrived_from_a_gpu_is_not_waited_for():
+    means, losses, shown = epoch_log.RunningMeans(Late), torch.arange(10.0, 60.0, 10.0), []
+    for epoch, step in [(1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 1), (2, 2), (2, 3), (2, 4)]:
+        running = RunningEpoch(epoch, None, epoch * losses, torch.tensor(step**2), 0.0, step, 10 * step)
+        current = means.update(running)
+        shown.append((round(means.loss, 6), round(means.accuracy, 6)) if current else None)
+    first, third, of_next_epoch = (1.0, 0.1), (2.0, 0.3), (3.0, 0.2)
+    assert shown == [None, None, first, first, third, None, None, None, of_next_epoch]
 
 
 @pytest.mark.parametrize("printed", [False], indirect=True)

@@ -415,8 +415,9 @@ def test_runs_that_start_together_name_their_data_once(tmp_path, monkeypatch):
 
 
 def typed_with_all_threads(folder, *arguments):
-    """The body of a process: `python train.py ...` where the environment does not limit the number of threads."""
+    """The body of a process: `python train.py ...` where the environment does not limit the number of threads, but the GPUs."""
     del os.environ["OMP_NUM_THREADS"]
+    os.environ["CUDA_VISIBLE_DEVICES"] = "3,1"
     typed(folder, *arguments)
 
 
@@ -431,6 +432,7 @@ def test_several_at_a_time(start, tmp_path):
     (file,) = tmp_path.glob("outputs/sweeps/*/threads")
     assert {run.data.params["threads"] for run in children.values()} == {file.read_text()}
     assert common_threads(file.parent, lambda: 64) == int(file.read_text())
+    assert len(list(file.parent.glob("*.place"))) == 2  # each worker has had a GPU of its own
     for run in children.values():
         page = client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))
         with open(page) as file:  # noqa: PTH123

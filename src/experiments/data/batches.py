@@ -1,6 +1,7 @@
 """Batches of uint8 images: on a CPU copied from the images, on any other device from a copy of all of them on it.
 
-Images that are too large for that are streamed: a thread reads the next batches from the file during training.
+Images that are too large for that are streamed: a thread reads the next batches during training, and they are copied to
+the device while the network computes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from experiments.config.wording import counted
+from experiments.data.device_memory import copied, copied_ahead, fit, nbytes
 from experiments.data.images import Batch, Images
 from experiments.data.on_the_fly import workers
 from experiments.data.prefetch import prefetch
@@ -47,11 +49,12 @@ class Batches:
     Args:
         crops: cut from the photographs instead of taking the images; their random numbers are drawn after the order.
         threads: that decode and cut, see data.workers; None: all processors.
+        beside: other images that a GPU must have room for, too, if it keeps these.
 
     Attributes:
         sizes: images per batch, in the order of a pass.
-        streamed: whether a thread reads the batches in advance; by default, if the images do not fit in memory. The
-            batches and their order are the same.
+        streamed: whether a thread reads the batches in advance; by default, if the images do not fit in the memory of the
+            device. The batches and their order are the same.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Batches:
         streamed: bool | None = None,
         crops: RandomCrops | None = None,
         threads: int | None = None,
+        beside: Sequence[Images] = (),
     ) -> None:
         self.images = images
         self.batch_size = batch_size
@@ -71,10 +75,14 @@ class Batches:
         self.crops = crops
         self.threads = workers(threads)
         self.sizes = batch_sizes(len(images), batch_size, merge=order != "as_is")
-        self.streamed = _too_large(images, device) if streamed is None else streamed
+        if streamed is None:
+            kept = beside if crops else [images, *beside]
+            streamed = images.source.streamed if device.type == "cpu" else not fit(kept, device)
+        self.streamed = streamed
         self.labels = torch.tensor(images.labels, device=device)
         resident = device.type != "cpu" and not self.streamed and not crops
-        self._pixels = _copied(images, device) if resident else None
+        self._pixels = copied(images, device) if resident else None
+        self._pins = device.type == "cuda" and torch.cuda.is_available()  # it may be a fake device
 
     def __len__(self) -> int:
         """Batches per pass."""
@@ -84,14 +92,17 @@ class Batches:
     def note(self) -> str:
         """Where the pixels come from, if not from memory, in words."""
         source, threads = self.images.source, counted(self.threads, "thread")
+        if self._pixels is not None:
+            return ""
         if source.on_the_fly:
             return f"{counted(len(self.images), 'photograph')}, decoded on the fly by {threads}"
         if self.crops and self.crops.copies:
             copies = self.crops.copies
             return f"random crops of {len(source):,} photographs, kept with {copies.shorter} pixels per shorter side ({copies.nbytes / 1e9:.1f} GB), cut by {threads}"
         if self.streamed and not self.crops:
-            size = f"{self.images.nbytes / 1e9:.1f} GB"
-            return f"{size} of training images, streamed from disk, {PREFETCH} or more batches prefetched"
+            where = "from disk" if self.device.type == "cpu" else "because the GPU has no room for them"
+            size = f"{nbytes(self.images) / 1e9:.1f} GB"
+            return f"{size} of training images, streamed {where}, {PREFETCH} or more batches prefetched"
         return ""
 
     def __iter__(self) -> Iterator[Batch]:
@@ -118,18 +129,16 @@ class Batches:
             chunks = prefetch(self._read, order.split(together), 1, PREFETCH)
         else:
             chunks = map(self._read, order.split(together))
-        for group, indices, pixels in zip(groups, on_device, chunks):
-            parts = (pixels.to(self.device, non_blocking=True), self.labels[indices], indices)
+        if self._pins and self._pixels is None:
+            chunks = copied_ahead(chunks, self.device)
+        for group, indices, pixels in zip(groups, on_device, chunks):  # MPS may not copy from pageable memory in the background
+            parts = (pixels.to(self.device), self.labels[indices], indices)
             yield from map(Batch, *(part.split(group) for part in parts))
 
     def _read(self, indices: Tensor) -> Tensor:
         """Pixels directly from the source, which may be a mapped file: there is never a copy of a whole split."""
-        return self._pinned(self.images.take(indices.numpy()))
-
-    def _pinned(self, pixels: np.ndarray) -> Tensor:
-        """A GPU copies pinned memory asynchronously."""
-        tensor = torch.from_numpy(pixels)
-        return tensor.pin_memory() if self.device.type == "cuda" else tensor
+        pixels = torch.from_numpy(self.images.take(indices.numpy()))
+        return pixels.pin_memory() if self._pins else pixels  # CUDA copies pinned memory in the background
 
     def _decoded(self, order: Tensor, draws: np.ndarray | None, sizes: Sequence[int]) -> Iterator[Tensor]:
         """Chunks of `sizes` images, each filled by several threads. An image is the same, whichever thread decodes it."""
@@ -138,12 +147,12 @@ class Batches:
         filled = prefetch(self._fill, self._pieces(order, draws, sizes), self.threads, waiting)
         for count in pieces:
             *_, last = itertools.islice(filled, count)
-            yield self._pinned(last.chunk)
+            yield torch.from_numpy(last.chunk)
 
     def _pieces(self, order: Tensor, draws: np.ndarray | None, sizes: Sequence[int]) -> Iterator[Piece]:
         indices, start = self.images.indices[order.numpy()], 0
         for size in sizes:
-            chunk = np.empty((size, *self.images.shape[1:]), dtype=np.uint8)
+            chunk = torch.empty((size, *self.images.shape[1:]), dtype=torch.uint8, pin_memory=self._pins).numpy()
             for first in range(0, size, PIECE):
                 rows = slice(start + first, start + min(first + PIECE, size))
                 yield Piece(chunk, first, indices[rows], None if draws is None else draws[rows])
@@ -175,22 +184,3 @@ def batch_sizes(images: int, batch_size: int, merge: bool) -> list[int]:
     if merge and full and 0 < rest < batch_size and (rest == 1 or 4 * rest < batch_size):
         sizes[-2:] = [batch_size + rest]
     return sizes
-
-
-def _too_large(images: Images, device: torch.device) -> bool:
-    """Whether the images do not fit in memory, or in that of the GPU, which also needs room for the network and its results."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return images.nbytes > 0.6 * free
-    return images.source.streamed
-
-
-def _copied(images: Images, device: torch.device) -> Tensor:
-    """All pixels on the device, copied chunk by chunk, so that the host's memory never holds all of them."""
-    kind = torch.from_numpy(images[:0].pixels).dtype  # uint8, but for features in place of pixels
-    pixels = torch.empty(images.shape, dtype=kind, device=device)
-    start = 0
-    for chunk in images.chunks():
-        pixels[start : start + len(chunk)] = torch.from_numpy(chunk)
-        start += len(chunk)
-    return pixels

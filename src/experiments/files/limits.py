@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 GROUPS, MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+RUNS_PER_GPU = "RUNS_PER_GPU"  # in the environment of a run; hydra/launcher=joblib sets it
 
 
 @functools.cache
@@ -30,6 +31,12 @@ def usable_cpus() -> int:
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([allowed, *(max(1, math.ceil(quota)) for quota in processor_quotas(GROUPS, MOUNT))])
+
+
+def runs_per_gpu() -> int:
+    """The number of runs that share the memory of a GPU with this one, which counts as well; 1 if nobody says."""
+    value = os.environ.get(RUNS_PER_GPU, "")
+    return max(1, int(value)) if value.isdecimal() else 1
 
 
 def memory_limits(groups: Path, mount: Path) -> list[int]:

@@ -1,28 +1,25 @@
-"""What a run prints: its configuration, the network, the epochs, the results, and what to type next."""
+"""What a run prints before and after its epochs: its configuration, the network, the results, and what to type next."""
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from experiments.config import Config
 from experiments.config.wording import counted, shortened
 from experiments.data import Splits
-from experiments.data.batches import Batches
 from experiments.models.classifier import Layers
 from experiments.reports import confusion, network
 from experiments.reports.content import few_images_of_run
 from experiments.training.evaluation import Evaluation
-from experiments.training.loop import EpochResult, RunningEpoch
+from experiments.training.loop import RunningEpoch
 
 
 def new_console() -> Console:
@@ -92,69 +89,6 @@ def show_progress_so_far(
     console.print(f"[bold]{layers.counts}[/bold]{'; ' if layers.note else ''}{layers.note}\n")
     if note:
         console.print(f"{note}\n", markup=False)
-
-
-class EpochLog:
-    """One line per epoch; on a terminal, a bar below them shows the running epoch. Use in `with`."""
-
-    REFRESH = 0.2  # seconds between two readings of the loss: on a GPU each waits for all steps so far
-
-    def __init__(self, epochs: int, batches: Batches) -> None:
-        self.epochs = epochs
-        self._shown, self._epoch = time.perf_counter(), 0
-        columns = (
-            TextColumn(f"epoch {{task.description:>3}}/{epochs}"),
-            BarColumn(24),
-            TextColumn("loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.4f}"),
-            TextColumn("{task.fields[speed]:,.0f} images/s"),
-            TimeRemainingColumn(),
-        )
-        hidden = not console.is_terminal
-        self._bar = Progress(*columns, console=console, auto_refresh=False, transient=True, disable=hidden)
-        self._task = self._bar.add_task("", total=len(batches.images), visible=False, loss=0.0, accuracy=0.0, speed=0.0)
-        if batches.note:
-            console.print(f"[bold]data[/bold]       {batches.note}\n")
-
-    def __enter__(self) -> EpochLog:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def step(self, running: RunningEpoch) -> None:
-        """Show the mean over the images of the epoch so far, at most every `REFRESH` seconds, and only on a terminal."""
-        now, images = time.perf_counter(), running.images
-        if running.epoch != self._epoch:
-            self._bar.reset(self._task, completed=images, description=str(running.epoch), visible=False)
-            self._epoch, self._shown = running.epoch, now
-        if self._bar.disable or now - self._shown < self.REFRESH:
-            return
-        self._shown = now
-        self._bar.update(
-            self._task,
-            completed=images,
-            visible=True,
-            refresh=True,
-            loss=running.losses[: running.step].sum().item() / images,
-            accuracy=running.correct.item() / images,
-            speed=images / max(now - running.started, 1e-9),
-        )
-
-    def finish_epoch(self, result: EpochResult, best: bool) -> None:
-        """Print every metric of training and of validation."""
-        metrics = result.metrics
-        console.print(
-            f"epoch {result.epoch:>3}/{self.epochs}"
-            f"  train {_values(metrics, 'train/')}  validation {_values(metrics, 'val/')}"
-            f"  {result.seconds:.1f} s  {metrics['images_per_second']:,.0f} images/s{'  best' if best else ''}"
-        )
-
-
-def _values(metrics: Mapping[str, float], prefix: str) -> str:
-    """The metrics whose names start with `prefix`, which is left out."""
-    shown = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    return "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
 
 
 class TrackedRun(Protocol):

@@ -9,7 +9,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from experiments.config import Config
@@ -50,20 +50,21 @@ def fingerprint(config: Config, device: str, data_digest: str, weights_digest: s
     return _digest_of(decisive_settings(config) | {"device": device}, config, data_digest, weights_digest)
 
 
-def identify(config: Config, device: str, data: str, weights: str | None, is_known: Callable[[str], bool]) -> str:
+def folder_of(config: Config, identity: str) -> Path:
+    """Where the process that works on the run with this fingerprint leaves its files."""
+    return Path(config.outputs) / "runs" / (identity[:16] + ("" if config.tracking.uri else "-untracked"))
+
+
+def identify(config: Config, device: str, data_digest: str, weights_digest: str | None) -> str:
     """The fingerprint of a run; with device=auto, where only another device has worked on the run, that for this device.
 
     So the same command continues on a machine without a GPU what a GPU has begun, and the reverse.
-
-    Args:
-        data, weights: the digests.
-        is_known: whether a run with this fingerprint has been started.
     """
-    own = fingerprint(config, device, data, weights)
-    if config.device != "auto" or is_known(own):
+    own = fingerprint(config, device, data_digest, weights_digest)
+    if config.device != "auto" or folder_of(config, own).exists():
         return own
-    others = (fingerprint(config, other, data, weights) for other in DEVICES if other != device)
-    return next(filter(is_known, others), own)
+    others = (fingerprint(config, other, data_digest, weights_digest) for other in DEVICES if other != device)
+    return next((other for other in others if folder_of(config, other).exists()), own)
 
 
 def trunk(config: Config, device: str, data_digest: str, weights_digest: str | None, **others: object) -> str:

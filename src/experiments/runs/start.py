@@ -20,7 +20,7 @@ from experiments.data.batches import Batches
 from experiments.data.membership import FILE, Membership
 from experiments.models.classifier import Classifier, Layers, list_layers
 from experiments.runs.checkpoint import ShouldPrune, State, previous
-from experiments.runs.fingerprint import identify
+from experiments.runs.fingerprint import folder_of, identify
 from experiments.runs.forks import start_from_another
 from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
@@ -80,13 +80,14 @@ class ActiveRun:
     @functools.cached_property
     def batches(self) -> Batches:
         """The training set."""
-        return training_batches(self.config, self.inputs.train, self.device)
+        return training_batches(self.config, self.inputs.train, self.device, self.inputs.validation)
 
     @functools.cached_property
     def validation(self) -> Batches:
         """The validation set."""
-        size, threads = batch_size(self.splits.image_shape), self.config.data.workers
-        return Batches(self.inputs.validation, size, self.device, threads=threads)
+        size, threads = batch_size(self.splits.image_shape, self.device.type), self.config.data.workers
+        streamed = None if self.device.type == "cpu" else self.batches.streamed  # a GPU has room for both, or for none
+        return Batches(self.inputs.validation, size, self.device, streamed=streamed, threads=threads)
 
     @property
     def is_complete(self) -> bool:
@@ -202,8 +203,8 @@ def started(
     layers = list_layers(model, splits.image_shape, config.training.unfreeze_epoch)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
     digests = splits.digest, model.weights_digest
-    identity = identify(config, device.type, *digests, lambda one: _folder(config, one).exists())
-    with locked(_folder(config, identity), command, wait=parent is not None) as lock:
+    identity = identify(config, device.type, *digests)
+    with locked(folder_of(config, identity), command, wait=parent is not None) as lock:
         tracker = _tracker(config, client, command, identity, splits, lock, parent)
         # Runs of other MLflow experiments and stores may have this identity, and unfinished checkpoints of their own.
         folder = lock.with_name(f"{lock.name}-{tracker.run_id[:8]}") if config.tracking.uri else lock
@@ -224,10 +225,6 @@ def started(
             if not tracker.finished:  # a finished run is only shown; an error there does not change its status
                 tracker.fail(error)
             raise
-
-
-def _folder(config: Config, identity: str) -> Path:
-    return Path(config.outputs) / "runs" / (identity[:16] + ("" if config.tracking.uri else "-untracked"))
 
 
 def _tracker(

@@ -6,6 +6,7 @@ Imports nothing slow at the top, so that mistakes are reported at once: the firs
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from experiments.sweep.estimate import Cost
 from experiments.sweep.forecast import Forecast
 from experiments.sweep.jobs import TERMINATED, GridJob, TestJob, failed_point
 from experiments.sweep.sharing import side_by_side
-from experiments.sweep.workers import effective_jobs
+from experiments.sweep.workers import OnGpu, describe_gpus, effective_jobs, visible_gpus
 
 if TYPE_CHECKING:
     from experiments.sweep.parent_run import Parent
@@ -103,8 +104,13 @@ class Multirun:
         self, budget: Budget, points: Mapping[str, Cost] | int | None
     ) -> contextlib.AbstractContextManager[None]:
         """Show the progress of `points`, and how long they take; without MLflow each point prints its own progress."""
-        from experiments.sweep.progress import show_progress  # imports torch
+        import torch  # late, and so are the imports of it
 
+        from experiments.reports import terminal
+        from experiments.sweep.progress import show_progress
+
+        if torch.cuda.device_count() and (shared := describe_gpus(len(self.gpus), self.workers)):
+            terminal.console.print(shared)
         return show_progress(self.parent, Forecast(budget, self.clock, points), self.config.sweep.objectives[0])
 
     def train(self, jobs: Sequence[Sequence[str]], job: GridJob) -> list[Point]:
@@ -120,6 +126,12 @@ class Multirun:
         launcher = self._hydra_config.hydra.launcher
         known = launcher.get("n_jobs") or launcher.get("array_parallelism")
         return effective_jobs(known) if known else 1 if launcher._target_.endswith(".BasicLauncher") else 64
+
+    @functools.cached_property
+    def gpus(self) -> tuple[str, ...]:
+        """The GPUs that are divided among the workers of joblib; other launchers assign them by resources of their own."""
+        parallel = self._hydra_config.hydra.launcher._target_.endswith(".JoblibLauncher") and self.workers > 1
+        return tuple(visible_gpus()) if parallel and self.config.device in ("auto", "cuda") else ()
 
     def run_jobs(self, jobs: Sequence[Sequence[str]], job: GridJob | TestJob) -> list[Point]:
         """Run the job with each list of overrides; returns the points in the same order.
@@ -145,8 +157,9 @@ class Multirun:
         Raises:
             Exception: whatever the launcher raises if one of its processes dies.
         """
+        task = OnGpu(job, self.folder.resolve(), self.gpus, self.workers) if self.gpus else job
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self._context, task_function=job, config=self._hydra_config
+            hydra_context=self._context, task_function=task, config=self._hydra_config
         )
         returns = launcher.launch([list(overrides) for overrides in jobs], initial_job_idx=self._launched)
         self._launched += len(jobs)

@@ -112,7 +112,7 @@ def frozen_features(
     parts = list(splits.parts().values())
     hashes = np.concatenate([part.pixel_hashes() for part in parts])
     distinct, first, rows = np.unique(hashes, return_index=True, return_inverse=True)
-    size = batch_size(splits.image_shape)
+    size = batch_size(splits.image_shape, device.type)
     compute = _Compute(backbone, size, device, autocast)
     probe = compute(noise(splits.image_shape, device))
     width, layout = probe[0].nbytes, _layout(probe)

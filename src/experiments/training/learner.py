@@ -57,11 +57,11 @@ def initial_model(config: Config, splits: Splits, weights: Weights | None = None
     return model
 
 
-def training_batches(config: Config, images: Images, device: torch.device) -> Batches:
-    """The batches of an epoch, drawn anew for each."""
+def training_batches(config: Config, images: Images, device: torch.device, *beside: Images) -> Batches:
+    """The batches of an epoch, drawn anew for each; a GPU also needs room for the images `beside` them."""
     crops = random_crops(config.augment, images)
     size, order = config.training.batch_size, config.training.sampler
-    return Batches(images, size, device, order, crops=crops, threads=config.data.workers)
+    return Batches(images, size, device, order, crops=crops, threads=config.data.workers, beside=beside)
 
 
 @dataclass(frozen=True)
