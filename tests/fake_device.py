@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-import types
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
+META = torch.device("meta")  # autograd is told that a tensor is there, because it would ask a GPU for its streams
+UNKNOWN = ("_fused_sgd_",)  # to tensors without values; returns nothing
 KINDS = {"cuda": "cuda", "mps": "meta"}
 # Operators whose result, or the size of it, depends on values: the host waits for them.
 WAITING = (
@@ -59,7 +60,6 @@ class FakeDevice(TorchDispatchMode):
     def used(self):
         with contextlib.ExitStack() as stack:
             if self.kind == "cuda":
-                _look_for_another_accelerator()
                 stack.enter_context(self.fake)
             stack.enter_context(self)
             stack.enter_context(Reads())
@@ -75,20 +75,31 @@ class FakeDevice(TorchDispatchMode):
         return isinstance(tensor, FakeTensor) or tensor.device.type == self.device.type
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
+        if function is torch.ops.prim.device.default:
+            return META
+        if self.kind == "cuda" and kwargs.get("device") == META:
+            kwargs["device"] = self.device
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        target = kwargs.get("device")
+        target = kwargs.get("device") or next((leaf for leaf in args if isinstance(leaf, torch.device)), None)
         to_device = target is not None and torch.device(target).type == self.device.type
         if not to_device and not any(map(self._is_on, tensors)):
             with _disable_current_modes():
                 return function(*args, **kwargs)
+        if torch.is_inference_mode_enabled():  # operators that are made of others arrive whole
+            with self:
+                results = function.decompose(*args, **kwargs)
+            if results is not NotImplemented:
+                return results
         name = function.overloadpacket.__name__
-        if function.namespace == "prim":  # a question about the tensor
-            return function(*args, **kwargs)
         self.operators[function.name()] += 1
         self._check(name, function, tensors, args, kwargs)
         if name == "_local_scalar_dense":
             return {torch.bool: False, torch.int64: 1}.get(args[0].dtype, 1.0)
+        if name in UNKNOWN:
+            return None
+        if name == "bincount":  # it knows no tensors without values
+            return torch.empty(args[2], dtype=torch.int64, device=self.device)
         if name == "nonzero":
             return torch.empty((0, args[0].ndim), dtype=torch.int64)
         if self.kind == "mps" and target is not None and torch.device(target).type == "cpu":
@@ -112,18 +123,9 @@ class FakeDevice(TorchDispatchMode):
         places = {tensor.device.type for tensor in tensors} | (
             {torch.device(kwargs["device"]).type} if kwargs.get("device") else set()
         )
-        if copies and len(places) > 1 and not background and self.kind == "cuda":
+        pixels = copies and tensors[-1].dtype == torch.uint8 and tensors[-1].ndim == 4  # streamed from pinned memory
+        if copies and len(places) > 1 and not background and self.kind == "cuda" and not pixels:
             raise Waits(f"{function}: a copy between host and device waits for the device")
-
-
-@functools.cache
-def _look_for_another_accelerator() -> None:
-    """For the rest of the process: autograd looks for the streams of another accelerator than CUDA, whose GPUs it would ask."""
-    torch.utils.rename_privateuse1_backend("nothing")
-    nothing = types.ModuleType("nothing")
-    nothing.is_available = nothing._is_in_bad_fork = lambda: False
-    nothing.manual_seed_all = lambda seed: None
-    torch._register_device_module("nothing", nothing)
 
 
 class Reads(TorchFunctionMode):

@@ -66,7 +66,10 @@ def test_what_a_gpu_keeps_is_not_copied_again():
 
 def test_streaming_to_a_gpu_is_said():
     batches = Batches(noise(500), 150, META, streamed=True)
-    assert batches.note == "0.0 GB of training images, streamed because the GPU has no room for them, 3 or more batches prefetched"
+    assert (
+        batches.note
+        == "0.0 GB of training images, streamed because the GPU has no room for them, 3 or more batches prefetched"
+    )
 
 
 def test_features_count_with_their_own_size():

@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 import itertools
-import json
-import traceback
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 
+from conftest import ROOT
+from experiments.config import VIEWS
 from experiments.config.loading import compose_config
 from experiments.data.augmentation import random_crops
 from experiments.data.batches import Batches
@@ -18,7 +18,7 @@ from experiments.data.images import Images, Splits
 from experiments.runs.checkpoint import State
 from experiments.training import devices, loop
 from experiments.training.learner import Learner, initial_model
-from fake_device import FakeDevice, Waits, mps_operators
+from fake_device import FakeDevice, mps_operators
 
 SMALL = ("model.filters=4", "model.dense_width=8")
 FAST = ("model=fastnet", "model.widths=[4,4]")
@@ -36,32 +36,35 @@ def composed(*overrides):
     return compose_config(["data=digits", "training.batch_size=8", "training.epochs=2", *overrides])
 
 
-def train(gpu, *overrides, size=32, streamed=False):
-    """The epochs of a run on the fake GPU: three batches each, the last one smaller. Returns the state after them."""
+def train(gpu, overrides, images=12, epochs=2, streamed=False, weights="cpu"):
+    """The epochs of a run on the fake GPU, each with a smaller last batch. Returns the state after them.
+
+    The host must not wait from the first forward pass to the last step, and from the first batch of the validation to the last.
+    """
     config = composed(*overrides)
-    splits = Splits(*(noise(count, size) for count in (20, 12, 12)))
+    splits = Splits(*(noise(count, config.data.image_size) for count in (images, 12, 12)))
+    with torch.device(weights):
+        model = initial_model(config, splits)
     with gpu.used():
         with mock.patch.object(devices, "autocast", gpu.autocast):
-            learner = Learner.create(config, initial_model(config, splits), splits.train, gpu.device)
-        crops = random_crops(config.augment, splits.train)
-        batches = Batches(
-            splits.train, 8, gpu.device, config.training.sampler, streamed=streamed, crops=crops, threads=1
-        )
+            learner = Learner.create(config, model, splits.train, gpu.device)
+        crops, order = random_crops(config.augment, splits.train), config.training.sampler
+        batches = Batches(splits.train, 8, gpu.device, order, streamed=streamed, crops=crops, threads=1)
         validation = Batches(splits.validation, 8, gpu.device, streamed=streamed)
-        views = learner.eval_forward
-        state = State.fresh(learner)
+        passes = itertools.cycle(range(1, 1 + len(VIEWS[config.evaluation.tta]) * len(validation)))
 
         class Watching:
             def step(self, running):
                 gpu.running = not running.is_complete
 
-        def evaluating(module, inputs):
-            gpu.running = not module.training
+        def after(module, *_):
+            gpu.running = module.training or next(passes) < len(VIEWS[config.evaluation.tta]) * len(validation)
 
-        views.register_forward_pre_hook(evaluating)
-        views.register_forward_hook(lambda *_: setattr(gpu, "running", False))
-        for epoch in loop.train(learner, batches, validation, range(1, 3), Watching()):
-            gpu.running = False
+        for module in {learner.model, learner.eval_forward}:
+            module.register_forward_pre_hook(lambda *_: setattr(gpu, "running", True))
+            module.register_forward_hook(after)
+        state = State.fresh(learner)
+        for epoch in loop.train(learner, batches, validation, range(1, epochs + 1), Watching()):
             state.update(epoch)
     return state
 
@@ -100,40 +103,42 @@ def unknown(kind, names):
     return [name for name in names if not torch._C._dispatch_has_computed_kernel_for_dispatch_key(name, "CUDA")]
 
 
-def measure(kind, paths, file):
-    """What happened on each path, resident and streamed; the body of a process, because PyTorch keeps what a fake GPU sets."""
-    seen = {}
-    for path, streamed in itertools.product(paths, (False, True)):
-        gpu = FakeDevice(kind)
-        try:
-            state = train(gpu, *paths[path], streamed=streamed)
-            places = {tensor.device.type for tensor in state.learner.model.state_dict().values()}
-            kept = {tensor.device.type for tensor in state.best.values()}
-            found = {"epochs": len(state.history), "places": [*places], "kept": [*kept]}
-        except Exception:
-            found = {"error": traceback.format_exc()}
-        found |= {"operators": sum(gpu.operators.values()), "unknown": unknown(kind, gpu.operators)}
-        seen[f"{path} {'streamed' if streamed else 'resident'}"] = found
-    file.write_text(json.dumps(seen))
+NETWORKS = {
+    f"model={name}": (f"model={name}", f"data.image_size={75 if name == 'inception_v3' else 32}", *others)
+    for name, others in {
+        **dict.fromkeys((path.stem for path in sorted((ROOT / "conf/model").glob("[!_]*.yaml"))), ()),
+        "torchvision": ("model.name=shufflenet_v2_x0_5",),
+        "timm": ("model.name=resnet18",),
+    }.items()
+}
 
 
-@pytest.fixture(scope="module", params=["cuda", "mps"])
-def seen(request, start, tmp_path_factory):
-    file = tmp_path_factory.mktemp("fake") / "seen.json"
-    start(measure, request.param, PATHS, file).join()
-    return {"cuda": "cuda", "mps": "meta"}[request.param], json.loads(file.read_text())
+def check(gpu, path, *overrides, epochs=2, **options):
+    state = train(gpu, overrides, epochs=epochs, **options)
+    count = sum(gpu.operators.values())
+    print(f"{gpu.kind}, {path}: {count} operators")
+    assert count > 200 and len(state.history) == epochs
+    assert {tensor.device.type for tensor in state.learner.model.state_dict().values()} == {gpu.device.type}
+    assert {tensor.device.type for tensor in state.best.values()} == {"cpu"}
+    assert unknown("mps", gpu.operators) == []
+    if gpu.kind == "cuda":
+        assert unknown("cuda", gpu.operators) == []
 
 
-@pytest.mark.parametrize("place", ["resident", "streamed"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["resident", "streamed"])
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
 @pytest.mark.parametrize("path", PATHS)
-def test_epochs_run_on_a_gpu(path, place, seen):
-    device, found = seen
-    found = found[f"{path} {place}"]
-    assert "error" not in found, found["error"]
-    assert found["unknown"] == []
-    print(f"{device}, {path}, {place}: {found['operators']} operators")
-    assert found["epochs"] == 2 and found["operators"] > 300
-    assert found["places"] == [device] and found["kept"] == ["cpu"]
+def test_epochs_run_on_a_gpu(path, kind, streamed):
+    check(FakeDevice(kind), path, *PATHS[path], streamed=streamed)
+
+
+@pytest.mark.networks
+@pytest.mark.parametrize("path", NETWORKS)
+def test_every_network_runs_on_a_gpu(path):
+    if path == "model=timm":
+        pytest.importorskip("timm")
+    real = path in ("model=cnn", "model=fastnet")
+    check(FakeDevice("cuda"), path, *NETWORKS[path], epochs=1, images=8, weights="cpu" if real else "meta")
 
 
 class Replayed:

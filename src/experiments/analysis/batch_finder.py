@@ -47,7 +47,9 @@ def largest_batch_size(config: Config, tell: Callable[[str], None]) -> tuple[int
         return there
 
     least = LEAST * config.training.accumulate
-    largest, too_large = search(fits, min(max(least, config.training.batch_size), len(splits.train)), least, len(splits.train))
+    largest, too_large = search(
+        fits, min(max(least, config.training.batch_size), len(splits.train)), least, len(splits.train)
+    )
     if not largest:
         raise UserError(f"training.batch_size={too_large}: does not fit in memory, and smaller ones make no sense")
     return largest, too_large

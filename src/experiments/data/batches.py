@@ -131,7 +131,9 @@ class Batches:
             chunks = map(self._read, order.split(together))
         if self._pins and self._pixels is None:
             chunks = copied_ahead(chunks, self.device)
-        for group, indices, pixels in zip(groups, on_device, chunks):  # MPS may not copy from pageable memory in the background
+        for group, indices, pixels in zip(
+            groups, on_device, chunks
+        ):  # MPS may not copy from pageable memory in the background
             parts = (pixels.to(self.device), self.labels[indices], indices)
             yield from map(Batch, *(part.split(group) for part in parts))
 
