@@ -115,6 +115,9 @@ class FakeDevice(TorchDispatchMode):
         background = kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])
         if self.kind == "mps" and copies and background and args[-1 if name == "copy_" else 0].device.type == "cpu":
             raise Waits(f"{function}: MPS may not copy from pageable memory in the background")
+        others = {tensor.device.type for tensor in tensors if not self._is_on(tensor) and tensor.ndim}
+        if others and not copies:
+            raise Waits(f"{function}: one tensor is on {self.kind}, another on {others}")
         if not self.running:
             return
         masks = [leaf for leaf in tree_leaves(args[1:2]) if isinstance(leaf, Tensor) and leaf.dtype == torch.bool]
