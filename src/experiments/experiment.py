@@ -63,7 +63,7 @@ def run(
     from experiments.reports import epoch_log, features, terminal  # these import torch: missing data is reported first
     from experiments.runs.start import started
     from experiments.runs.weights import initial_weights
-    from experiments.training.devices import choose_device
+    from experiments.training.devices import choose_device, deterministic
     from experiments.training.learner import Learner, initial_model
     from experiments.training.loop import train
     from experiments.training.out_of_memory import advised
@@ -71,7 +71,7 @@ def run(
     device = choose_device(config)
     model = initial_model(config, splits, initial_weights(config))
     terminal.show_start(config, splits, device)
-    with started(config, command, splits, model, device, parent) as active:
+    with started(config, command, splits, model, device, parent) as active, deterministic(config):
         tracker = active.tracker
         if active.is_complete:
             return _show_again(active)

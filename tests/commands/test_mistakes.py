@@ -32,6 +32,7 @@ KEYS = [  # python train.py data=digits ...
     ("threads=0", "threads=0: must be a whole number from 1 to 1,024 or null"),
     ("threads=all", "threads=all: must be a whole number"),
     ("precision=fp16", "precision=fp16: must be one of fp32, tf32, bf16"),
+    ("deterministic=warn", "deterministic=warn: must be true or false"),
     ("resume=1", "resume=1: must be true or false"),
     ("resume=null", "resume=null: must be true or false"),
     ("outputs=", "outputs=: must be"),

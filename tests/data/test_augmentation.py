@@ -17,6 +17,7 @@ from experiments.config import UserError
 from experiments.config.loading import check_overrides, compose_config
 from experiments.data import Images
 from experiments.data.augmentation import Augmentation, colour, examples, geometry, mixing
+from experiments.data.augmentation.draws import Draws
 from experiments.data.images import Batch
 from experiments.models.classifier import Layers
 from experiments.reports import report
@@ -185,7 +186,7 @@ def test_weights_are_beta_distributed(alpha):
     from scipy.stats import beta, kstest
 
     torch.manual_seed(0)
-    weights = mixing.draw_beta(alpha, 5000, CPU)
+    weights = mixing.draw_beta(alpha, 5000)
     assert weights.isfinite().all()
     inner = np.clip(weights.double().numpy(), 1e-9, 1 - 1e-9)  # float32 has 0 and 1
     near = (inner > 1e-6) & (inner < 1 - 1e-6)
@@ -200,7 +201,7 @@ def test_weights_are_beta_distributed(alpha):
 def test_draws_are_within_bounds_and_independent_per_image():
     torch.manual_seed(0)
     chosen = settings(flip="random", translate=3, rotate=15, scale=0.2, crop=0.4)
-    moves = geometry.draw(chosen, torch.arange(4000), 1, reach=3)
+    moves = geometry.draw(chosen, torch.arange(4000), 1, reach=3, draws=Draws(4000, CPU))
     assert 0.45 < moves.flipped.float().mean() < 0.55
     shifts = moves.shift.unique(dim=0, return_counts=True)
     assert len(shifts[0]) == 49 and moves.shift.abs().max() == 3 and shifts[1].min() > 40
@@ -213,7 +214,7 @@ def test_draws_are_within_bounds_and_independent_per_image():
     aspect = (width / height).log()
     assert aspect.abs().max() <= math.log(4 / 3) + 1e-5 and abs(aspect.mean()) < 0.01
     assert aspect[width * height < 0.75].abs().max() > 0.25  # wide and narrow ones
-    centres = mixing.draw_centres(torch.Size((4000, 3, 4, 6)), CPU)
+    centres = mixing.draw_centres(Draws(4000, CPU), 4, 6)
     assert len(centres.unique(dim=0)) == 24 and centres.max(dim=0).values.tolist() == [5, 3]
 
 
@@ -223,7 +224,7 @@ def test_colour_factors_are_independent_per_image():
     same = torch.full((1000, 3, 2, 2), 100.0)
     same[:, 0] = 150
     for change, low, high in (({"brightness": 0.4}, 60, 140), ({"saturation": 0.4}, 94, 106), ({"hue": 0.2}, 100, 150)):
-        found = colour.jitter(same, settings(**change))[:, 1, 0, 0]
+        found = colour.jitter(same, settings(**change), Draws(1000, CPU))[:, 1, 0, 0]
         assert low - 1 <= found.min() < low + 4 and high - 4 < found.max() <= high + 1 and len(found.unique()) > 400
 
 
@@ -231,11 +232,12 @@ def test_alternating_flip_shows_both_ways_in_any_two_epochs():
     chosen = settings(flip="alternating")
     rows = torch.arange(20_000)
     state = torch.get_rng_state()
-    first, second, third = (geometry.draw(chosen, rows, epoch, reach=0).flipped for epoch in (1, 2, 3))
+    draws = Draws(20_000, CPU)
+    first, second, third = (geometry.draw(chosen, rows, epoch, 0, draws).flipped for epoch in (1, 2, 3))
     assert torch.equal(first, ~second) and torch.equal(first, third)
     assert torch.equal(torch.get_rng_state(), state)
     some = torch.tensor([7, 3, 19_999])  # the coin of an image does not depend on its position in a batch
-    assert torch.equal(geometry.draw(chosen, some, 1, reach=0).flipped, first[some])
+    assert torch.equal(geometry.draw(chosen, some, 1, 0, Draws(3, CPU)).flipped, first[some])
     coins = first.double() - 0.5
     assert abs(coins.mean()) < 0.02
     assert all(abs((coins[lag:] * coins[:-lag]).mean()) * 4 < 0.03 for lag in (*range(1, 65), 1000))
@@ -299,7 +301,7 @@ def test_each_changes_images_by_the_seed_and_never_the_batch_itself(chosen, kind
 
 def test_with_both_on_each_image_is_blended_or_cut():
     torch.manual_seed(0)
-    drawn = mixing.draw_mix(1.0, 1.0, torch.Size((2000, 3, 16, 16)), CPU)
+    drawn = mixing.draw_mix(1.0, 1.0, Draws(2000, CPU), 16, 16)
     assert torch.equal(drawn.partner.sort().values, torch.arange(2000))
     cut = drawn.box.flatten(1).any(dim=1)
     assert not (cut & (drawn.weight > 0)).any() and 0.4 < cut.float().mean() < 0.5  # some boxes are of no pixel
@@ -320,7 +322,7 @@ def test_cutmix_boxes_are_as_large_as_the_papers(alpha):
             pixels *= min(start + length, size) - max(start, 0)
         areas.append(pixels)
     torch.manual_seed(0)
-    found = mixing.draw_mix(0, alpha, torch.Size((20_000, 3, 16, 12)), CPU).box.sum((1, 2, 3))
+    found = mixing.draw_mix(0, alpha, Draws(20_000, CPU), 16, 12).box.sum((1, 2, 3))
     at = (0.25, 0.5, 0.75, 0.9)
     assert np.quantile(found, at) == pytest.approx(np.quantile(areas, at), abs=6)
     assert found.double().mean() == pytest.approx(np.mean(areas), abs=1.5)
@@ -332,6 +334,17 @@ def test_nothing_waits_for_the_device(chosen):
     given = Batch(*(tensor.to("meta") for tensor in batch()))
     found, targets = Augmentation(chosen, 4)(given, 1)
     assert found.device.type == targets.device.type == "meta"
+
+
+@pytest.mark.parametrize("chosen", [STANDARD, ALL], ids=["standard", "all"])
+def test_every_device_gets_the_random_numbers_of_the_cpu(chosen):
+    given, states = batch(), []
+    for device in ("cpu", "meta"):
+        torch.manual_seed(0)
+        Augmentation(chosen, 4)(Batch(*(tensor.to(device) for tensor in given)), 1)
+        states.append(torch.get_rng_state())
+    torch.manual_seed(0)
+    assert torch.equal(*states) and not torch.equal(states[0], torch.get_rng_state())
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -11,8 +11,10 @@ import torch
 from conftest import DIGITS
 from experiments.config import metrics
 from experiments.config.loading import compose_config
+from experiments.data import load_splits
 from experiments.experiment import run
 from experiments.runs import checkpoint, finished
+from experiments.runs.fingerprint import fingerprint
 
 SMALL = [*DIGITS, "model.filters=2", "model.dense_width=8", "early_stopping.patience=null"]
 
@@ -166,3 +168,34 @@ def test_a_checkpoint_with_other_content_is_not_used(content, here, caplog):
     path.write_bytes(written.getvalue() + hashlib.sha256(written.getvalue()).digest())
     assert len(run(compose_config(overrides)).history) == 1
     assert f"{path.relative_to(here)} is damaged and not used" in caplog.text
+def change(path, **values):
+    """Change a checkpoint."""
+    written = io.BytesIO()
+    torch.save(torch.load(path, weights_only=True) | values, written)
+    path.write_bytes(written.getvalue() + hashlib.sha256(written.getvalue()).digest())
+
+
+def test_a_run_of_a_gpu_continues_on_a_cpu_and_says_so(tmp_path, monkeypatch, caplog):
+    """Its checkpoint is that of a CPU under the name and with the machine of a GPU."""
+    here, whole = tmp_path / "here", tmp_path / "whole"
+    for folder, last in ((whole, 2), (here, 1)):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        until(last)
+    (path,) = here.glob("outputs/runs/*/checkpoint.pt")
+    saved = torch.load(path, weights_only=True)
+    assert saved["random"].keys() == {"cpu"} and saved["machine"]["torch"] == torch.__version__
+    gpu = {"device": "cuda", "torch": str(torch.__version__), "GPU": "NVIDIA H100", "cuDNN": "91002"}
+    change(path, machine=gpu, random=saved["random"] | {"cuda": saved["random"]["cpu"]})
+    shutil.rmtree(here / "outputs/trunks")
+    settings = compose_config([*SMALL, "training.epochs=5", "tracking=none"])
+    identity = fingerprint(settings, "cuda", load_splits(settings.data).digest)
+    path.parent.rename(path.parents[1] / f"{identity[:16]}-untracked")
+    caplog.clear()
+    until(2)
+    assert content(here) == content(whole)
+    (message,) = [record.getMessage() for record in caplog.records if "last bits" in record.getMessage()]
+    then = "trained so far with device cuda, GPU NVIDIA H100, cuDNN 91002, from here on with device cpu, "
+    assert message.startswith(then) and message.endswith(": the last bits may differ")
+    (record,) = here.glob("outputs/trunks/*/*.json")
+    assert '"threads": 0' in record.read_text()  # no other run takes its epochs for those of this machine

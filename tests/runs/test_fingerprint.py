@@ -10,7 +10,7 @@ import pytest
 
 from experiments.config.loading import compose_config
 from experiments.runs import fingerprint as identity
-from experiments.runs.fingerprint import fingerprint
+from experiments.runs.fingerprint import fingerprint, folder_of, identify
 
 
 def of(*overrides, digest="data"):
@@ -26,6 +26,7 @@ def test_the_fingerprint_is_what_determines_the_numbers(here):
         "training.epochs=1",
         "data.mean=[1,0,0]",
         "precision=bf16",
+        "deterministic=true",
         "evaluation.tta=flip",
         "schedule=cosine",
     )
@@ -123,3 +124,17 @@ def test_a_change_in_what_decides_changes_the_identity(name, tmp_path, monkeypat
         monkeypatch.setattr(identity, "PACKAGE", package)
         identities.add(of())
     assert (len(identities) == 2) is (name in DECIDING)
+
+
+def test_the_same_command_finds_the_run_of_another_device(here):
+    config = compose_config(["data=digits"])
+    own, gpu = (fingerprint(config, device, "data") for device in ("cpu", "cuda"))
+
+    def found(device="auto"):
+        return identify(compose_config(["data=digits", f"device={device}"]), "cpu", "data", None)
+
+    assert found() == own
+    folder_of(config, gpu).mkdir(parents=True)
+    assert found() == gpu and found("cpu") == own  # then the user has chosen the device
+    folder_of(config, own).mkdir()
+    assert found() == own

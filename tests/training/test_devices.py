@@ -1,13 +1,15 @@
-"""The default number of threads of a run."""
+"""Where a run computes: threads, the GPU of a process, precision, deterministic algorithms, random states."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.training import devices
 
@@ -79,3 +81,130 @@ def test_the_default_returns_after_a_run_that_set_a_number():
     finally:
         torch.set_num_threads(before)
     assert seen[1:3] == [1, 2] and seen[0] == seen[3]
+
+
+class Cards:
+    """Stands for a machine with GPUs that are not here: what PyTorch would say about them, and what it is told."""
+
+    def __init__(self, count, major):
+        self.count, self.major, self.current, self.states = count, major, 0, {}
+
+    def set(self, monkeypatch):
+        answers = {
+            "is_available": lambda: True,
+            "device_count": lambda: self.count,
+            "current_device": lambda: self.current,
+            "set_device": lambda device: setattr(self, "current", device.index),
+            "get_device_name": lambda device=None: "Some GPU",
+            "get_device_properties": lambda device=None: SimpleNamespace(major=self.major),
+            "get_rng_state": lambda device: self.states.setdefault(device.index, torch.tensor([device.index])),
+            "set_rng_state": lambda state, device: self.states.__setitem__(device.index, state),
+        }
+        for name, answer in answers.items():
+            monkeypatch.setattr(torch.cuda, name, answer)
+        monkeypatch.delenv(devices.WORKSPACE, raising=False)
+        monkeypatch.delenv(devices.LOCAL_RANK, raising=False)
+        return self
+
+
+@pytest.fixture
+def tf32_flags():
+    """The flags of TF32 are those of before after the test."""
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+
+
+@pytest.mark.usefixtures("tf32_flags")
+@pytest.mark.parametrize(
+    ("count", "local_rank", "current", "expected"), [(4, "3", 0, 3), (4, None, 2, 2), (1, "3", 0, 0)]
+)
+def test_every_process_has_its_own_gpu(count, local_rank, current, expected, monkeypatch):
+    cards = Cards(count, major=8).set(monkeypatch)
+    cards.current = current
+    if local_rank:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert devices.choose_device(compose_config(["device=cuda"])) == torch.device("cuda", expected)
+    assert cards.current == expected and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    Cards(2, major=8).set(monkeypatch)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match=r"LOCAL_RANK=2: this machine has 2 CUDA devices; use .*--nproc-per-node=2"):
+        devices.choose_device(compose_config([]))
+
+
+@pytest.mark.usefixtures("tf32_flags")
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_a_precision_that_the_gpu_lacks_is_refused(precision, monkeypatch):
+    config = compose_config([f"precision={precision}"])
+    Cards(1, major=8).set(monkeypatch)
+    assert devices.choose_device(config).type == devices.device_type(config) == "cuda"
+    Cards(1, major=7).set(monkeypatch)
+    for choose in (devices.choose_device, devices.device_type):
+        with pytest.raises(
+            UserError, match=f"precision={precision}: Some GPU cannot compute in it; use precision=fp32"
+        ):
+            choose(config)
+
+
+@pytest.mark.usefixtures("tf32_flags")
+@pytest.mark.parametrize("precision", ["tf32", "fp32", "bf16"])
+def test_the_flags_of_tf32_follow_the_precision_and_agree(precision, monkeypatch):
+    Cards(1, major=8).set(monkeypatch)
+    devices.choose_device(compose_config([f"precision={precision}"]))
+    expected = precision == "tf32"
+    with torch.backends.cudnn.flags(enabled=True):  # reads the flags of both generations
+        pass
+    assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == expected
+    for flags in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):
+        assert (flags.fp32_precision == "tf32") == expected
+
+
+def states():
+    """Of all flags that deterministic=true sets."""
+    strict = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    return *strict, torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+
+
+def test_deterministic_algorithms_are_used_in_the_run_only():
+    before = states()
+    with devices.deterministic(compose_config([])):
+        assert states() == before
+    with pytest.raises(KeyboardInterrupt), devices.deterministic(compose_config(["deterministic=true"])):
+        assert states() == (True, False, True, False)
+        raise KeyboardInterrupt
+    assert states() == before
+
+
+def test_an_operation_without_a_deterministic_algorithm_is_named():
+    with (
+        pytest.raises(UserError, match=r"deterministic=true: put_ has no deterministic .* or deterministic=false"),
+        devices.deterministic(compose_config(["deterministic=true"])),
+    ):
+        torch.zeros(3).put_(torch.tensor([1]), torch.tensor([1.0]))
+    with pytest.raises(RuntimeError, match="other"), devices.deterministic(compose_config(["deterministic=true"])):
+        raise RuntimeError("other")
+
+
+def test_a_workspace_of_cublas_that_is_not_deterministic_is_refused(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    with (
+        pytest.raises(UserError, match="deterministic=true: CUBLAS_WORKSPACE_CONFIG=:0:0 must be :4096:8 or :16:8"),
+        devices.deterministic(compose_config(["deterministic=true"])),
+    ):
+        pass
+
+
+def test_only_the_random_state_of_the_own_device_is_kept(monkeypatch):
+    cards = Cards(2, major=8).set(monkeypatch)
+    assert devices.random_state(torch.device("cpu")).keys() == {"cpu"} and cards.states == {}
+    kept = devices.random_state(torch.device("cuda", 1))
+    assert kept.keys() == {"cpu", "cuda"} and cards.states.keys() == {1}
+    cards = Cards(1, major=8).set(monkeypatch)  # continued where there are fewer
+    devices.set_random_state(kept, torch.device("cuda", 0))
+    assert cards.states == {0: kept["cuda"]}
+    devices.set_random_state(kept, torch.device("cpu"))
+    devices.set_random_state({"cpu": kept["cpu"]}, torch.device("cuda", 0))
+    assert cards.states == {0: kept["cuda"]}

@@ -8,6 +8,8 @@ from torch import nn
 
 from experiments.config.composition import with_defaults
 from experiments.config.loading import compose_config
+from experiments.training import operators
+from experiments.training.averaging import ExponentialMovingAverage
 from experiments.training.optimizers import Group, Optimizer, make_optimizer, orthogonalize
 
 
@@ -94,20 +96,28 @@ def test_a_step_of_muon(normalize_filters):
     torch.testing.assert_close(weight.detach(), expected)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "kind", "settings"),
-    [
-        (["optimizer=adam"], torch.optim.Adam, {"eps": 1e-7}),
-        (["optimizer=adamw"], torch.optim.AdamW, {"weight_decay": 0.01}),
-        (["optimizer=sgd"], torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}),
-        (
-            ["optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false"],
-            torch.optim.SGD,
-            {"weight_decay": 5e-4},
-        ),
-    ],
-)
-def test_updates_are_those_of_torch_to_the_bit(overrides, kind, settings):
+TORCHS = [
+    (["optimizer=adam", "optimizer.weight_decay=0.1"], torch.optim.Adam, {"eps": 1e-7, "weight_decay": 0.1}),
+    (["optimizer=adam"], torch.optim.Adam, {"eps": 1e-7}),
+    (["optimizer=adamw"], torch.optim.AdamW, {"weight_decay": 0.01}),
+    (["optimizer=sgd"], torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}),
+    (["optimizer=sgd", "optimizer.nesterov=false"], torch.optim.SGD, {"momentum": 0.9, "weight_decay": 5e-4}),
+    (["optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false"], torch.optim.SGD, {"weight_decay": 5e-4}),
+]
+PRIVATE = ("ADAM", "ADAMW", "SGD", "ADD", "LERP")
+
+
+def test_this_pytorch_has_the_private_operators():
+    assert all(getattr(operators, name) is not None for name in PRIVATE)
+    assert operators.cpu_has_bf16() in (True, False) and hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported")
+
+
+@pytest.mark.parametrize("private", [True, False], ids=["private", "documented"])
+@pytest.mark.parametrize(("overrides", "kind", "settings"), TORCHS)
+def test_updates_are_those_of_torch(overrides, kind, settings, private, monkeypatch):
+    """To the bit; without the private operators up to rounding."""
+    for name in () if private else PRIVATE:
+        monkeypatch.setattr(operators, name, None)
     model = Net().to(memory_format=torch.channels_last)
     twin = copy.deepcopy(model)
     optimizer = optimizer_of(model, *overrides, "optimizer.lr=0.01")
@@ -116,12 +126,28 @@ def test_updates_are_those_of_torch_to_the_bit(overrides, kind, settings):
         for network in (model, twin):
             generator = torch.Generator().manual_seed(seed)
             for name, parameter in network.named_parameters():
-                gradient = torch.randn(parameter.shape, generator=generator)
+                gradient = torch.empty_like(parameter).copy_(torch.randn(parameter.shape, generator=generator))
                 parameter.grad = None if name == "4.bias" and seed == 1 else gradient
         optimizer.step()
         theirs.step()
     for mine, expected in zip(model.parameters(), twin.parameters()):
-        assert torch.equal(mine, expected)
+        if private:
+            assert torch.equal(mine, expected)
+        torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_averages_without_the_private_operator(monkeypatch):
+    found = []
+    for lerp in (operators.LERP, None):
+        monkeypatch.setattr(operators, "LERP", lerp)
+        model = Net()
+        average = ExponentialMovingAverage(model, 0.9)
+        with torch.no_grad():
+            model[4].weight.add_(1)
+        average.update(3)
+        found.append(average.model[4].weight)
+    torch.testing.assert_close(*found)
+    assert not torch.equal(found[0], Net()[4].weight)
 
 
 MUONS_ADAM = {"adam_beta1": 0.8, "adam_beta2": 0.99, "adam_epsilon": 1e-4}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics
-from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2.functional import resize
 
 from experiments import config
@@ -43,47 +42,6 @@ def epochs(settings, splits, count, seed=1):
     learner = Learner.create(settings, fresh(settings, splits, seed), splits.train, CPU)
     batches = Batches(splits.train, 32, CPU, settings.training.sampler), Batches(splits.validation, 250, CPU)
     return learner.eval_model, loop.train(learner, *batches, range(1, count + 1), Silent())
-
-
-class Waits(TorchDispatchMode):
-    """Notes the operators that need a number or a size from the device, where the CPU would wait for a GPU."""
-
-    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount", "equal", "is_nonzero")
-
-    def __init__(self):
-        super().__init__()
-        self.noted, self.operators = [], 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        indices = [index for index in args[1] if index is not None] if name in ("index", "index_put_") else []
-        if name.startswith(self.NAMES) or any(index.dtype == torch.bool for index in indices):
-            self.noted.append(name)
-        self.operators += 1
-        return function(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        (),
-        ("model=fastnet", "optimizer=muon", "optimizer.normalize_filters=true", "training.image_sizes=[20]"),
-        ("optimizer=sgd", "training.ema=0.9", "training.gradient_clip=1", "training.class_weights=balanced"),
-        ("optimizer=adamw", "augment.mixup=0.2", "augment.crop=0.3", "model.dropout=0.1"),
-    ],
-)
-def test_no_step_waits_for_a_gpu(overrides):
-    settings, splits = digits("augment=strong", "training.label_smoothing=0.1", "schedule=onecycle", *overrides)
-    learner = Learner.create(settings, initial_model(settings, splits), splits.train[np.arange(96)], CPU)
-    batches = [*Batches(splits.train[np.arange(96)], 32, CPU)]
-    learner.step(batches[0], 1)
-    with Waits() as waits:
-        for position, batch in enumerate(batches):
-            learner.set_lr(0.5)
-            learner.step(batch, 1)
-            if learner.average:
-                learner.average.update(position)
-    assert waits.operators > 100 and waits.noted == []
 
 
 def test_the_same_seed_gives_the_same_bits():

@@ -105,6 +105,7 @@ class Config:
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Role.HARDWARE]
     threads: Annotated[Annotated[int, Between(1, 1024)] | None, Role.HARDWARE]
     precision: Literal["fp32", "tf32", "bf16"]
+    deterministic: bool
     resume: Annotated[bool, Role.AFTER]
     outputs: Annotated[Text, Role.PLACE]
     evaluate_test: Annotated[bool | None, Role.AFTER]

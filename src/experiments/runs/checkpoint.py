@@ -23,14 +23,16 @@ from experiments.config.metrics import of_epoch
 from experiments.data import Splits
 from experiments.files.atomic import atomic_write, replace
 from experiments.models.classifier import Classifier
+from experiments.runs.provenance import change_of_machine, machine
+from experiments.training.devices import random_state, set_random_state
 from experiments.training.early_stopping import EarlyStopping
 from experiments.training.learner import Learner
 from experiments.training.loop import EpochResult, RunningEpoch
 
 # Number and metrics of an epoch -> whether to stop after it, or why.
 ShouldPrune = Callable[[int, Mapping[str, float]], bool | str]
-FORMAT = 3
-KEYS = {"run_id", "history", "running", "stopping", "best", "model", "average", "optimizer", "random"}
+FORMAT = 4
+KEYS = {"run_id", "history", "running", "stopping", "best", "model", "average", "optimizer", "random", "machine"}
 DIGEST = hashlib.sha256().digest_size  # bytes at the end of the file
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class State:
         running: the epoch after those of the history, if some of its steps are done.
         pruned: a pruner has stopped the training, or another reason to stop it.
         out_of_time: the run ends here, because of training.budget.
+        moved: another machine or device has trained the first epochs.
         note: from which run it continues, or why it cannot, in words; else empty.
     """
 
@@ -56,6 +59,7 @@ class State:
     running: RunningEpoch | None = None
     pruned: bool | str = False
     out_of_time: bool = False
+    moved: bool = False
     note: str = ""
 
     @classmethod
@@ -137,10 +141,8 @@ class State:
             "stopping": self.stopping.state_dict(),
             "history": self.history,
             "running": self.running.state_dict() if self.running else None,
-            "random": {
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            },
+            "random": random_state(learner.device),
+            "machine": machine(learner.device),
         }
         written = io.BytesIO()
         torch.save(content, written)
@@ -162,6 +164,9 @@ class State:
         if content is None:
             return False
         self.load(content)
+        if note := change_of_machine(content["machine"], machine(self.learner.device)):
+            log.warning(note)
+            self.moved = True
         self.stopping.load_state_dict(content["stopping"])
         self.history, self.best = content["history"], content["best"]
         running = content["running"]
@@ -174,9 +179,7 @@ class State:
         if self.learner.average:
             self.learner.average.model.load_state_dict(content["average"])
         self.learner.optimizer.load_state_dict(content["optimizer"])
-        torch.set_rng_state(content["random"]["cpu"])
-        if torch.cuda.is_available() and content["random"]["cuda"]:
-            torch.cuda.set_rng_state_all(content["random"]["cuda"])
+        set_random_state(content["random"], self.learner.device)
 
 
 def previous(path: Path) -> Path:

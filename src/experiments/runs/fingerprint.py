@@ -16,6 +16,7 @@ from experiments.config import Config
 from experiments.config.keys import decisive_settings, late_keys
 from experiments.config.targets import source_files
 
+DEVICES = ("cuda", "mps", "cpu")
 PACKAGE = Path(__file__).parents[1]
 # A change in these may change the numbers: how images are gathered and balanced, what a setting computes, what is kept.
 DECISIVE = (
@@ -47,6 +48,23 @@ def fingerprint(config: Config, device: str, data_digest: str, weights_digest: s
     that choose them.
     """
     return _digest_of(decisive_settings(config) | {"device": device}, config, data_digest, weights_digest)
+
+
+def folder_of(config: Config, identity: str) -> Path:
+    """Where the process that works on the run with this fingerprint leaves its files."""
+    return Path(config.outputs) / "runs" / (identity[:16] + ("" if config.tracking.uri else "-untracked"))
+
+
+def identify(config: Config, device: str, data_digest: str, weights_digest: str | None) -> str:
+    """The fingerprint of a run; with device=auto, where only another device has worked on the run, that for this device.
+
+    So the same command continues on a machine without a GPU what a GPU has begun, and the reverse.
+    """
+    own = fingerprint(config, device, data_digest, weights_digest)
+    if config.device != "auto" or folder_of(config, own).exists():
+        return own
+    others = (fingerprint(config, other, data_digest, weights_digest) for other in DEVICES if other != device)
+    return next((other for other in others if folder_of(config, other).exists()), own)
 
 
 def trunk(config: Config, device: str, data_digest: str, weights_digest: str | None, **others: object) -> str:

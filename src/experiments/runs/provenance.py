@@ -81,19 +81,51 @@ def automatic_threads(config: Config) -> int:
     return torch.get_num_threads()
 
 
+def machine(device: torch.device) -> dict[str, str]:
+    """What the last bits of a result depend on, besides the settings and the number of threads."""
+    found = {"device": device.type, "torch": str(torch.__version__)}
+    if device.type == "cuda":
+        gpu, cudnn = torch.cuda.get_device_name(device), str(torch.backends.cudnn.version())
+        return found | {"GPU": gpu, "CUDA": str(torch.version.cuda or torch.version.hip), "cuDNN": cudnn}
+    return found | {"processor": processor(), "instructions": torch.backends.cpu.get_cpu_capability()}
+
+
+def change_of_machine(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What differs between the machines that trained the first epochs and train the next; empty if nothing does."""
+    then, here = (
+        ", ".join(f"{name} {value}" for name, value in one.items() if other.get(name) != value)
+        for one, other in ((before, now), (now, before))
+    )
+    return f"trained so far with {then}, from here on with {here}: the last bits may differ" if then or here else ""
+
+
+def machine_tags(config: Config) -> dict[str, str]:
+    """The machine on which a run is started, as a tag of the run."""
+    found = machine(torch.device(device_type(config)))
+    return {"machine": ", ".join(f"{name} {value}" for name, value in found.items())}
+
+
 def environment(device: torch.device, digest: str, weights_digest: str | None = None) -> dict[str, str]:
     """Data, initial weights, device, machine and package versions of a run, as text for its report."""
     packages = ("experiments", "torch", "mlflow", "numpy", "hydra-core", "pillow")
     return {
         "data (SHA-256)": digest,
         **({"initial weights (SHA-256)": weights_digest} if weights_digest else {}),
-        "device": f"cpu, {counted(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else device.type,
+        "device": _described(device),
         "machine": f"{platform.system()} {platform.machine()}, {processor()}",
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
 
 
+def _described(device: torch.device) -> str:
+    if device.type == "cpu":
+        return f"cpu, {counted(torch.get_num_threads(), 'thread')}"
+    found = machine(device)
+    return ", ".join([device.type, *(f"{name} {found[name]}" for name in ("GPU", "CUDA", "cuDNN") if name in found)])
+
+
+@functools.cache
 def processor() -> str:
     """The name of the processor, such as "AMD EPYC 9355"."""
     try:

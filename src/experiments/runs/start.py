@@ -20,7 +20,7 @@ from experiments.data.batches import Batches
 from experiments.data.membership import FILE, Membership
 from experiments.models.classifier import Classifier, Layers, list_layers
 from experiments.runs.checkpoint import ShouldPrune, State, previous
-from experiments.runs.fingerprint import fingerprint
+from experiments.runs.fingerprint import folder_of, identify
 from experiments.runs.forks import start_from_another
 from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
@@ -104,13 +104,13 @@ class ActiveRun:
             if state.restore(self.checkpoint, self.tracker.run_id) or self.tracker.restore(state):
                 continue_with(self.tracker.threads, self.config)
                 written = self.trunk.written()
-                used = written.threads if written else self.tracker.threads
+                used = 0 if state.moved else written.threads if written else self.tracker.threads
                 self._keep(state)
                 state.prune(should_prune, first_epoch=1)
             else:
                 self._fork(state, should_prune)
         threads = torch.get_num_threads()
-        self.trunk.write(threads if used in (None, threads) else 0)  # 0: some epochs with another number
+        self.trunk.write(threads if used in (None, threads) else 0)  # 0: some epochs with another number, or elsewhere
         if self.tracker.finished:  # it is only tested
             state.out_of_time = len(state.remaining) > 0
         else:
@@ -202,9 +202,9 @@ def started(
         client = store.connect(config.tracking.uri, patient=parent is not None)  # before a folder is made
     layers = list_layers(model, splits.image_shape, config.training.unfreeze_epoch)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
-    identity = fingerprint(config, device.type, splits.digest, model.weights_digest)
-    own = Path(config.outputs) / "runs" / (identity[:16] + ("" if config.tracking.uri else "-untracked"))
-    with locked(own, command, wait=parent is not None) as lock:
+    digests = splits.digest, model.weights_digest
+    identity = identify(config, device.type, *digests)
+    with locked(folder_of(config, identity), command, wait=parent is not None) as lock:
         tracker = _tracker(config, client, command, identity, splits, lock, parent)
         # Runs of other MLflow experiments and stores may have this identity, and unfinished checkpoints of their own.
         folder = lock.with_name(f"{lock.name}-{tracker.run_id[:8]}") if config.tracking.uri else lock
@@ -212,8 +212,7 @@ def started(
         limit = TimeLimit.of(config, folder, splits, command.started)
         if tracker.finished and limit.goes_on and not (parent and parent.tests):
             tracker.reopen()
-        digests = splits.digest, model.weights_digest
-        trunk = Trunk.of(config, len(splits.train), *digests, device.type, folder, tracker.run_id)
+        trunk = Trunk.of(config, len(splits.train), *digests, device, folder, tracker.run_id)
         pool = Pool(parent.folder, config.sweep.checkpoints_gb) if parent and parent.folder else None
         forks = parent is not None and parent.forks and config.resume
         waiting = pool.turn(trunk) if pool and forks and not tracker.finished else contextlib.nullcontext()

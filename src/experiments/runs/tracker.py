@@ -66,7 +66,7 @@ class Tracker:
         run = self._find(experiment_id, fingerprint, config.resume, parent)
         if run is None:
             tags = {store.TAG_FINGERPRINT: fingerprint, store.TAG_TEST_SET_EVALUATIONS: "0"}
-            tags |= {**store.override_tags(overrides), **provenance.provenance_tags()}
+            tags |= store.override_tags(overrides) | provenance.provenance_tags() | provenance.machine_tags(config)
             tags |= store.member_tags(parent.run_id, name) if parent and parent.run_id else {}
             tags[store.TAG_THREADS] = str(torch.get_num_threads())
             run = self.client.create_run(experiment_id, run_name=name[: store.MAX_NAME], tags=tags)

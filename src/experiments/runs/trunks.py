@@ -26,7 +26,7 @@ from experiments.config.wording import counted
 from experiments.data.batches import batch_sizes
 from experiments.files.atomic import atomic_write
 from experiments.runs.fingerprint import trunk
-from experiments.runs.provenance import processor
+from experiments.runs.provenance import machine
 from experiments.training.features import may_be_cut
 from experiments.training.schedules import factor
 
@@ -78,10 +78,10 @@ class Trunk:
 
     @classmethod
     def of(
-        cls, config: Config, images: int, digest: str, weights: str | None, device: str, place: Path, run: str
+        cls, config: Config, images: int, digest: str, weights: str | None, device: torch.device, place: Path, run: str
     ) -> Trunk:
         """The trunk of a run in the folder `place`; `images`: in its training set; the digests are of all images and weights."""
-        identity = trunk(config, device, digest, weights, machine=_machine(device), cut=may_be_cut(config))
+        identity = trunk(config, device.type, digest, weights, machine=machine(device), cut=may_be_cut(config))
         late = {key: value for key, value in decisive_settings(config).items() if key in late_keys()}
         name = run if config.tracking.uri else place.name
         own = Record(place.name, name, json.loads(json.dumps(late)), torch.get_num_threads())
@@ -159,9 +159,3 @@ def _digest_of_factors(schedule: ScheduleSettings, epochs: int, steps: int, epoc
     first = (epoch - 1) * steps
     factors = (factor(schedule, step, steps, epochs) for step in range(first, first + steps))
     return hashlib.sha256(array.array("d", factors).tobytes()).digest()
-
-
-def _machine(device: str) -> list[str]:
-    """What else the last bits depend on."""
-    gpu = [torch.cuda.get_device_name()] if device == "cuda" else []
-    return [torch.__version__, processor(), torch.backends.cpu.get_cpu_capability(), *gpu]

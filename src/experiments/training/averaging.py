@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.models.classifier import Classifier
+from experiments.training import operators
 
 
 class ExponentialMovingAverage:
@@ -33,7 +34,7 @@ class ExponentialMovingAverage:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Include the weights after `step`, counted from 0 over all epochs."""
-        torch._foreach_lerp_(self._averaged, self._current, 1 - min(self._decay, (1 + step) / (10 + step)))
+        operators.lerp(self._averaged, self._current, 1 - min(self._decay, (1 + step) / (10 + step)))
         for average, current in self._copied:
             average.copy_(current)
 

@@ -1,22 +1,34 @@
-"""Where a run computes, with how many threads, and in which precision."""
+"""Where a run computes, with how many threads, in which precision, and with which random numbers."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import logging
 import math
 import os
+import re
 import sys
+from collections.abc import Iterator, Mapping
 
 import torch
+from torch import Tensor
 
 from experiments.config import Config, UserError
+from experiments.config.wording import counted
 from experiments.files.limits import busy_cpus, usable_cpus
+from experiments.training.operators import cpu_has_bf16
 
 # of glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 ENVIRONMENT = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}
+LOCAL_RANK = "LOCAL_RANK"  # torchrun numbers the processes of a machine in it
+WORKSPACE, REPRODUCIBLE = (
+    "CUBLAS_WORKSPACE_CONFIG",
+    (":4096:8", ":16:8"),
+)  # of cuBLAS, and values with reproducible sums
+NOT_DETERMINISTIC = r"(\S+) does not have a deterministic implementation"
 TORCH_THREADS = torch.get_num_threads()  # before a run sets another number
 log = logging.getLogger(__name__)
 
@@ -40,17 +52,24 @@ def keep_blocks() -> None:
 def choose_device(config: Config) -> torch.device:
     """The device that `config.device` means on this machine. Sets the number of threads and the precision.
 
+    Of several CUDA devices it is that of the process: the one that torchrun gives it, else the current one.
+
     Raises:
         UserError: the device is not available, or cannot compute in the requested precision.
     """
-    kind = device_type(config)
-    if kind == "cuda":  # set in both cases, because PyTorch computes convolutions in TF32 by default
-        exact = "tf32" if config.precision == "tf32" else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.fp32_precision = exact
-    if kind == "cpu":
+    device = torch.device(_available(config))
+    if device.type == "cuda":
+        index = cuda_index(os.environ.get(LOCAL_RANK), torch.cuda.device_count(), torch.cuda.current_device())
+        device = torch.device("cuda", index)
+        torch.cuda.set_device(device)
+        # cuBLAS reads it only once in a process, so it is set for a later run with deterministic=true as well.
+        os.environ.setdefault(WORKSPACE, REPRODUCIBLE[0])
+        set_tf32(config.precision == "tf32")
+    _check_precision(config, device.type)
+    if device.type == "cpu":
         keep_blocks()
     _set_threads(config.threads)
-    return torch.device(kind)
+    return device
 
 
 def device_type(config: Config) -> str:
@@ -59,16 +78,109 @@ def device_type(config: Config) -> str:
     Raises:
         UserError: the device is not available, or cannot compute in the requested precision.
     """
+    kind = _available(config)
+    _check_precision(config, kind)
+    return kind
+
+
+def _available(config: Config) -> str:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     kind = next(name for name, there in available.items() if there) if config.device == "auto" else config.device
     if not available[kind]:
         names = ", ".join(name for name, there in available.items() if there)
         raise UserError(f"device={kind}: is not available on this machine, which has {names}")
-    if config.precision == "bf16" and kind == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    return kind
+
+
+def cuda_index(local_rank: str | None, count: int, current: int) -> int:
+    """The number of the CUDA device of a process.
+
+    Args:
+        local_rank: the number of the process on this machine; None without torchrun.
+        count: of the devices that the process sees. A single one belongs to it, as where each process sees only its own.
+
+    Raises:
+        UserError: there are fewer devices than processes.
+    """
+    if local_rank is None or count == 1:
+        return current
+    if int(local_rank) >= count:
+        devices = counted(count, "CUDA device")
+        raise UserError(f"{LOCAL_RANK}={local_rank}: this machine has {devices}; use torchrun --nproc-per-node={count}")
+    return int(local_rank)
+
+
+def _check_precision(config: Config, kind: str) -> None:
+    """Check that the current device of this type computes in the configured precision itself, and does not imitate it."""
+    if config.precision == "bf16" and kind == "cpu" and not cpu_has_bf16():
         raise UserError("precision=bf16: this processor cannot compute in bfloat16; use precision=fp32")
+    if config.precision == "bf16" and kind == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        raise UserError("precision=bf16: MPS computes in bfloat16 from macOS 14 on; use precision=fp32")
     if config.precision == "tf32" and kind != "cuda":
         raise UserError(f"precision=tf32: only CUDA has it, and this is device={kind}; use precision=fp32 or bf16")
-    return kind
+    if kind != "cuda" or config.precision == "fp32":
+        return
+    bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    if not (bf16 if config.precision == "bf16" else torch.cuda.is_tf32_supported()):
+        name = torch.cuda.get_device_name()
+        raise UserError(f"precision={config.precision}: {name} cannot compute in it; use precision=fp32")
+
+
+def set_tf32(on: bool) -> None:
+    """Let CUDA round the factors of float32 products to TF32, or not; by default PyTorch does in convolutions.
+
+    PyTorch has old and new flags for it, and raises an error when an old one is read that differs from a new one, as
+    `torch.backends.cudnn.flags` and the compiler do. Setting the old ones also sets the new ones.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
+
+
+@contextlib.contextmanager
+def deterministic(config: Config) -> Iterator[None]:
+    """With deterministic=true only algorithms that always give the same bits; the flags are restored afterwards.
+
+    Raises:
+        UserError: an operation has no such algorithm; the message names it.
+    """
+    if not config.deterministic:
+        yield
+        return
+    if (chosen := os.environ.get(WORKSPACE, REPRODUCIBLE[0])) not in REPRODUCIBLE:
+        raise UserError(
+            f"deterministic=true: {WORKSPACE}={chosen} must be {' or '.join(REPRODUCIBLE)} in the environment"
+        )
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        cudnn.deterministic, cudnn.benchmark = True, False
+        torch.use_deterministic_algorithms(True)
+        yield
+    except RuntimeError as error:
+        if not (found := re.match(NOT_DETERMINISTIC, str(error))):
+            raise
+        raise UserError(
+            f"deterministic=true: {found[1]} has no deterministic implementation; "
+            "use another network or setting without this operation, or deterministic=false"
+        ) from None
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+        torch.use_deterministic_algorithms(strict, warn_only=warns)
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of the random generators that a run on this device uses, by the type of their device."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state(device)
+    return states
+
+
+def set_random_state(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Set them; the generator of a device that the run did not use before keeps its seed."""
+    torch.set_rng_state(states["cpu"])
+    if device.type != "cpu" and device.type in states:
+        torch.get_device_module(device).set_rng_state(states[device.type], device)
 
 
 def autocast(config: Config, device: str) -> torch.autocast:

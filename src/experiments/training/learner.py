@@ -74,6 +74,7 @@ class Learner:
         class_weights: float32 (classes,), or None: the loss is a plain mean.
         cut: where the network is cut if a frozen backbone computes the features of every image once; else None.
         not_cut: why not, if the backbone is frozen; else empty.
+        uses_graphs: whether `forward` replays CUDA graphs.
     """
 
     model: Classifier
@@ -87,6 +88,7 @@ class Learner:
     device: torch.device
     cut: Cut | None
     not_cut: str
+    uses_graphs: bool
 
     @classmethod
     def create(cls, config: Config, model: Classifier, images: Images, device: torch.device) -> Learner:
@@ -116,6 +118,7 @@ class Learner:
             device=device,
             cut=cut,
             not_cut=not_cut,
+            uses_graphs=training.compile and not cut and device.type == "cuda",
         )
 
     @property
@@ -157,12 +160,12 @@ class Learner:
         images, targets = self.augmentation(batch, epoch)
         training = self.config.training
         images = resize(images, training.image_sizes[epoch - 1 : epoch])
+        self._begin()
         if training.accumulate > 1:
             return self._step_in_parts(images, targets)
         with self.autocast:
             logits = self.forward(images)
         loss = cross_entropy(logits.float(), targets, self.class_weights, training.label_smoothing)
-        self.optimizer.zero_grad()
         loss.backward()
         self._update()
         return loss.detach(), correct(logits, targets)
@@ -175,7 +178,6 @@ class Learner:
         training = self.config.training
         weight = total_weight(targets, self.class_weights)
         losses, right = [], []
-        self.optimizer.zero_grad()
         for some, their in split_in_parts(images, targets, training.batch_size, training.accumulate):
             with self.autocast:
                 logits = self.forward(some)
@@ -187,6 +189,15 @@ class Learner:
             right.append(correct(logits, their))
         self._update()
         return torch.stack(losses).sum() / weight, torch.stack(right).sum()
+
+    def _begin(self) -> None:
+        """Drop the gradients of the last step. CUDA graphs reuse the memory of what they returned in it: gradients and logits.
+
+        The parts of a batch belong to one step, because their gradients are added up.
+        """
+        self.optimizer.zero_grad()
+        if self.uses_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
 
     def _update(self) -> None:
         """Update the parameters by their gradients."""

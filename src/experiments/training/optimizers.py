@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.config.optimizers import AdamSettings, MuonSettings, OptimizerSettings, SGDSettings
+from experiments.training import operators
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # x -> a x + b x^3 + c x^5 takes (0, 1] to about 1 in a few steps
 NEWTON_SCHULZ_STEPS = 5
@@ -149,23 +150,20 @@ Tensors = list[Tensor]
 def _adam(
     group: Group, parameters: Tensors, gradients: Tensors, means: Tensors, squares: Tensors, steps: Tensors
 ) -> None:
-    """Adam (Kingma and Ba, 2015), or AdamW with decoupled weight decay (Loshchilov and Hutter, 2019)."""
     settings = group.settings
     assert isinstance(settings, AdamSettings)
-    torch._foreach_add_(steps, 1)
-    kernel = torch._fused_adamw_ if settings.name == "adamw" else torch._fused_adam_
-    kernel(
-        parameters, gradients, means, squares, [], steps, lr=group.lr, beta1=settings.beta1, beta2=settings.beta2,
-        weight_decay=group.weight_decay, eps=settings.epsilon, amsgrad=False, maximize=False,
+    operators.adam(
+        parameters, gradients, means, squares, steps, decoupled=settings.name == "adamw", lr=group.lr,
+        beta1=settings.beta1, beta2=settings.beta2, weight_decay=group.weight_decay, eps=settings.epsilon,
     )  # fmt: skip
 
 
 def _sgd(group: Group, parameters: Tensors, gradients: Tensors, momenta: Tensors) -> None:
     settings = group.settings
     assert isinstance(settings, SGDSettings)
-    torch._fused_sgd_(
-        parameters, gradients, momenta if settings.momentum else [], lr=group.lr, momentum=settings.momentum,
-        nesterov=settings.nesterov, weight_decay=group.weight_decay, dampening=0.0, maximize=False, is_first_step=False,
+    operators.sgd(
+        parameters, gradients, momenta, lr=group.lr, momentum=settings.momentum, nesterov=settings.nesterov,
+        weight_decay=group.weight_decay,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 augmentation = Augmentation(config.augment, classes=10)
 images, targets = augmentation(batch, epoch)
 
-Random numbers come from torch's generator of the device, and are drawn only for what is switched on.
+Random numbers come from torch's generator of the CPU, see `draws`, and are drawn only for what is switched on.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from experiments.config import AugmentSettings
 from experiments.data.augmentation import colour, geometry, mixing
+from experiments.data.augmentation.draws import Draws
 from experiments.data.images import Batch, Images
 
 if TYPE_CHECKING:
@@ -37,15 +38,16 @@ class Augmentation:
             targets: the labels, int64 (batch,); with mixup or CutMix class fractions, float32 (batch, classes).
         """
         settings, targets = self.settings, batch.labels
+        draws = Draws(len(batch.pixels), batch.pixels.device)
         size = min(batch.pixels.shape[2:])
         reach, side = min(in_pixels(settings.translate, size), size - 1), in_pixels(settings.cutout, size)
-        images = geometry.move(batch.pixels, geometry.draw(settings, batch.indices, epoch, reach))
-        images = colour.jitter(images, settings)
-        shape, device = images.shape, images.device
+        images = geometry.move(batch.pixels, geometry.draw(settings, batch.indices, epoch, reach, draws))
+        images = colour.jitter(images, settings, draws)
+        height, width = images.shape[2:]
         if side:
-            images = mixing.cutout(images, mixing.draw_centres(shape, device), side)
+            images = mixing.cutout(images, mixing.draw_centres(draws, height, width), side)
         if settings.mixup or settings.cutmix:
-            drawn = mixing.draw_mix(settings.mixup, settings.cutmix, shape, device)
+            drawn = mixing.draw_mix(settings.mixup, settings.cutmix, draws, height, width)
             images, targets = mixing.mix(images, drawn), mixing.mix_labels(targets, self.classes, drawn)
         return images, targets
 

@@ -10,23 +10,20 @@ import torch
 from torch import Tensor
 
 from experiments.config import AugmentSettings
+from experiments.data.augmentation.draws import Draws
 
 
-def jitter(images: Tensor, settings: AugmentSettings) -> Tensor:
+def jitter(images: Tensor, settings: AugmentSettings, draws: Draws) -> Tensor:
     """Images of any type after the changes of colour that are switched on; the same object if there are none."""
     if settings.brightness:
-        images = brightness(images.float(), _around(1, settings.brightness, images))
+        images = brightness(images.float(), draws.uniform(1 - settings.brightness, 1 + settings.brightness))
     if settings.contrast:
-        images = contrast(images.float(), _around(1, settings.contrast, images))
+        images = contrast(images.float(), draws.uniform(1 - settings.contrast, 1 + settings.contrast))
     if settings.saturation:
-        images = saturation(images.float(), _around(1, settings.saturation, images))
+        images = saturation(images.float(), draws.uniform(1 - settings.saturation, 1 + settings.saturation))
     if settings.hue:
-        images = hue(images.float(), _around(0, settings.hue, images))
+        images = hue(images.float(), draws.uniform(-settings.hue, settings.hue))
     return images
-
-
-def _around(middle: float, spread: float, images: Tensor) -> Tensor:
-    return torch.empty(len(images), device=images.device).uniform_(middle - spread, middle + spread)
 
 
 def brightness(images: Tensor, factors: Tensor) -> Tensor:

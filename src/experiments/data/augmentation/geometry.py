@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from experiments.config import AugmentSettings
+from experiments.data.augmentation.draws import Draws
 
 ASPECT = 4 / 3  # largest aspect ratio of a crop, and 1 / ASPECT the smallest, as in torchvision's RandomResizedCrop
 
@@ -27,29 +28,25 @@ class Moves(NamedTuple):
     shift: Tensor | None = None  # int64 (batch, 2): pixels to the right and down
 
 
-def draw(settings: AugmentSettings, indices: Tensor, epoch: int, reach: int) -> Moves:
-    """Random moves for the images with these `indices` (batch,) in the training set, on the device of `indices`.
+def draw(settings: AugmentSettings, indices: Tensor, epoch: int, reach: int, draws: Draws) -> Moves:
+    """Random moves for the images with these `indices` (batch,) in the training set.
 
     Args:
         reach: the maximum shift in pixels.
     """
-    count, device = len(indices), indices.device
-
-    def uniform(low: float, high: float) -> Tensor:
-        return torch.empty(count, device=device).uniform_(low, high)
-
+    uniform, count = draws.uniform, draws.count
     return Moves(
-        flipped=_flips(settings, indices, epoch),
-        box=_boxes(uniform(1 - settings.crop, 1), *torch.rand(3, count, device=device)) if settings.crop else None,
+        flipped=_flips(settings, indices, epoch, draws),
+        box=_boxes(uniform(1 - settings.crop, 1), *map(draws.moved, torch.rand(3, count))) if settings.crop else None,
         angle=uniform(-settings.rotate, settings.rotate) if settings.rotate else None,
         scale=uniform(1 - settings.scale, 1 + settings.scale) if settings.scale else None,
-        shift=torch.randint(-reach, reach + 1, (count, 2), device=device) if reach else None,
+        shift=draws.moved(torch.randint(-reach, reach + 1, (count, 2))) if reach else None,
     )
 
 
-def _flips(settings: AugmentSettings, indices: Tensor, epoch: int) -> Tensor | None:
+def _flips(settings: AugmentSettings, indices: Tensor, epoch: int, draws: Draws) -> Tensor | None:
     if settings.flip == "random":
-        return torch.rand(len(indices), device=indices.device) < 0.5
+        return draws.moved(torch.rand(draws.count) < 0.5)
     return (_coin(indices) + epoch) % 2 == 1 if settings.flip == "alternating" else None
 
 

@@ -7,12 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from experiments.data.augmentation.draws import Draws
 
-def draw_centres(shape: torch.Size, device: torch.device) -> Tensor:
-    """A random pixel for each image of a batch of this shape: int64 (batch, 2), column and row."""
-    count, _, height, width = shape
-    columns, rows = (torch.randint(size, (count,), device=device) for size in (width, height))
-    return torch.stack([columns, rows], dim=1)
+
+def draw_centres(draws: Draws, height: int, width: int) -> Tensor:
+    """A random pixel for each image of this size: int64 (batch, 2), column and row."""
+    columns, rows = (torch.randint(size, (draws.count,)) for size in (width, height))
+    return draws.moved(torch.stack([columns, rows], dim=1))
 
 
 def cutout(images: Tensor, centres: Tensor, side: int) -> Tensor:
@@ -46,33 +47,32 @@ class Mix(NamedTuple):
     box: Tensor | None = None  # bool (batch, 1, H, W): where pixels of the partner replace those of the image
 
 
-def draw_mix(mixup: float, cutmix: float, shape: torch.Size, device: torch.device) -> Mix:
+def draw_mix(mixup: float, cutmix: float, draws: Draws, height: int, width: int) -> Mix:
     """Partners by a random permutation. If both are switched on, each image gets one of them, with equal probability.
 
     mixup: Zhang et al., 2018. CutMix: Yun et al., 2019.
     """
-    count, _, height, width = shape
-    partner = torch.randperm(count, device=device)
-    weight = draw_beta(mixup, count, device) if mixup else None
+    partner = draws.moved(torch.randperm(draws.count))
+    weight = draws.moved(draw_beta(mixup, draws.count)) if mixup else None
     box = None
     if cutmix:
-        side = draw_beta(cutmix, count, device).sqrt()  # as a fraction of the image's
-        sides = torch.stack([(side * width).long(), (side * height).long()], dim=1)
-        box = boxes(draw_centres(shape, device), sides, height, width)
+        side = draw_beta(cutmix, draws.count).sqrt()  # as a fraction of the image's
+        sides = draws.moved(torch.stack([(side * width).long(), (side * height).long()], dim=1))
+        box = boxes(draw_centres(draws, height, width), sides, height, width)
     if weight is not None and box is not None:
-        blended = torch.rand(count, device=device) < 0.5
-        weight, box = weight * blended, box & ~blended.view(count, 1, 1, 1)
+        blended = draws.moved(torch.rand(draws.count) < 0.5)
+        weight, box = weight * blended, box & ~blended.view(-1, 1, 1, 1)
     return Mix(partner, weight, box)
 
 
-def draw_beta(alpha: float, count: int, device: torch.device) -> Tensor:
-    """Samples (count,) of Beta(alpha, alpha).
+def draw_beta(alpha: float, count: int) -> Tensor:
+    """Samples (count,) of Beta(alpha, alpha), on the CPU: not every device has the Gamma distribution.
 
     Computed from logarithms of Gamma variates of alpha + 1, because those of a small alpha would underflow in float32.
     """
-    shapes = torch.full((2, count), alpha + 1.0, device=device)
+    shapes = torch.full((2, count), alpha + 1.0)
     gamma = torch.distributions.Gamma(shapes, torch.ones_like(shapes), validate_args=False).sample()
-    logs = gamma.log() + torch.rand(2, count, device=device).log() / alpha
+    logs = gamma.log() + torch.rand(2, count).log() / alpha
     return torch.sigmoid(logs[0] - logs[1])
 
 
