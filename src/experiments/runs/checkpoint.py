@@ -46,6 +46,7 @@ class State:
         pruned: a pruner has stopped the training, or another reason to stop it.
         out_of_time: the run ends here, because of training.budget.
         note: from which run it continues, or why it cannot, in words; else empty.
+        processes: that have computed the last epochs; 0 if there are none.
     """
 
     learner: Learner
@@ -56,6 +57,7 @@ class State:
     pruned: bool | str = False
     out_of_time: bool = False
     note: str = ""
+    processes: int = 0
 
     @classmethod
     def fresh(cls, learner: Learner) -> State:
@@ -122,8 +124,20 @@ class State:
         Args:
             path: of the checkpoint after an epoch; that of the running epoch is written beside it.
         """
+        written = io.BytesIO()
+        torch.save(self.content(run_id, config, splits), written)
+        with atomic_write(of_running(path) if self.running else path) as file:
+            file.write(written.getbuffer())
+            file.write(hashlib.sha256(written.getbuffer()).digest())
+            if path.exists() and not self.running:
+                path.replace(previous(path))
+        if not self.running:
+            of_running(path).unlink(missing_ok=True)
+
+    def content(self, run_id: str, config: Config, splits: Splits) -> dict[str, Any]:
+        """What a checkpoint holds."""
         learner = self.learner
-        content = {
+        return {
             "format": FORMAT,
             "run_id": run_id,
             "config": mask_passwords(config.to_dict()),
@@ -136,20 +150,12 @@ class State:
             "stopping": self.stopping.state_dict(),
             "history": self.history,
             "running": self.running.state_dict() if self.running else None,
+            "processes": learner.ranks.count,
             "random": {
                 "cpu": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             },
         }
-        written = io.BytesIO()
-        torch.save(content, written)
-        with atomic_write(of_running(path) if self.running else path) as file:
-            file.write(written.getbuffer())
-            file.write(hashlib.sha256(written.getbuffer()).digest())
-            if path.exists() and not self.running:
-                path.replace(previous(path))
-        if not self.running:
-            of_running(path).unlink(missing_ok=True)
 
     def restore(self, path: Path, run_id: str, whole_epochs: bool = False) -> bool:
         """Load the newest state that was saved of the run `run_id`; False, and nothing changes, without one.
@@ -160,12 +166,20 @@ class State:
         content = _newest(path, run_id, whole_epochs)
         if content is None:
             return False
+        self.take(content)
+        return True
+
+    def take(self, content: Mapping[str, Any]) -> None:
+        """Set everything to what a checkpoint holds."""
         self.load(content)
+        self.processes = content["processes"]
         self.stopping.load_state_dict(content["stopping"])
         self.history, self.best = content["history"], content["best"]
         running = content["running"]
         self.running = RunningEpoch.from_state(running, self.learner.device) if running else None
-        return True
+        if self.running and not self.learner.ranks.leads:  # rank 0 has the sums of all processes
+            self.running.losses.zero_()
+            self.running.correct.zero_()
 
     def load(self, content: Mapping[str, Any]) -> None:
         """Load what the next step depends on: weights, their average, the optimizer and the random numbers."""
