@@ -22,7 +22,7 @@ class Net(nn.Module):
 
     def __init__(self, image_shape, classes):
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2))
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, bias=False), nn.BatchNorm2d(8), nn.GELU(), nn.Conv2d(8, 16, 3, stride=2, bias=False))
         self.norm, self.head = nn.BatchNorm1d(16), nn.Linear(16, classes)
 
     def forward(self, images):
@@ -35,8 +35,13 @@ class Net(nn.Module):
         return self.head(self.norm(self.layers(images).mean((2, 3))))
 """
 SETTINGS = [
-    *("+model=mine", "tracking=none", "augment=strong", "augment.mixup=0", "augment.cutmix=0", "training.ema=0.9"),
-    *("training.batch_size=500", "training.epochs=3", "training.checkpoint_minutes=1e-9", "training.class_weights=balanced"),
+    *("model=mine", "tracking=none", "augment=strong", "augment.mixup=0", "augment.cutmix=0", "training.ema=0.9"),
+    *(
+        "training.batch_size=500",
+        "training.epochs=3",
+        "training.checkpoint_minutes=1e-9",
+        "training.class_weights=balanced",
+    ),
 ]
 STEPS = 3  # of an epoch: 500, 500 and 257 images, of which each process has another number
 
@@ -58,7 +63,16 @@ def folder(tmp_path_factory):
 def type_command(folder, processes, *overrides, **environment):
     """`python train.py` or `torchrun train.py`, as a user types it."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launcher, str(ROOT / "train.py"), "--config-dir", "mine", *DIGITS, *SETTINGS, *overrides]
+    command = [
+        sys.executable,
+        *launcher,
+        str(ROOT / "train.py"),
+        "--config-dir",
+        "mine",
+        *DIGITS,
+        *SETTINGS,
+        *overrides,
+    ]
     return subprocess.Popen(
         command, cwd=folder, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -81,7 +95,11 @@ def epochs(folder):
 def weights(folder):
     (file,) = folder.glob("outputs/runs/*/checkpoint.pt")
     content = torch.load(file, weights_only=True)
-    return {(kind, name): tensor.numpy().tobytes() for kind in ("model", "average") for name, tensor in content[kind].items()}
+    return {
+        (kind, name): tensor.numpy().tobytes()
+        for kind in ("model", "average")
+        for name, tensor in content[kind].items()
+    }
 
 
 def seen(folder, processes):

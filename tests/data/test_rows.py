@@ -28,7 +28,9 @@ def test_the_processes_divide_every_part_of_a_batch(size, count, parts):
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_together_they_see_the_images_of_one_process(augment, streamed, parts):
-    images = Images(np.random.default_rng(0).integers(0, 256, (43, 3, 32, 32), dtype=np.uint8), np.arange(43) % 3, ("a", "b", "c"))
+    images = Images(
+        np.random.default_rng(0).integers(0, 256, (43, 3, 32, 32), dtype=np.uint8), np.arange(43) % 3, ("a", "b", "c")
+    )
     settings = compose_config(augment.split() if augment != "none" else []).augment
     if augment != "none":
         settings = dataclasses.replace(settings, crop=0.3, flip="alternating")

@@ -48,5 +48,5 @@ ending: Ending = _alone
 
 def at_end(function: Ending) -> None:
     """Let `function` tell the other processes that this one ends."""
-    global ending  # noqa: PLW0603 - a process ends once
+    global ending
     ending = function

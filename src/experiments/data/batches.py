@@ -125,8 +125,8 @@ class Batches:
             chunks = prefetch(self._read, order.split(together), 1, PREFETCH)
         else:
             chunks = map(self._read, order.split(together))
-        for group, counts, indices, pixels in zip(groups, read, on_device, chunks):
-            there = pixels.to(self.device, non_blocking=True).split(counts)
+        for group, own, indices, pixels in zip(groups, read, on_device, chunks):
+            there = pixels.to(self.device, non_blocking=True).split(own)
             yield from map(Batch, there, self.labels[indices].split(group), indices.split(group))
 
     def _read(self, indices: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ def shares(rows: range, count: int) -> list[range]:
     """`rows` divided into `count` ranges of nearly equal lengths, as `torch.tensor_split` does."""
     size, more = divmod(len(rows), count)
     ends = [number * size + min(number, more) for number in range(count + 1)]
-    return [rows[start:end] for start, end in zip(ends, ends[1:])]
+    return [rows[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def part_count(images: int, batch_size: int, parts: int) -> int:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True)
 class ActiveRun:
     """A run that only this process works on, or this one and others that torchrun has started.
@@ -136,7 +137,8 @@ class ActiveRun:
             else:
                 self._fork(state, should_prune)
         threads = torch.get_num_threads()
-        self.trunk.write(threads if used in (None, threads) else 0)  # 0: some epochs with another number
+        alike = used in (None, threads) and state.processes in (0, self.ranks.count)
+        self.trunk.write(threads if alike else 0)  # 0: some epochs with another number of threads or processes
         if self.tracker.finished:  # it is only tested
             state.out_of_time = len(state.remaining) > 0
         else:
@@ -167,7 +169,9 @@ class ActiveRun:
 
     def _fork(self, state: State, should_prune: ShouldPrune) -> None:
         """Continue another run from the last epoch that both share, if it has left a checkpoint of such an epoch."""
-        fork = start_from_another(state, self.trunk, self.pool, lambda: self._batches_of(self.inputs.validation), should_prune)
+        fork = start_from_another(
+            state, self.trunk, self.pool, lambda: self._batches_of(self.inputs.validation), should_prune
+        )
         if fork is None:
             return
         continue_with(fork.source.record.threads, self.config)

@@ -80,7 +80,20 @@ def started(
         try:
             with waiting, limit.running(), ranks.watching():
                 yield ActiveRun(
-                    config, command, splits, splits, layers, device, test, folder, tracker, limit, trunk, pool, forks, ranks
+                    config,
+                    command,
+                    splits,
+                    splits,
+                    layers,
+                    device,
+                    test,
+                    folder,
+                    tracker,
+                    limit,
+                    trunk,
+                    pool,
+                    forks,
+                    ranks,
                 )
         except BaseException as error:
             if not tracker.finished:  # a finished run is only shown; an error there does not change its status

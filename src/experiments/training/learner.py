@@ -122,9 +122,9 @@ class Learner:
             forward=ranks.parallel(cut.head(model) if cut else compiled, config),
             optimizer=optimizer,
             average=average,
-            augmentation=unchanged if cut else Augmentation(
-                config.augment, len(images.classes), None if config.augment.mixes else ranks.rows
-            ),
+            augmentation=unchanged
+            if cut
+            else Augmentation(config.augment, len(images.classes), None if config.augment.mixes else ranks.rows),
             autocast=autocast,
             class_weights=torch.tensor(images.balancing_weights, dtype=torch.float32, device=device)
             if training.class_weights == "balanced"
@@ -198,10 +198,8 @@ class Learner:
         share = weight / rows.count if rows else weight  # the gradients are the mean over all processes
         losses, right = [], []
         self.optimizer.zero_grad()
-        if rows:
-            parts = rows.pieces(images, targets)
-        else:
-            parts = split_in_parts(images, targets, training.batch_size, training.accumulate)
+        divided = split_in_parts(images, targets, training.batch_size, training.accumulate)
+        parts = rows.pieces(images, targets) if rows else divided
         for number, (some, their) in enumerate(parts, 1):
             if isinstance(self.forward, Parallel):
                 self.forward.adds = number < len(parts)

@@ -150,10 +150,13 @@ class Ranks:
 
         return result
 
-    def parallel(self, module: nn.Module, config: Config) -> Parallel:
+    def parallel(self, module: Callable[[Tensor], Tensor], config: Config) -> Parallel:
         """The module with gradients that are the mean over all processes."""
+        from torch import nn
+
         from experiments.training.parallel import Parallel
 
+        assert isinstance(module, nn.Module)
         return Parallel(module, self.rank, config.seed, config.training.accumulate, self._local)
 
     def device(self, device: torch.device) -> torch.device:
