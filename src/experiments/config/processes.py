@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+
+LATER = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,11 @@ class Processes:
     count: int = 1
     local_rank: int = 0
     local_count: int = 1
+
+    @property
+    def note(self) -> str:
+        """How many they are, to be added to a line; empty for one."""
+        return f", {self.count} processes" if self.count > 1 else ""
 
     @property
     def program(self) -> list[str]:
@@ -39,8 +49,15 @@ Ending = Callable[[int, str], str]
 
 
 def _alone(code: int, message: str) -> str:
-    """Before the processes are connected, each finds the same mistakes: one per machine prints them."""
-    return message if launched().local_rank == 0 else ""
+    """Before the processes are connected, each finds the same mistakes: one per machine prints them.
+
+    torchrun ends all as soon as one has ended, so the others wait for that.
+    """
+    if launched().local_rank == 0:
+        return message
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
+    time.sleep(LATER)
+    return ""
 
 
 ending: Ending = _alone

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -102,6 +103,7 @@ class Connection:
 
     def end(self, code: int, message: str) -> str:
         """Tell the others that this process ends with an error; the message to print, which only the first one has."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it when another process has ended
         lines = message.strip().splitlines() or [""]
         told = json.dumps([code, lines[-1] if code == 1 else message])
         try:
