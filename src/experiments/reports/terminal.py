@@ -27,8 +27,8 @@ from experiments.training.loop import EpochResult, RunningEpoch
 
 
 def new_console() -> Console:
-    """A console for stdout; a file or a pipe has no width, so nothing is cut there."""
-    console = Console(highlight=False, soft_wrap=True)
+    """A console for stdout, of rank 0 only; a file or a pipe has no width, so nothing is cut there."""
+    console = Console(highlight=False, soft_wrap=True, quiet=launched().rank > 0)
     if not console.is_terminal:
         console.width = 300
     return console

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+from experiments.config.errors import RunFailed
 from experiments.runs.checkpoint import State
 from experiments.runs.saving import SIGNALS
 from experiments.training.loop import Progress, RunningEpoch
@@ -70,5 +71,8 @@ class Agreed:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         while self._handlers:
             signal.signal(*self._handlers.popitem())
+        if isinstance(error, RuntimeError) and not isinstance(error, RunFailed):
+            # When a process is lost, torchrun sends SIGTERM to the others; this error says more.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if error is None and self._wish == STOP:  # it came in the last epoch, which is saved
             raise KeyboardInterrupt

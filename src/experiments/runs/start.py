@@ -48,19 +48,27 @@ def started(
         UserError: the network cannot be exported, another process works on the run (a point of a multirun waits for it),
             or MLflow cannot be reached.
     """
-    if not ranks.leads:
-        with ranks.watching():
-            yield _following(config, command, splits, model, device, ranks)
-        return
-    if (config.model.target not in MODELS or config.model.target == TIMM) and config.tracking.uri:
-        from experiments.runs.export import check_export  # imports mlflow
+    run: contextlib.AbstractContextManager[ActiveRun]
+    if ranks.leads:
+        run = _leading(config, command, splits, model, device, parent, ranks)
+    else:
+        run = contextlib.nullcontext(_following(config, command, splits, model, device, ranks))
+    with run as active, ranks.watching():
+        yield active
 
-        check_export(model, config.model.choice, splits.image_shape)
-    client = None
-    if config.tracking.uri:
-        from experiments.runs import store  # imports mlflow
 
-        client = store.connect(config.tracking.uri, patient=parent is not None)  # before a folder is made
+@contextlib.contextmanager
+def _leading(
+    config: Config,
+    command: Command,
+    splits: Splits,
+    model: Classifier,
+    device: torch.device,
+    parent: ParentRun | None,
+    ranks: OneProcess | Ranks,
+) -> Iterator[ActiveRun]:
+    """The run in the only process, or in that which writes and logs."""
+    client = _client(config, model, splits, patient=parent is not None) if config.tracking.uri else None
     layers = list_layers(model, splits.image_shape, config.training.unfreeze_epoch)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
     identity = fingerprint(config, device.type, splits.digest, model.weights_digest)
@@ -78,7 +86,7 @@ def started(
         forks = parent is not None and parent.forks and config.resume
         waiting = pool.turn(trunk) if pool and forks and not tracker.finished else contextlib.nullcontext()
         try:
-            with waiting, limit.running(), ranks.watching():
+            with waiting, limit.running():
                 yield ActiveRun(
                     config,
                     command,
@@ -99,6 +107,18 @@ def started(
             if not tracker.finished:  # a finished run is only shown; an error there does not change its status
                 tracker.fail(error)
             raise
+
+
+def _client(config: Config, model: Classifier, splits: Splits, patient: bool) -> MlflowClient:
+    """The store that the run is logged in, if the network can be exported; connected before a folder is made."""
+    from experiments.runs import store  # imports mlflow
+
+    if config.model.target not in MODELS or config.model.target == TIMM:
+        from experiments.runs.export import check_export
+
+        check_export(model, config.model.choice, splits.image_shape)
+    assert config.tracking.uri is not None
+    return store.connect(config.tracking.uri, patient=patient)
 
 
 def _following(
