@@ -53,8 +53,10 @@ def _alone(code: int, message: str) -> str:
 
     torchrun ends all as soon as one has ended, so the others wait for that.
     """
-    if launched().local_rank == 0:
+    if launched().local_rank == 0 or code == 1:
         return message
+    if code != 2:
+        return ""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
     time.sleep(LATER)
     return ""
