@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from experiments.config import Config
 from experiments.config.command_line import Command
 from experiments.data import load_splits
+from experiments.training.ranks import join
 
 if TYPE_CHECKING:
     from experiments.runs.checkpoint import ShouldPrune, State
@@ -59,7 +60,8 @@ def run(
         UserError: a mistake that only shows here, such as missing data; nothing is logged then.
         Diverged: the loss is not finite; the best epoch before that is kept.
     """
-    splits = load_splits(config.data)
+    ranks = join(config, f"; this continues it:  {command.resumed()}")
+    splits = ranks.in_turn(lambda: load_splits(config.data))
     from experiments.reports import epoch_log, features, terminal  # these import torch: missing data is reported first
     from experiments.runs.start import started
     from experiments.runs.weights import initial_weights
@@ -68,16 +70,16 @@ def run(
     from experiments.training.loop import train
     from experiments.training.out_of_memory import advised
 
-    device = choose_device(config)
-    model = initial_model(config, splits, initial_weights(config))
+    device = ranks.device(choose_device(config))
+    model = ranks.in_turn(lambda: initial_model(config, splits, initial_weights(config)))
     terminal.show_start(config, splits, device)
-    with started(config, command, splits, model, device, parent) as active, deterministic(config):
+    with started(config, command, splits, model, device, parent, ranks) as active, deterministic(config):
         tracker = active.tracker
         if active.is_complete:
             return _show_again(active)
-        state = active.restore(Learner.create(config, model, splits.train, device), should_prune)
+        state = active.restore(Learner.create(config, model, splits.train, device, ranks), should_prune)
         terminal.show_progress_so_far(tracker, state.history, state.running, active.layers, state.note)
-        active = dataclasses.replace(active, inputs=features.prepared(state.learner, splits))
+        active = dataclasses.replace(active, inputs=ranks.in_turn(lambda: features.prepared(state.learner, splits)))
         log = epoch_log.EpochLog(config.training.epochs, active.batches)
         with _keeping(active, state), advised(config, command), log, active.saving(state, log) as saver:
             for epoch in train(state.learner, active.batches, active.validation, state.remaining, saver, state.running):
@@ -85,7 +87,7 @@ def run(
                 stop = state.update(epoch)
                 active.save(state)
                 log.finish_epoch(epoch, best=state.stopping.best_epoch == epoch.epoch)
-                if stop or active.limit.stops(state) or state.prune(should_prune, epoch.epoch):
+                if active.ends(state, stop, should_prune):
                     break
         if state.pruned:
             return Result(tracker.run_id, tracker.name, active.prune(state), state.history, state.why_pruned)
@@ -114,7 +116,7 @@ def _keeping(active: ActiveRun, state: State) -> Iterator[None]:
     try:
         yield
     except Diverged as error:
-        if not state.restore(active.checkpoint, active.tracker.run_id, whole_epochs=True):  # it was the first epoch
+        if not active.restore_last_epoch(state):  # it was the first epoch
             raise
         _evaluate_and_report(dataclasses.replace(active, test=False), state)
         active.keep(state)
@@ -135,11 +137,11 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
     state.final_model()  # has the weights to keep
     size = batch_size(images.shape, learner.device.type)
     evaluation, probabilities = evaluate_images(
-        learner.eval_forward, inputs, learner.device, learner.autocast, config.evaluation.tta, size
+        learner.eval_forward, inputs, learner.device, learner.autocast, config.evaluation.tta, size, learner.ranks
     )
-    report.write(
-        active.artifacts,
-        content.Content(
+
+    def write() -> None:
+        shown = content.Content(
             name=active.tracker.name,
             command=str(active.command),
             config=config,
@@ -156,6 +158,8 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
             best_epoch=state.stopping.best_epoch,
             kept_epoch=state.kept_epoch,
             augmented=examples(config.augment, splits.train) if config.augment.active else None,
-        ),
-    )
+        )
+        report.write(active.artifacts, shown)
+
+    learner.ranks.decided(write)
     return evaluation

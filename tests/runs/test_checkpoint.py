@@ -168,6 +168,8 @@ def test_a_checkpoint_with_other_content_is_not_used(content, here, caplog):
     path.write_bytes(written.getvalue() + hashlib.sha256(written.getvalue()).digest())
     assert len(run(compose_config(overrides)).history) == 1
     assert f"{path.relative_to(here)} is damaged and not used" in caplog.text
+
+
 def change(path, **values):
     """Change a checkpoint."""
     written = io.BytesIO()

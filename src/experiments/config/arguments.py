@@ -20,6 +20,7 @@ from experiments.config.foreign import mask_passwords
 from experiments.config.keys import key_of
 from experiments.config.loading import check_overrides, compose_overrides, exists, sets_key
 from experiments.config.overrides import as_meant, in_quotes, parse
+from experiments.config.processes import launched
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,6 +49,10 @@ def check_command_line() -> None:
         return
     _check_options(arguments)
     overrides = typed_overrides(arguments)
+    many = arguments.multirun or "hydra.mode=MULTIRUN" in overrides
+    if many and launched().count > 1:
+        launchers = "python train.py -m hydra/launcher=joblib ... trains several runs at a time"
+        raise UserError(f"--multirun: torchrun divides a single run among its processes; {launchers}")
     if arguments.multirun and (mode := [text for text in overrides if key_of(text) == "hydra.mode"]):
         raise UserError(f"--multirun {mode[0]}: only one of these can be given")
     check_overrides(overrides, arguments.multirun)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from experiments.config import processes
 from experiments.config.defaults import default
 from experiments.config.errors import RunFailed, UserError
 from experiments.config.foreign import Record, mask_passwords, say
@@ -129,11 +130,12 @@ def _discard_output(terminals: bool = False) -> None:
 
 
 def _end(code: int, message: str) -> NoReturn:
-    """Exit with a message, after what was printed before it; without one if nothing can be written."""
+    """Exit with a message, after what was printed before it; without one if nothing can be written, or another process prints it."""
     try:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        say(message, file=sys.stderr, lines=True)
+        if shown := processes.ending(code, mask_passwords(message)):
+            say(shown, file=sys.stderr, lines=True)
     except OSError:
         pass
     finally:
@@ -193,7 +195,7 @@ class Command:
         """The command line, with masked passwords. A single run refuses the preset of a search."""
         options = [*(["-m"] if self.multirun else []), *(["--config-dir", self.config_dir] if self.config_dir else [])]
         shown = [text for text in self.overrides if self.multirun or not text.startswith("search=")]
-        return shlex.join(["python", "train.py", *options, *map(mask_passwords, shown)])
+        return shlex.join([*processes.launched().program, "train.py", *options, *map(mask_passwords, shown)])
 
 
 def process_start() -> float:

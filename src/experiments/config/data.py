@@ -218,6 +218,11 @@ class AugmentSettings:
     cutmix: Annotated[float, Between(0, 100)]
 
     @property
+    def mixes(self) -> bool:
+        """Whether an image may get pixels of another one of its batch."""
+        return bool(self.mixup or self.cutmix)
+
+    @property
     def active(self) -> dict[str, Any]:
         """The keys that are switched on, with their values."""
         off = ("none", 0, None)

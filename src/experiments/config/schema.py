@@ -33,6 +33,7 @@ class TrainingSettings:
     freeze: Text | tuple[Text, ...]
     unfreeze_epoch: Annotated[Annotated[int, Between(2)] | None, Acts.FROM_EPOCH]
     accumulate: Annotated[int, Between(1, 1_000_000)]
+    batch_norm: Literal["synchronised", "local"]
     checkpoint_minutes: Annotated[Positive | None, Role.AFTER]
     budget: Annotated[Duration | None, Role.AFTER]
 

@@ -19,6 +19,7 @@ from experiments.data.device_memory import copied, copied_ahead, fit, nbytes
 from experiments.data.images import Batch, Images
 from experiments.data.on_the_fly import workers
 from experiments.data.prefetch import prefetch
+from experiments.data.rows import Rows
 
 if TYPE_CHECKING:
     from experiments.data.crops import RandomCrops
@@ -50,6 +51,7 @@ class Batches:
         crops: cut from the photographs instead of taking the images; their random numbers are drawn after the order.
         threads: that decode and cut, see data.workers; None: all processors.
         beside: other images that a GPU must have room for, too, if it keeps these.
+        rows: the only ones of each batch whose pixels are read; None: all. Labels and indices are of the whole batch.
 
     Attributes:
         sizes: images per batch, in the order of a pass.
@@ -67,6 +69,7 @@ class Batches:
         crops: RandomCrops | None = None,
         threads: int | None = None,
         beside: Sequence[Images] = (),
+        rows: Rows | None = None,
     ) -> None:
         self.images = images
         self.batch_size = batch_size
@@ -74,6 +77,7 @@ class Batches:
         self.order = order
         self.crops = crops
         self.threads = workers(threads)
+        self.rows = rows
         self.sizes = batch_sizes(len(images), batch_size, merge=order != "as_is")
         if streamed is None:
             kept = beside if crops else [images, *beside]
@@ -117,12 +121,15 @@ class Batches:
 
     def _pass(self, order: Tensor, draws: np.ndarray | None, sizes: Sequence[int]) -> Iterator[Batch]:
         batches = max(1, self.images.source.chunk_size // self.batch_size)  # several small ones are copied at once
-        groups = [sizes[start : start + batches] for start in range(0, len(sizes), batches)]
-        together = [sum(group) for group in groups]
-        on_device = order.to(self.device).split(together)  # once per pass, because it waits for a GPU
+        groups = read = _grouped(sizes, batches)
+        on_device = order.to(self.device).split(list(map(sum, groups)))  # once per pass, because it waits for a GPU
+        if self.rows:
+            here, counts = self.rows.of_pass(sizes)
+            order, draws, read = order[here], None if draws is None else draws[here.numpy()], _grouped(counts, batches)
+        together = list(map(sum, read))
         chunks: Iterator[Tensor]
         if self._pixels is not None:
-            chunks = map(self._pixels.__getitem__, on_device)
+            chunks = map(self._pixels.__getitem__, order.to(self.device).split(together) if self.rows else on_device)
         elif draws is not None or self.images.source.on_the_fly:
             chunks = self._decoded(order, draws, together)
         elif self.streamed:
@@ -131,11 +138,9 @@ class Batches:
             chunks = map(self._read, order.split(together))
         if self._pins and self._pixels is None:
             chunks = copied_ahead(chunks, self.device)
-        for group, indices, pixels in zip(
-            groups, on_device, chunks
-        ):  # MPS may not copy from pageable memory in the background
-            parts = (pixels.to(self.device), self.labels[indices], indices)
-            yield from map(Batch, *(part.split(group) for part in parts))
+        for group, own, indices, pixels in zip(groups, read, on_device, chunks):
+            there = pixels.to(self.device).split(own)  # MPS may not copy from pageable memory in the background
+            yield from map(Batch, there, self.labels[indices].split(group), indices.split(group))
 
     def _read(self, indices: Tensor) -> Tensor:
         """Pixels directly from the source, which may be a mapped file: there is never a copy of a whole split."""
@@ -148,8 +153,10 @@ class Batches:
         waiting = 2 * max(self.threads, *pieces)
         filled = prefetch(self._fill, self._pieces(order, draws, sizes), self.threads, waiting)
         for count in pieces:
-            *_, last = itertools.islice(filled, count)
-            yield torch.from_numpy(last.chunk)
+            chunk = np.empty((0, *self.images.shape[1:]), dtype=np.uint8)  # of another process only
+            for piece in itertools.islice(filled, count):
+                chunk = piece.chunk
+            yield torch.from_numpy(chunk)
 
     def _pieces(self, order: Tensor, draws: np.ndarray | None, sizes: Sequence[int]) -> Iterator[Piece]:
         indices, start = self.images.indices[order.numpy()], 0
@@ -186,3 +193,7 @@ def batch_sizes(images: int, batch_size: int, merge: bool) -> list[int]:
     if merge and full and 0 < rest < batch_size and (rest == 1 or 4 * rest < batch_size):
         sizes[-2:] = [batch_size + rest]
     return sizes
+
+
+def _grouped(sizes: Sequence[int], count: int) -> list[Sequence[int]]:
+    return [sizes[start : start + count] for start in range(0, len(sizes), count)]

@@ -9,6 +9,7 @@ from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from experiments.config.foreign import printable
+from experiments.config.processes import launched
 
 
 class Console(rich.console.Console):
@@ -20,8 +21,8 @@ class Console(rich.console.Console):
 
 
 def new_console(markup: bool = True) -> Console:
-    """A console for stdout; a file or a pipe has no width, so nothing is cut there."""
-    console = Console(highlight=False, soft_wrap=True, markup=markup)
+    """A console for stdout, of rank 0 only; a file or a pipe has no width, so nothing is cut there."""
+    console = Console(highlight=False, soft_wrap=True, markup=markup, quiet=launched().rank > 0)
     if not console.is_terminal:
         console.width = 300
     return console

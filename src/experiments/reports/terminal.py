@@ -13,6 +13,7 @@ from rich.text import Text
 
 from experiments.config import Config
 from experiments.config.foreign import printable
+from experiments.config.processes import launched
 from experiments.config.wording import counted, shortened
 from experiments.data import Splits
 from experiments.models.classifier import Layers
@@ -53,7 +54,7 @@ def show_start(config: Config, splits: Splits, device: torch.device) -> None:
         "stopping": f"{counted(stop.patience, 'epoch')} without a better {stop.monitor}"
         if stop.patience is not None
         else "never early",
-        "device": f"{device} ({_hardware(device)}), {config.precision}",
+        "device": f"{device} ({_hardware(device)}), {config.precision}{launched().note}",
     }
     rows |= {"frozen": config.training.frozen} if config.training.frozen else {}
     rows |= {"evaluation": f"{config.evaluation.note} of every image"} if config.evaluation.note else {}

@@ -32,7 +32,19 @@ from experiments.training.loop import EpochResult, RunningEpoch
 # Number and metrics of an epoch -> whether to stop after it, or why.
 ShouldPrune = Callable[[int, Mapping[str, float]], bool | str]
 FORMAT = 4
-KEYS = {"run_id", "history", "running", "stopping", "best", "model", "average", "optimizer", "random", "machine"}
+KEYS = {
+    "run_id",
+    "history",
+    "running",
+    "stopping",
+    "best",
+    "model",
+    "average",
+    "optimizer",
+    "random",
+    "machine",
+    "processes",
+}
 DIGEST = hashlib.sha256().digest_size  # bytes at the end of the file
 log = logging.getLogger(__name__)
 
@@ -50,6 +62,7 @@ class State:
         out_of_time: the run ends here, because of training.budget.
         moved: another machine or device has trained the first epochs.
         note: from which run it continues, or why it cannot, in words; else empty.
+        processes: that have computed the last epochs; 0 if there are none.
     """
 
     learner: Learner
@@ -61,6 +74,7 @@ class State:
     out_of_time: bool = False
     moved: bool = False
     note: str = ""
+    processes: int = 0
 
     @classmethod
     def fresh(cls, learner: Learner) -> State:
@@ -127,8 +141,20 @@ class State:
         Args:
             path: of the checkpoint after an epoch; that of the running epoch is written beside it.
         """
+        written = io.BytesIO()
+        torch.save(self.content(run_id, config, splits), written)
+        with atomic_write(of_running(path) if self.running else path) as file:
+            file.write(written.getbuffer())
+            file.write(hashlib.sha256(written.getbuffer()).digest())
+            if path.exists() and not self.running:
+                replace(path, previous(path))
+        if not self.running:
+            of_running(path).unlink(missing_ok=True)
+
+    def content(self, run_id: str, config: Config, splits: Splits) -> dict[str, Any]:
+        """What a checkpoint holds."""
         learner = self.learner
-        content = {
+        return {
             "format": FORMAT,
             "run_id": run_id,
             "config": mask_passwords(config.to_dict()),
@@ -141,18 +167,10 @@ class State:
             "stopping": self.stopping.state_dict(),
             "history": self.history,
             "running": self.running.state_dict() if self.running else None,
+            "processes": learner.ranks.count,
             "random": random_state(learner.device),
             "machine": machine(learner.device),
         }
-        written = io.BytesIO()
-        torch.save(content, written)
-        with atomic_write(of_running(path) if self.running else path) as file:
-            file.write(written.getbuffer())
-            file.write(hashlib.sha256(written.getbuffer()).digest())
-            if path.exists() and not self.running:
-                replace(path, previous(path))
-        if not self.running:
-            of_running(path).unlink(missing_ok=True)
 
     def restore(self, path: Path, run_id: str, whole_epochs: bool = False) -> bool:
         """Load the newest state that was saved of the run `run_id`; False, and nothing changes, without one.
@@ -163,15 +181,23 @@ class State:
         content = _newest(path, run_id, whole_epochs)
         if content is None:
             return False
+        self.take(content)
+        return True
+
+    def take(self, content: Mapping[str, Any]) -> None:
+        """Set everything to what a checkpoint holds."""
         self.load(content)
         if note := change_of_machine(content["machine"], machine(self.learner.device)):
             log.warning(note)
             self.moved = True
+        self.processes = content["processes"]
         self.stopping.load_state_dict(content["stopping"])
         self.history, self.best = content["history"], content["best"]
         running = content["running"]
         self.running = RunningEpoch.from_state(running, self.learner.device) if running else None
-        return True
+        if self.running and not self.learner.ranks.leads:  # rank 0 has the sums of all processes
+            self.running.losses.zero_()
+            self.running.correct.zero_()
 
     def load(self, content: Mapping[str, Any]) -> None:
         """Load what the next step depends on: weights, their average, the optimizer and the random numbers."""

@@ -28,6 +28,7 @@ DECISIVE = (
         "data/images.py",
         "data/pixels.py",
         "data/crops.py",
+        "data/rows.py",
     ),
     *(
         "data/copies.py",

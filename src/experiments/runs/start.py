@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,164 +15,22 @@ from experiments.config.command_line import Command
 from experiments.config.keys import run_name
 from experiments.config.published import TIMM
 from experiments.data import Splits
-from experiments.data.batches import Batches
-from experiments.data.membership import FILE, Membership
-from experiments.models.classifier import Classifier, Layers, list_layers
-from experiments.runs.checkpoint import ShouldPrune, State, previous
+from experiments.models.classifier import Classifier, list_layers
+from experiments.runs.active import ActiveRun
 from experiments.runs.fingerprint import folder_of, identify
-from experiments.runs.forks import start_from_another
+from experiments.runs.following import Following
 from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
 from experiments.runs.pool import Pool
 from experiments.runs.provenance import CHANGED, ParentRun
-from experiments.runs.saving import Saving
 from experiments.runs.time_limit import TimeLimit
 from experiments.runs.trunks import Trunk
-from experiments.training.devices import continue_with
-from experiments.training.evaluation import Evaluation, batch_size
-from experiments.training.learner import Learner, training_batches
-from experiments.training.loop import Progress
+from experiments.training.ranks import OneProcess, Ranks
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from experiments.runs.tracker import Tracker
-
-
-@dataclass(frozen=True)
-class ActiveRun:
-    """A run that only this process works on.
-
-    Attributes:
-        inputs: what is trained, validated and tested on: the splits, or frozen features of their images.
-        layers: of its network.
-        test: whether to evaluate it on the test set.
-        folder: has its checkpoint, and its artifacts until they are logged.
-        limit: its time.
-        trunk: by which other runs with the same first epochs are found.
-        pool: of its multirun.
-        forks: the points of the multirun may share their first epochs, so its checkpoints are kept there.
-    """
-
-    config: Config
-    command: Command
-    splits: Splits
-    inputs: Splits
-    layers: Layers
-    device: torch.device
-    test: bool
-    folder: Path
-    tracker: Tracker | NullTracker
-    limit: TimeLimit
-    trunk: Trunk
-    pool: Pool | None
-    forks: bool
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.pt"
-
-    @property
-    def artifacts(self) -> Path:
-        return self.folder / "artifacts"
-
-    @functools.cached_property
-    def batches(self) -> Batches:
-        """The training set."""
-        return training_batches(self.config, self.inputs.train, self.device, self.inputs.validation)
-
-    @functools.cached_property
-    def validation(self) -> Batches:
-        """The validation set."""
-        size, threads = batch_size(self.splits.image_shape, self.device.type), self.config.data.workers
-        streamed = None if self.device.type == "cpu" else self.batches.streamed  # a GPU has room for both, or for none
-        return Batches(self.inputs.validation, size, self.device, streamed=streamed, threads=threads)
-
-    @property
-    def is_complete(self) -> bool:
-        """It was finished before, and evaluated on the test set if `test`."""
-        return self.tracker.finished and (self.tracker.tested or not self.test)
-
-    def restore(self, learner: Learner, should_prune: ShouldPrune) -> State:
-        """The state in which the last process left the training; without one, that of another run, or before the first epoch.
-
-        `should_prune` is asked about every epoch in it.
-        """
-        state, used = State.fresh(learner), None
-        if self.config.resume:
-            if state.restore(self.checkpoint, self.tracker.run_id) or self.tracker.restore(state):
-                continue_with(self.tracker.threads, self.config)
-                written = self.trunk.written()
-                used = 0 if state.moved else written.threads if written else self.tracker.threads
-                self._keep(state)
-                state.prune(should_prune, first_epoch=1)
-            else:
-                self._fork(state, should_prune)
-        threads = torch.get_num_threads()
-        self.trunk.write(threads if used in (None, threads) else 0)  # 0: some epochs with another number, or elsewhere
-        if self.tracker.finished:  # it is only tested
-            state.out_of_time = len(state.remaining) > 0
-        else:
-            self.limit.stops(state)
-        return state
-
-    def _fork(self, state: State, should_prune: ShouldPrune) -> None:
-        """Continue another run from the last epoch that both share, if it has left a checkpoint of such an epoch."""
-        fork = start_from_another(state, self.trunk, self.pool, lambda: self.validation, should_prune)
-        if fork is None:
-            return
-        continue_with(fork.source.record.threads, self.config)
-        for epoch, values in enumerate(state.history, 1):
-            self.tracker.log(epoch, values)
-        self.tracker.fork(f"{fork.source.record.run}:{fork.epoch}")
-        state.save(self.checkpoint, self.tracker.run_id, self.config, self.splits)
-        self._keep(state)
-        if self.pool:
-            self.pool.count("shared", self.folder.name, fork.epoch)
-
-    def saving(self, state: State, shown: Progress) -> contextlib.AbstractContextManager[Progress]:
-        """The progress `shown`, which also saves the state inside of epochs if training.checkpoint_minutes is set."""
-        minutes = self.config.training.checkpoint_minutes
-        return contextlib.nullcontext(shown) if minutes is None else Saving(state, self.save, minutes, shown)
-
-    def save(self, state: State) -> None:
-        """Write the checkpoint."""
-        if self.pool and not state.running:
-            self.pool.count("trained", self.folder.name, len(state.history))
-        state.save(self.checkpoint, self.tracker.run_id, self.config, self.splits)
-        if not state.running:
-            self._keep(state)
-
-    def _keep(self, state: State) -> None:
-        """Let other points of the multirun continue from this epoch."""
-        if self.pool and self.forks and self.checkpoint.exists():
-            self.pool.keep(self.folder.name, len(state.history), self.checkpoint)
-
-    def _end(self, state: State) -> None:
-        """Record how many epochs the checkpoint has."""
-        if written := self.trunk.written():
-            self.trunk.write(written.threads, len(state.history))
-
-    def prune(self, state: State) -> dict[str, float]:
-        """Close the run as pruned, and return its metrics so far."""
-        results = state.results()
-        self._end(state)
-        self.tracker.prune(state.why_pruned, results)
-        return results
-
-    def keep(self, state: State) -> None:
-        """Log what a run has whose training failed after the last epoch of `state`, without a test."""
-        self.tracker.keep(state.results(), self.artifacts, state.final_model(), self.splits)
-
-    def finish(self, state: State, evaluation: Evaluation) -> dict[str, float]:
-        """Close the run as finished, with its artifacts and its model, and return its final metrics."""
-        results = state.results() | (evaluation.metrics("test", self.splits.classes) if self.test else {})
-        self.limit.note(state)
-        Membership.of(self.splits).write(self.artifacts / FILE)
-        self._end(state)
-        self.tracker.finish(results, self.artifacts, state.final_model(), self.splits)
-        previous(self.checkpoint).unlink(missing_ok=True)
-        return results
 
 
 @contextlib.contextmanager
@@ -184,22 +41,35 @@ def started(
     model: Classifier,
     device: torch.device,
     parent: ParentRun | None,
+    ranks: OneProcess | Ranks = OneProcess(),  # noqa: B008 - immutable
 ) -> Iterator[ActiveRun]:
-    """The run, for this process alone; if an exception leaves the block, the run is marked as KILLED or FAILED.
+    """The run, for this process and the others of `ranks`; if an exception leaves the block, it is marked as KILLED or FAILED.
 
     Raises:
         UserError: the network cannot be exported, another process works on the run (a point of a multirun waits for it),
             or MLflow cannot be reached.
     """
-    if (config.model.target not in MODELS or config.model.target == TIMM) and config.tracking.uri:
-        from experiments.runs.export import check_export  # imports mlflow
+    run: contextlib.AbstractContextManager[ActiveRun]
+    if ranks.leads:
+        run = _leading(config, command, splits, model, device, parent, ranks)
+    else:
+        run = contextlib.nullcontext(_following(config, command, splits, model, device, ranks))
+    with run as active, ranks.watching():
+        yield active
 
-        check_export(model, config.model.choice, splits.image_shape)
-    client = None
-    if config.tracking.uri:
-        from experiments.runs import store  # imports mlflow
 
-        client = store.connect(config.tracking.uri, patient=parent is not None)  # before a folder is made
+@contextlib.contextmanager
+def _leading(
+    config: Config,
+    command: Command,
+    splits: Splits,
+    model: Classifier,
+    device: torch.device,
+    parent: ParentRun | None,
+    ranks: OneProcess | Ranks,
+) -> Iterator[ActiveRun]:
+    """The run in the only process, or in that which writes and logs."""
+    client = _client(config, model, splits, patient=parent is not None) if config.tracking.uri else None
     layers = list_layers(model, splits.image_shape, config.training.unfreeze_epoch)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
     digests = splits.digest, model.weights_digest
@@ -212,19 +82,58 @@ def started(
         limit = TimeLimit.of(config, folder, splits, command.started)
         if tracker.finished and limit.goes_on and not (parent and parent.tests):
             tracker.reopen()
-        trunk = Trunk.of(config, len(splits.train), *digests, device, folder, tracker.run_id)
+        trunk = Trunk.of(config, len(splits.train), *digests, device, folder, tracker.run_id, ranks.count)
         pool = Pool(parent.folder, config.sweep.checkpoints_gb) if parent and parent.folder else None
         forks = parent is not None and parent.forks and config.resume
         waiting = pool.turn(trunk) if pool and forks and not tracker.finished else contextlib.nullcontext()
         try:
             with waiting, limit.running():
                 yield ActiveRun(
-                    config, command, splits, splits, layers, device, test, folder, tracker, limit, trunk, pool, forks
+                    config,
+                    command,
+                    splits,
+                    splits,
+                    layers,
+                    device,
+                    test,
+                    folder,
+                    tracker,
+                    limit,
+                    trunk,
+                    pool,
+                    forks,
+                    ranks,
                 )
         except BaseException as error:
             if not tracker.finished:  # a finished run is only shown; an error there does not change its status
                 tracker.fail(error)
             raise
+
+
+def _client(config: Config, model: Classifier, splits: Splits, patient: bool) -> MlflowClient:
+    """The store that the run is logged in, if the network can be exported; connected before a folder is made."""
+    from experiments.runs import store  # imports mlflow
+
+    if config.model.target not in MODELS or config.model.target == TIMM:
+        from experiments.runs.export import check_export
+
+        check_export(model, config.model.choice, splits.image_shape)
+    assert config.tracking.uri is not None
+    return store.connect(config.tracking.uri, patient=patient)
+
+
+def _following(
+    config: Config, command: Command, splits: Splits, model: Classifier, device: torch.device, ranks: OneProcess | Ranks
+) -> ActiveRun:
+    """The run in a process that does not lead: it reads and writes no file of the run."""
+    layers, folder = list_layers(model, splits.image_shape, config.training.unfreeze_epoch), Path(os.devnull)
+    limit, tracker = TimeLimit.of(config, folder, splits, None), Following()
+    digests = splits.digest, model.weights_digest
+    trunk = Trunk.of(config, len(splits.train), *digests, device, folder, tracker.run_id, ranks.count)
+    test = config.evaluate_test is not False
+    return ActiveRun(
+        config, command, splits, splits, layers, device, test, folder, tracker, limit, trunk, None, False, ranks
+    )
 
 
 def _tracker(

@@ -41,6 +41,7 @@ TAG_OVERRIDES = "overrides"
 TAG_TEST_SET_EVALUATIONS = "test_set_evaluations"
 TAG_PRUNED = "pruned"
 TAG_THREADS = "threads"  # CPU threads of the process that started the run
+TAG_PROCESSES = "processes"  # that trained it when it was started
 TAG_FORKED_FROM = "forked_from"  # RUN_ID:EPOCH, of the run from whose epoch it continues
 TAG_EPOCHS_TRAINED, TAG_EPOCHS_SAVED = "epochs_trained", "epochs_saved"  # of a multirun
 TAG_HELD_BY = "held_by"  # machine and folder of the process that works on the run, or did last

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from experiments.config import Config, UserError, command_line
 from experiments.config.foreign import mask_passwords
 from experiments.config.keys import flatten
+from experiments.config.processes import launched
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
 from experiments.runs import export, finished, provenance, store
@@ -68,7 +69,7 @@ class Tracker:
             tags = {store.TAG_FINGERPRINT: fingerprint, store.TAG_TEST_SET_EVALUATIONS: "0"}
             tags |= store.override_tags(overrides) | provenance.provenance_tags() | provenance.machine_tags(config)
             tags |= store.member_tags(parent.run_id, name) if parent and parent.run_id else {}
-            tags[store.TAG_THREADS] = str(torch.get_num_threads())
+            tags |= {store.TAG_THREADS: str(torch.get_num_threads()), store.TAG_PROCESSES: str(launched().count)}
             run = self.client.create_run(experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
         elif parent and parent.run_id:
             self._join(run, parent.run_id, name)

@@ -78,10 +78,21 @@ class Trunk:
 
     @classmethod
     def of(
-        cls, config: Config, images: int, digest: str, weights: str | None, device: torch.device, place: Path, run: str
+        cls,
+        config: Config,
+        images: int,
+        digest: str,
+        weights: str | None,
+        device: torch.device,
+        place: Path,
+        run: str,
+        processes: int = 1,
     ) -> Trunk:
         """The trunk of a run in the folder `place`; `images`: in its training set; the digests are of all images and weights."""
-        identity = trunk(config, device.type, digest, weights, machine=machine(device), cut=may_be_cut(config))
+        several = {"processes": processes} if processes > 1 else {}
+        identity = trunk(
+            config, device.type, digest, weights, machine=machine(device), cut=may_be_cut(config), **several
+        )
         late = {key: value for key, value in decisive_settings(config).items() if key in late_keys()}
         name = run if config.tracking.uri else place.name
         own = Record(place.name, name, json.loads(json.dumps(late)), torch.get_num_threads())

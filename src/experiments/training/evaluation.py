@@ -15,6 +15,9 @@ from experiments.config import VIEWS
 from experiments.config.metrics import EVALUATED
 from experiments.data import Images
 from experiments.data.batches import Batches
+from experiments.training.ranks import OneProcess, Ranks
+
+ALONE = OneProcess()
 
 
 def batch_size(image_shape: tuple[int, ...], device_type: str = "cpu") -> int:
@@ -166,29 +169,42 @@ def _shifted(pixels: Tensor, dim: int, by: int) -> Tensor:
 
 
 def evaluate_images(
-    model: nn.Module, images: Images, device: torch.device, autocast: torch.autocast, tta: str, size: int | None = None
+    model: nn.Module,
+    images: Images,
+    device: torch.device,
+    autocast: torch.autocast,
+    tta: str,
+    size: int | None = None,
+    ranks: OneProcess | Ranks = ALONE,
 ) -> tuple[Evaluation, np.ndarray]:
     """(evaluation, class probabilities float32 (N, classes)) of a model on images, `size` at a time.
 
     A GPU does not keep the images, because they are read once.
     """
     streamed = None if device.type == "cpu" else True
-    batches = Batches(images, size or batch_size(images.shape, device.type), device, streamed=streamed)
-    logits = predict(model, batches, autocast, tta)
-    return score(logits, batches.labels), logits.softmax(dim=1).cpu().numpy()
+    part = Batches(ranks.part(images), size or batch_size(images.shape, device.type), device, streamed=streamed)
+    logits = ranks.gathered(predict(model, part, autocast, tta), len(images))
+    return score(logits, torch.tensor(images.labels, device=device)), logits.softmax(dim=1).cpu().numpy()
 
 
-def evaluate(model: nn.Module, batches: Batches, autocast: torch.autocast, tta: str = "none") -> Evaluation:
-    """Evaluate a model on `batches` in one pass, with one synchronisation at the end."""
-    return score(predict(model, batches, autocast, tta), batches.labels)
+def evaluate(
+    model: nn.Module,
+    batches: Batches,
+    autocast: torch.autocast,
+    tta: str = "none",
+    ranks: OneProcess | Ranks = ALONE,
+) -> Evaluation:
+    """Evaluate a model on `batches` in one pass, with one synchronisation at the end; each of `ranks` has a part of the images."""
+    return score(predict(model, batches, autocast, tta), batches.labels, ranks)
 
 
-def score(logits: Tensor, labels: Tensor) -> Evaluation:
-    """The evaluation of logits (N, classes) against the true labels (N,)."""
+def score(logits: Tensor, labels: Tensor, ranks: OneProcess | Ranks = ALONE) -> Evaluation:
+    """The evaluation of logits (N, classes) against the true labels (N,), and of those of the other `ranks`."""
     classes = logits.shape[1]
     losses = functional.cross_entropy(logits, labels, reduction="none")
     confusion = torch.bincount(labels * classes + logits.argmax(dim=1), minlength=classes * classes)
-    return Evaluation(losses.cpu().double().mean().item(), confusion.view(classes, classes).cpu().numpy())
+    loss = ranks.mean(losses.cpu().double())
+    return Evaluation(loss, ranks.sum(confusion).view(classes, classes).cpu().numpy())
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:

@@ -6,7 +6,7 @@ loss, correct = learner.step(batch, epoch=1)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from experiments.data.augmentation import Augmentation, random_crops
 from experiments.data.batches import Batches
 from experiments.data.finding import tell_once
 from experiments.data.images import Batch
+from experiments.data.rows import Rows, part_count
 from experiments.models import freezing
 from experiments.models.build import build, check_batch_norm, check_image_sizes, data_init, needs_data_init
 from experiments.models.classifier import Classifier
@@ -29,6 +30,8 @@ from experiments.training.averaging import ExponentialMovingAverage
 from experiments.training.features import Cut, find_cut, unchanged
 from experiments.training.loss import correct, cross_entropy, total_weight
 from experiments.training.optimizers import Optimizer, make_optimizer
+from experiments.training.parallel import Parallel
+from experiments.training.ranks import OneProcess, Ranks
 
 INITIAL_PIXELS = 5000 * 32 * 32  # for the data-dependent initialisation, which needs several times their memory
 
@@ -57,11 +60,20 @@ def initial_model(config: Config, splits: Splits, weights: Weights | None = None
     return model
 
 
-def training_batches(config: Config, images: Images, device: torch.device, *beside: Images) -> Batches:
-    """The batches of an epoch, drawn anew for each; a GPU also needs room for the images `beside` them."""
+def training_batches(
+    config: Config, images: Images, device: torch.device, *beside: Images, rows: Rows | None = None
+) -> Batches:
+    """The batches of an epoch, drawn anew for each.
+
+    Args:
+        beside: other images that a GPU must have room for.
+        rows: of each batch that this process trains on, if it is one of several.
+    """
     crops = random_crops(config.augment, images)
     size, order = config.training.batch_size, config.training.sampler
-    return Batches(images, size, device, order, crops=crops, threads=config.data.workers, beside=beside)
+    read = None if config.augment.mixes else rows  # an image may be mixed with one of another process
+    threads = config.data.workers
+    return Batches(images, size, device, order, crops=crops, threads=threads, rows=read, beside=beside)
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,7 @@ class Learner:
         cut: where the network is cut if a frozen backbone computes the features of every image once; else None.
         not_cut: why not, if the backbone is frozen; else empty.
         uses_graphs: whether `forward` replays CUDA graphs.
+        ranks: the processes that train the model.
     """
 
     model: Classifier
@@ -89,12 +102,22 @@ class Learner:
     cut: Cut | None
     not_cut: str
     uses_graphs: bool
+    ranks: OneProcess | Ranks
 
     @classmethod
-    def create(cls, config: Config, model: Classifier, images: Images, device: torch.device) -> Learner:
+    def create(
+        cls,
+        config: Config,
+        model: Classifier,
+        images: Images,
+        device: torch.device,
+        ranks: OneProcess | Ranks = OneProcess(),  # noqa: B008 - immutable
+    ) -> Learner:
         """A learner for a fresh model, which is moved to `device`, and its training images."""
         training, settings = config.training, config.optimizer
+        ranks.check(config, len(images))
         model.to(device)
+        ranks.synchronise(model)
         autocast = devices.autocast(config, device.type)
         cut, not_cut = find_cut(config, model, autocast)
         freezing.set_trainable(model, training.unfreeze_epoch is not None)  # what joins later is in both from the start
@@ -106,10 +129,12 @@ class Learner:
         compiled = _compiled(model, device, len(set(training.image_sizes)) or 1) if training.compile else model
         return cls(
             model=model,
-            forward=cut.head(model) if cut else compiled,
+            forward=ranks.parallel(cut.head(model) if cut else compiled, config),
             optimizer=optimizer,
             average=average,
-            augmentation=unchanged if cut else Augmentation(config.augment, len(images.classes)),
+            augmentation=unchanged
+            if cut
+            else Augmentation(config.augment, len(images.classes), None if config.augment.mixes else ranks.rows),
             autocast=autocast,
             class_weights=torch.tensor(images.balancing_weights, dtype=torch.float32, device=device)
             if training.class_weights == "balanced"
@@ -119,6 +144,7 @@ class Learner:
             cut=cut,
             not_cut=not_cut,
             uses_graphs=training.compile and not cut and device.type == "cuda",
+            ranks=ranks,
         )
 
     @property
@@ -137,8 +163,8 @@ class Learner:
         first = self.optimizer.groups[0]
         return first.lr / first.share
 
-    def train_mode(self, epoch: int) -> None:
-        """Training mode as it is in `epoch`, counted from 1: with frozen layers before training.unfreeze_epoch."""
+    def train_mode(self, epoch: int, step: int = 0) -> None:
+        """Training mode as it is in `epoch`, counted from 1, after `step`: with frozen layers before training.unfreeze_epoch."""
         training = self.config.training
         if training.freeze == freezing.NONE:
             self.model.train()
@@ -146,6 +172,8 @@ class Learner:
             freezing.train_unfrozen(self.model, training.freeze)
         else:
             freezing.train(self.model, training.freeze)
+        if isinstance(self.forward, Parallel):
+            self.forward.begin(epoch, step)
 
     def set_lr(self, factor: float) -> None:
         """Set the learning rate of every group of parameters to `factor` times its base learning rate."""
@@ -161,7 +189,7 @@ class Learner:
         training = self.config.training
         images = resize(images, training.image_sizes[epoch - 1 : epoch])
         self._begin()
-        if training.accumulate > 1:
+        if training.accumulate > 1 or self.ranks.rows:
             return self._step_in_parts(images, targets)
         with self.autocast:
             logits = self.forward(images)
@@ -173,18 +201,24 @@ class Learner:
     def _step_in_parts(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """`step` with the gradients of parts of the batch added up: the loss is the sum over all images, divided once.
 
-        Only the statistics of BatchNorm, and random numbers of dropout, are those of each part.
+        Only the statistics of BatchNorm, and random numbers of dropout, are those of each part. Of several processes, each
+        returns its part of the loss, and of the correct predictions; `targets` are those of the whole batch.
         """
-        training = self.config.training
+        training, rows = self.config.training, self.ranks.rows
         weight = total_weight(targets, self.class_weights)
+        share = weight / rows.count if rows else weight  # the gradients are the mean over all processes
         losses, right = [], []
-        for some, their in split_in_parts(images, targets, training.batch_size, training.accumulate):
+        divided = split_in_parts(images, targets, training.batch_size, training.accumulate)
+        parts = rows.pieces(images, targets) if rows else divided
+        for number, (some, their) in enumerate(parts, 1):
+            if isinstance(self.forward, Parallel):
+                self.forward.adds = number < len(parts)
             with self.autocast:
                 logits = self.forward(some)
             loss = functional.cross_entropy(
                 logits.float(), their, self.class_weights, label_smoothing=training.label_smoothing, reduction="sum"
             )
-            (loss / weight).backward()
+            (loss / share).backward()
             losses.append(loss.detach())
             right.append(correct(logits, their))
         self._update()
@@ -228,13 +262,7 @@ def resize(images: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(images.float(), (size[0], size[0]), mode="bilinear", antialias=True)
 
 
-def split_in_parts(images: Tensor, targets: Tensor, batch_size: int, parts: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """A batch in as many parts as it needs: of nearly equal sizes, none larger than a whole batch in `parts` parts.
-
-    A smaller batch has fewer parts. No part has only one image, which has no variance for BatchNorm, unless all have: for
-    that, an odd batch whose parts would have two images has one part with three.
-    """
-    size = -(-batch_size // parts)
-    count = -(-len(images) // size)
-    count = max(1, min(count, len(images) // 2)) if size > 1 else count
-    return zip(images.tensor_split(count), targets.tensor_split(count))
+def split_in_parts(images: Tensor, targets: Tensor, batch_size: int, parts: int) -> list[tuple[Tensor, Tensor]]:
+    """A batch in as many parts of nearly equal sizes as `part_count` tells."""
+    count = part_count(len(images), batch_size, parts)
+    return list(zip(images.tensor_split(count), targets.tensor_split(count)))

@@ -25,6 +25,7 @@ from experiments.data.images import Batch
 from experiments.training import schedules
 from experiments.training.evaluation import Evaluation, evaluate
 from experiments.training.learner import Learner
+from experiments.training.ranks import OneProcess, Ranks
 
 
 class Diverged(RunFailed):
@@ -45,6 +46,8 @@ class RunningEpoch:
         started: the time of `time.perf_counter` at which the epoch started, as if it had never been interrupted.
         step: the number of steps that are done.
         images: the number of images in them.
+
+    Of several processes, each has its part of the losses and of the correct predictions, until `summed`.
     """
 
     epoch: int
@@ -75,6 +78,14 @@ class RunningEpoch:
         left = batches.from_step(self.step)
         torch.set_rng_state(now)
         return left
+
+    def summed(self, ranks: OneProcess | Ranks) -> RunningEpoch:
+        """The same with the losses and the correct predictions of all processes."""
+        return dataclasses.replace(self, losses=ranks.sum(self.losses), correct=ranks.sum(self.correct))
+
+    def scaled(self, factor: int) -> RunningEpoch:
+        """An estimate of `summed` from the part of this process, one of `factor`."""
+        return dataclasses.replace(self, losses=self.losses * factor, correct=self.correct * factor)
 
     def state_dict(self) -> dict[str, Any]:
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -140,11 +151,13 @@ def train(
     Raises:
         Diverged: the loss is not finite; the message names the epoch and the step.
     """
-    images = len(train_batches.images) + len(validation_batches.images)
+    images = len(train_batches.images) + learner.ranks.count * len(validation_batches.images)
     for epoch in epochs:
         running, interrupted = interrupted or RunningEpoch.begin(epoch, train_batches), None
         loss, accuracy = _train_epoch(learner, train_batches, running, progress)
-        validation = evaluate(learner.eval_forward, validation_batches, learner.autocast, learner.config.evaluation.tta)
+        ranks, tta = learner.ranks, learner.config.evaluation.tta
+        ranks.same_buffers(learner.eval_model)
+        validation = evaluate(learner.eval_forward, validation_batches, learner.autocast, tta, ranks)
         result = EpochResult(
             epoch, loss, accuracy, validation, learner.lr, time.perf_counter() - running.started, images
         )
@@ -157,7 +170,7 @@ def _train_epoch(learner: Learner, batches: Batches, running: RunningEpoch, prog
     """Mean loss and accuracy over the epoch, of every image by the weights that it was trained with."""
     epoch, steps = running.epoch, len(running.losses)
     schedule, epochs = learner.config.schedule, learner.config.training.epochs
-    learner.train_mode(epoch)
+    learner.train_mode(epoch, running.step)
     learner.set_lr(
         schedules.factor(schedule, epoch * steps - 1, steps, epochs)
     )  # no step is left after validation was cut
@@ -172,6 +185,7 @@ def _train_epoch(learner: Learner, batches: Batches, running: RunningEpoch, prog
         running.images += len(batch.labels)
         running.step = step + 1
         progress.step(running)
+    running = running.summed(learner.ranks)
     sums = running.losses.cpu().double()
     not_finite = (~sums.isfinite()).nonzero()
     if len(not_finite):

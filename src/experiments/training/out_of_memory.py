@@ -70,7 +70,7 @@ def limit_memory() -> None:
     import resource  # not on Windows
 
     def kilobytes(file: str, name: str) -> int:
-        return int(re.search(rf"{name}:\s+(\d+)", Path(file).read_text())[1])  # type: ignore[index]
+        return int(re.search(rf"{name}:\s+(\d+)", Path(file).read_text(encoding="utf-8"))[1])  # type: ignore[index]
 
     used, allocated = (kilobytes("/proc/self/status", name) for name in ("VmRSS", "VmData"))
     free = min(kilobytes("/proc/meminfo", "MemAvailable"), memory_limit() // 1024 - used)

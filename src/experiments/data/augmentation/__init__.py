@@ -18,27 +18,34 @@ from experiments.config import AugmentSettings
 from experiments.data.augmentation import colour, geometry, mixing
 from experiments.data.augmentation.draws import Draws
 from experiments.data.images import Batch, Images
+from experiments.data.rows import Rows
 
 if TYPE_CHECKING:
     from experiments.data.crops import RandomCrops
 
 
 class Augmentation:
-    """Geometry, then colour, then cutout, then mixing, as far as `settings` switch them on."""
+    """Geometry, then colour, then cutout, then mixing, as far as `settings` switch them on.
 
-    def __init__(self, settings: AugmentSettings, classes: int) -> None:
+    Args:
+        rows: of each batch, the only ones of which there are pixels; None: all.
+    """
+
+    def __init__(self, settings: AugmentSettings, classes: int, rows: Rows | None = None) -> None:
         self.settings = settings
         self.classes = classes
+        self.rows = rows
 
     def __call__(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         """The augmented batch.
 
         Returns:
-            images: (batch, 3, H, W), uint8, or float32 from 0 to 255 after an interpolation or a change of colour.
-            targets: the labels, int64 (batch,); with mixup or CutMix class fractions, float32 (batch, classes).
+            images: as many as there are pixels of, (batch, 3, H, W), uint8, or float32 from 0 to 255 after an interpolation or a change of colour.
+            targets: the labels of the whole batch, int64 (batch,); with mixup or CutMix class fractions, float32 (batch, classes).
         """
         settings, targets = self.settings, batch.labels
-        draws = Draws(len(batch.pixels), batch.pixels.device)
+        rows = self.rows.indices(len(targets)) if self.rows else None
+        draws = Draws(len(targets), batch.pixels.device, rows)
         size = min(batch.pixels.shape[2:])
         reach, side = min(in_pixels(settings.translate, size), size - 1), in_pixels(settings.cutout, size)
         images = geometry.move(batch.pixels, geometry.draw(settings, batch.indices, epoch, reach, draws))
@@ -46,7 +53,7 @@ class Augmentation:
         height, width = images.shape[2:]
         if side:
             images = mixing.cutout(images, mixing.draw_centres(draws, height, width), side)
-        if settings.mixup or settings.cutmix:
+        if settings.mixes:
             drawn = mixing.draw_mix(settings.mixup, settings.cutmix, draws, height, width)
             images, targets = mixing.mix(images, drawn), mixing.mix_labels(targets, self.classes, drawn)
         return images, targets

@@ -47,7 +47,10 @@ def draw(settings: AugmentSettings, indices: Tensor, epoch: int, reach: int, dra
 def _flips(settings: AugmentSettings, indices: Tensor, epoch: int, draws: Draws) -> Tensor | None:
     if settings.flip == "random":
         return draws.moved(torch.rand(draws.count) < 0.5)
-    return (_coin(indices) + epoch) % 2 == 1 if settings.flip == "alternating" else None
+    if settings.flip == "none":
+        return None
+    here = indices if draws.rows is None else indices[draws.rows.to(indices.device)]
+    return (_coin(here) + epoch) % 2 == 1
 
 
 def _coin(indices: Tensor) -> Tensor:
