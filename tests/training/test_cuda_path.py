@@ -140,7 +140,7 @@ def test_epochs_of_streamed_images_run_on_a_gpu(path, kind):
 @pytest.mark.networks
 @pytest.mark.parametrize("path", NETWORKS)
 def test_every_network_runs_on_a_gpu(path):
-    """On the meta device, which takes a fifth of the time of the fake CUDA device."""
+    """On the meta device, which is faster than the fake CUDA device."""
     if path == "model=timm":
         pytest.importorskip("timm")
     real = path in ("model=cnn", "model=fastnet")
