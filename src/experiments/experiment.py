@@ -68,7 +68,6 @@ def run(
     from experiments.training.devices import choose_device, deterministic
     from experiments.training.learner import Learner, initial_model
     from experiments.training.loop import train
-    from experiments.training.out_of_memory import advised
 
     device = ranks.device(choose_device(config))
     model = ranks.in_turn(lambda: initial_model(config, splits, initial_weights(config)))
@@ -81,7 +80,7 @@ def run(
         terminal.show_progress_so_far(tracker, state.history, state.running, active.layers, state.note)
         active = dataclasses.replace(active, inputs=ranks.in_turn(lambda: features.prepared(state.learner, splits)))
         log = epoch_log.EpochLog(config.training.epochs, active.batches)
-        with _keeping(active, state), advised(config, command), log, active.saving(state, log) as saver:
+        with _keeping(active, state), log, active.saving(state, log) as saver:
             for epoch in train(state.learner, active.batches, active.validation, state.remaining, saver, state.running):
                 tracker.log(epoch.epoch, epoch.metrics)
                 stop = state.update(epoch)
@@ -110,11 +109,16 @@ def _show_again(active: ActiveRun) -> Result:
 
 @contextlib.contextmanager
 def _keeping(active: ActiveRun, state: State) -> Iterator[None]:
-    """If the training in this block diverges, log the report and the model of the epochs before; the test set is not used."""
-    from experiments.training.loop import Diverged  # imports torch
+    """If the training in this block diverges, log the report and the model of the epochs before; the test set is not used.
+
+    If memory is not enough, the error says what would fit.
+    """
+    from experiments.training.loop import Diverged  # imports torch, as the next one does
+    from experiments.training.out_of_memory import advised
 
     try:
-        yield
+        with advised(active.config, active.command):
+            yield
     except Diverged as error:
         if not active.restore_last_epoch(state):  # it was the first epoch
             raise

@@ -49,7 +49,7 @@ def test_the_advice_names_the_key_its_value_and_what_would_fit():
 
 @pytest.mark.parametrize("first", [2, 3, 32, 700, 1000])
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 31, 32, 700, 999, 1000, 5000])
-def test_the_search_ends_within_a_sixteenth_of_the_limit(first, limit):
+def test_the_search_ends_within_an_eighth_of_the_limit(first, limit):
     tried = []
 
     def fits(size):
@@ -63,7 +63,7 @@ def test_the_search_ends_within_a_sixteenth_of_the_limit(first, limit):
     elif limit >= 1000:
         assert (largest, too_large) == (1000, None)
     else:
-        assert largest <= limit < too_large and too_large - largest <= max(1, largest // 16)
+        assert largest <= limit < too_large and too_large - largest <= max(1, largest // 8)
 
 
 def with_little_memory(folder, script, arguments):

@@ -62,7 +62,7 @@ def largest_batch_size(config: Config, tell: Callable[[str], None]) -> tuple[int
 
 
 def search(fits: Callable[[int], bool], first: int, least: int, most: int) -> tuple[int, int | None]:
-    """(largest size that fits, to within a sixteenth, or 0; smallest size that did not fit, or None).
+    """(largest size that fits, to within an eighth, or 0; smallest size that did not fit, or None).
 
     Sizes from `least` to `most` are tried: they are doubled or halved from `first` on, then bisected.
     """
@@ -72,7 +72,7 @@ def search(fits: Callable[[int], bool], first: int, least: int, most: int) -> tu
             fitting, size = size, min(2 * size, most)
         else:
             failing, size = size, max(size // 2, least)
-    while fitting and failing and failing - fitting > max(1, fitting // 16):
+    while fitting and failing and failing - fitting > max(1, fitting // 8):
         size = (fitting + failing) // 2
         if fits(size):
             fitting = size
