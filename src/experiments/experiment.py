@@ -52,7 +52,6 @@ def run(
     """Train, test and log the run of `config`; continue it if it was interrupted, show its results if it is finished.
 
     Args:
-        command: the command line, for the report and the tags of the run.
         parent: the multirun that the run belongs to; its runs are tested only if `config.evaluate_test` is true.
         should_prune: called with the number and the metrics of every epoch, also of those before a restart.
 
