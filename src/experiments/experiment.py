@@ -68,7 +68,7 @@ def run(
     from experiments.training.learner import Learner, initial_model
     from experiments.training.loop import train
 
-    device = ranks.device(choose_device(config))
+    device = choose_device(config)
     model = ranks.in_turn(lambda: initial_model(config, splits, initial_weights(config)))
     terminal.show_start(config, splits, device)
     with started(config, command, splits, model, device, parent, ranks) as active, deterministic(config):

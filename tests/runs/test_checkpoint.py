@@ -13,7 +13,7 @@ from experiments.config import metrics
 from experiments.config.loading import compose_config
 from experiments.data import load_splits
 from experiments.experiment import run
-from experiments.runs import checkpoint, finished
+from experiments.runs import checkpoint_files, finished
 from experiments.runs.fingerprint import fingerprint
 
 SMALL = [*DIGITS, "model.filters=2", "model.dense_width=8", "early_stopping.patience=null"]
@@ -157,7 +157,7 @@ def test_a_folder_that_is_deleted_while_a_run_is_trained_is_written_again(here):
     assert list(here.glob("outputs/runs/*/artifacts/report.html"))
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"format": checkpoint.FORMAT}, {"a": torch.nn.Linear}])
+@pytest.mark.parametrize("content", [[1, 2], {"format": checkpoint_files.FORMAT}, {"a": torch.nn.Linear}])
 def test_a_checkpoint_with_other_content_is_not_used(content, here, caplog):
     overrides = [*SMALL, "tracking=none", "training.epochs=1", "evaluate_test=false"]
     with pytest.raises(KeyboardInterrupt):

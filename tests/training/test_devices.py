@@ -103,7 +103,6 @@ class Cards:
         for name, answer in answers.items():
             monkeypatch.setattr(torch.cuda, name, answer)
         monkeypatch.delenv(devices.WORKSPACE, raising=False)
-        monkeypatch.delenv(devices.LOCAL_RANK, raising=False)
         return self
 
 
@@ -115,23 +114,28 @@ def tf32_flags():
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
 
 
+def start_by_torchrun(monkeypatch, local_rank, count):
+    """Set what torchrun sets in the environment of one of its processes."""
+    values = {"RANK": local_rank, "LOCAL_RANK": local_rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    for name, value in {"TORCHELASTIC_RUN_ID": "a", **values}.items():
+        monkeypatch.setenv(name, str(value))
+
+
 @pytest.mark.usefixtures("tf32_flags")
-@pytest.mark.parametrize(
-    ("count", "local_rank", "current", "expected"), [(4, "3", 0, 3), (4, None, 2, 2), (1, "3", 0, 0)]
-)
-def test_every_process_has_its_own_gpu(count, local_rank, current, expected, monkeypatch):
-    cards = Cards(count, major=8).set(monkeypatch)
+@pytest.mark.parametrize(("local_rank", "current", "expected"), [(3, 0, 3), (None, 2, 2)])
+def test_every_process_has_its_own_gpu(local_rank, current, expected, monkeypatch):
+    cards = Cards(4, major=8).set(monkeypatch)
     cards.current = current
-    if local_rank:
-        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    if local_rank is not None:
+        start_by_torchrun(monkeypatch, local_rank, 4)
     assert devices.choose_device(compose_config(["device=cuda"])) == torch.device("cuda", expected)
     assert cards.current == expected and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     Cards(2, major=8).set(monkeypatch)
-    monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(UserError, match=r"LOCAL_RANK=2: this machine has 2 CUDA devices; use .*--nproc-per-node=2"):
+    start_by_torchrun(monkeypatch, 0, 3)
+    with pytest.raises(UserError, match=r"--nproc-per-node=3: this machine has 2 CUDA devices"):
         devices.choose_device(compose_config([]))
 
 

@@ -13,9 +13,10 @@ from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.data import load_splits
 from experiments.data.batches import Batches
+from experiments.data.rows import split_in_parts
 from experiments.experiment import run
 from experiments.training import loop
-from experiments.training.learner import Learner, initial_model, split_in_parts, training_batches
+from experiments.training.learner import Learner, initial_model, training_batches
 
 CPU = torch.device("cpu")
 SMALL = ("model.filters=4", "model.dense_width=16")

@@ -68,3 +68,9 @@ def part_count(images: int, batch_size: int, parts: int) -> int:
     size = -(-batch_size // parts)
     count = -(-images // size)
     return max(1, min(count, images // 2)) if size > 1 else count
+
+
+def split_in_parts(images: Tensor, targets: Tensor, batch_size: int, parts: int) -> list[tuple[Tensor, Tensor]]:
+    """A batch in as many parts of nearly equal sizes as `part_count` tells."""
+    count = part_count(len(images), batch_size, parts)
+    return list(zip(images.tensor_split(count), targets.tensor_split(count)))

@@ -22,7 +22,8 @@ from experiments.data.batches import Batches
 from experiments.data.membership import FILE, Membership
 from experiments.models.classifier import Layers
 from experiments.runs.agreed import Agreed
-from experiments.runs.checkpoint import ShouldPrune, State, previous
+from experiments.runs.checkpoint import ShouldPrune, State
+from experiments.runs.checkpoint_files import previous
 from experiments.runs.following import Following
 from experiments.runs.forks import start_from_another
 from experiments.runs.null_tracker import NullTracker

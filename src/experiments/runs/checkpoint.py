@@ -6,23 +6,20 @@ continues from the one before. A state inside an epoch has a file of its own, wh
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from experiments.config import Config
 from experiments.config.foreign import mask_passwords
 from experiments.config.metrics import of_epoch
 from experiments.data import Splits
-from experiments.files.atomic import atomic_write, replace
 from experiments.models.classifier import Classifier
+from experiments.runs.checkpoint_files import newest, write
 from experiments.runs.provenance import change_of_machine, machine
 from experiments.training.devices import random_state, set_random_state
 from experiments.training.early_stopping import EarlyStopping
@@ -31,21 +28,6 @@ from experiments.training.loop import EpochResult, RunningEpoch
 
 # Number and metrics of an epoch -> whether to stop after it, or why.
 ShouldPrune = Callable[[int, Mapping[str, float]], bool | str]
-FORMAT = 4
-KEYS = {
-    "run_id",
-    "history",
-    "running",
-    "stopping",
-    "best",
-    "model",
-    "average",
-    "optimizer",
-    "random",
-    "machine",
-    "processes",
-}
-DIGEST = hashlib.sha256().digest_size  # bytes at the end of the file
 log = logging.getLogger(__name__)
 
 
@@ -141,21 +123,12 @@ class State:
         Args:
             path: of the checkpoint after an epoch; that of the running epoch is written beside it.
         """
-        written = io.BytesIO()
-        torch.save(self.content(run_id, config, splits), written)
-        with atomic_write(of_running(path) if self.running else path) as file:
-            file.write(written.getbuffer())
-            file.write(hashlib.sha256(written.getbuffer()).digest())
-            if path.exists() and not self.running:
-                replace(path, previous(path))
-        if not self.running:
-            of_running(path).unlink(missing_ok=True)
+        write(self.content(run_id, config, splits), path, inside_epoch=self.running is not None)
 
     def content(self, run_id: str, config: Config, splits: Splits) -> dict[str, Any]:
         """What a checkpoint holds."""
         learner = self.learner
         return {
-            "format": FORMAT,
             "run_id": run_id,
             "config": mask_passwords(config.to_dict()),
             "classes": list(splits.classes),
@@ -178,7 +151,7 @@ class State:
         Args:
             whole_epochs: ignore that of a running epoch.
         """
-        content = _newest(path, run_id, whole_epochs)
+        content = newest(path, run_id, whole_epochs)
         if content is None:
             return False
         self.take(content)
@@ -206,61 +179,3 @@ class State:
             self.learner.average.model.load_state_dict(content["average"])
         self.learner.optimizer.load_state_dict(content["optimizer"])
         set_random_state(content["random"], self.learner.device)
-
-
-def previous(path: Path) -> Path:
-    """Where the checkpoint before `path` is kept."""
-    return path.with_stem(f"{path.stem}-previous")
-
-
-def of_running(path: Path) -> Path:
-    """Where the checkpoint of the epoch that follows `path` is kept."""
-    return path.with_stem(f"{path.stem}-inside-epoch")
-
-
-def read(file: Path) -> dict[str, Any] | None:
-    """The content of a checkpoint, on the CPU; None if it is of another version.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    written = file.read_bytes()
-    if hashlib.sha256(written[:-DIGEST]).digest() != written[-DIGEST:]:
-        raise ValueError(f"{file} is damaged")
-    data = io.BytesIO(written[:-DIGEST])
-    try:
-        content = torch.load(data, map_location="cpu", weights_only=True)  # no code can run
-    except Exception as error:  # PyTorch raises many classes of errors
-        raise ValueError(f"{file} is damaged ({type(error).__name__})") from None
-    if not isinstance(content, dict) or (content.get("format") == FORMAT and not content.keys() >= KEYS):
-        raise ValueError(f"{file} is damaged")
-    return content if content.get("format") == FORMAT else None
-
-
-def _newest(path: Path, run_id: str, whole_epochs: bool) -> dict[str, Any] | None:
-    """What `save` wrote last of the run `run_id`; each checkpoint is complete without the others."""
-    found = [_load(path, previous(path), otherwise="training starts from its first epoch")]
-    if not whole_epochs:
-        found.append(_load(of_running(path), otherwise="the epoch starts again"))
-    usable = [content for content in found if content and content["run_id"] == run_id]
-    return max(usable, key=lambda content: (len(content["history"]), content["running"] is not None), default=None)
-
-
-def _load(*files: Path, otherwise: str) -> dict[str, Any] | None:
-    """The content of the first file that exists and is not damaged, on the CPU; None if there is nothing usable."""
-    damaged = None
-    for file in files:
-        if not file.exists():
-            continue
-        try:
-            content = read(file)
-        except ValueError:
-            damaged = damaged or file
-            file.unlink()  # else the next checkpoint would replace the one before it by this one
-            continue
-        if damaged:
-            log.warning("%s is damaged and not used: the one before it is used", damaged)
-        return content
-    if damaged:
-        log.warning("%s is damaged and not used: %s", damaged, otherwise)
-    return None

@@ -22,7 +22,8 @@ from experiments.config.metrics import EPOCH_METRICS
 from experiments.config.wording import counted
 from experiments.data.batches import Batches
 from experiments.models.classifier import Classifier
-from experiments.runs.checkpoint import ShouldPrune, State, read
+from experiments.runs.checkpoint import ShouldPrune, State
+from experiments.runs.checkpoint_files import read
 from experiments.runs.pool import Pool
 from experiments.runs.trunks import Record, Trunk
 from experiments.training.devices import can_continue_with

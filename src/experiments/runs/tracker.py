@@ -31,7 +31,6 @@ from experiments.runs.written import are_gone, check_written, is_written, logged
 if TYPE_CHECKING:
     from experiments.runs.checkpoint import State
 
-
 log = logging.getLogger(__name__)
 
 

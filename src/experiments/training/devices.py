@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from experiments.config import Config, UserError
+from experiments.config.processes import Processes, launched
 from experiments.config.wording import counted
 from experiments.files.limits import busy_cpus, usable_cpus
 from experiments.training.operators import cpu_has_bf16
@@ -23,7 +24,6 @@ from experiments.training.operators import cpu_has_bf16
 # of glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 ENVIRONMENT = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}
-LOCAL_RANK = "LOCAL_RANK"  # torchrun numbers the processes of a machine in it
 WORKSPACE, REPRODUCIBLE = (
     "CUBLAS_WORKSPACE_CONFIG",
     (":4096:8", ":16:8"),
@@ -59,7 +59,7 @@ def choose_device(config: Config) -> torch.device:
     """
     device = torch.device(_available(config))
     if device.type == "cuda":
-        index = cuda_index(os.environ.get(LOCAL_RANK), torch.cuda.device_count(), torch.cuda.current_device())
+        index = cuda_index(launched(), torch.cuda.device_count(), torch.cuda.current_device())
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
         # cuBLAS reads it only once in a process, so it is set for a later run with deterministic=true as well.
@@ -92,22 +92,17 @@ def _available(config: Config) -> str:
     return kind
 
 
-def cuda_index(local_rank: str | None, count: int, current: int) -> int:
-    """The number of the CUDA device of a process.
-
-    Args:
-        local_rank: the number of the process on this machine; None without torchrun.
-        count: of the devices that the process sees. A single one belongs to it, as where each process sees only its own.
+def cuda_index(here: Processes, count: int, current: int) -> int:
+    """The number of the CUDA device of a process, of `count` that it sees.
 
     Raises:
-        UserError: there are fewer devices than processes.
+        UserError: there are fewer devices than processes on this machine.
     """
-    if local_rank is None or count == 1:
+    if here.count == 1:
         return current
-    if int(local_rank) >= count:
-        devices = counted(count, "CUDA device")
-        raise UserError(f"{LOCAL_RANK}={local_rank}: this machine has {devices}; use torchrun --nproc-per-node={count}")
-    return int(local_rank)
+    if here.local_count > count:
+        raise UserError(f"--nproc-per-node={here.local_count}: this machine has {counted(count, 'CUDA device')}")
+    return here.local_rank
 
 
 def _check_precision(config: Config, kind: str) -> None:

@@ -20,13 +20,14 @@ from experiments.data.augmentation import Augmentation, random_crops
 from experiments.data.batches import Batches
 from experiments.data.finding import tell_once
 from experiments.data.images import Batch
-from experiments.data.rows import Rows, part_count
+from experiments.data.rows import Rows, split_in_parts
 from experiments.models import freezing
 from experiments.models.build import build, check_batch_norm, check_image_sizes, data_init, needs_data_init
 from experiments.models.classifier import Classifier
 from experiments.models.weights import Weights, load
 from experiments.training import devices
 from experiments.training.averaging import ExponentialMovingAverage
+from experiments.training.compiling import compiled
 from experiments.training.features import Cut, find_cut, unchanged
 from experiments.training.loss import correct, cross_entropy, total_weight
 from experiments.training.optimizers import Optimizer, make_optimizer
@@ -126,10 +127,10 @@ class Learner:
         optimizer = make_optimizer(model, settings, precision, shares)
         average = ExponentialMovingAverage(model, training.ema) if training.ema is not None else None
         freezing.set_trainable(model, False)
-        compiled = _compiled(model, device, len(set(training.image_sizes)) or 1) if training.compile else model
+        network = compiled(model, device, len(set(training.image_sizes)) or 1) if training.compile else model
         return cls(
             model=model,
-            forward=ranks.parallel(cut.head(model) if cut else compiled, config),
+            forward=ranks.parallel(cut.head(model) if cut else network, config),
             optimizer=optimizer,
             average=average,
             augmentation=unchanged
@@ -240,29 +241,8 @@ class Learner:
         self.optimizer.step()
 
 
-def _compiled(model: nn.Module, device: torch.device, sizes: int) -> Callable[[Tensor], Tensor]:
-    """`model` by torch.compile, with CUDA graphs on a GPU; each size of a batch and of an image is compiled separately.
-
-    PyTorch counts the compilations of a process. Beyond a limit it would run the model without compiling it, which may
-    change the numbers. So each run starts at 0, the limit fits its shapes, and a run that reaches it fails.
-    """
-    from torch import _dynamo  # takes 2 s
-
-    _dynamo.reset()
-    _dynamo.config.recompile_limit = 8 * 2 * sizes  # 8 is PyTorch's default, for one shape
-    _dynamo.config.fail_on_recompile_limit_hit = True
-    mode = "reduce-overhead" if device.type == "cuda" else "default"
-    return torch.compile(model, mode=mode, dynamic=False)
-
-
 def resize(images: Tensor, size: Sequence[int]) -> Tensor:
     """Images (batch, 3, H, W) resized to `size[0]` pixels per side, or unchanged if `size` is empty; from 0 to 255."""
     if not size or images.shape[2:] == (size[0], size[0]):
         return images
     return functional.interpolate(images.float(), (size[0], size[0]), mode="bilinear", antialias=True)
-
-
-def split_in_parts(images: Tensor, targets: Tensor, batch_size: int, parts: int) -> list[tuple[Tensor, Tensor]]:
-    """A batch in as many parts of nearly equal sizes as `part_count` tells."""
-    count = part_count(len(images), batch_size, parts)
-    return list(zip(images.tensor_split(count), targets.tensor_split(count)))

@@ -20,7 +20,6 @@ from experiments.config import Config, UserError, processes
 from experiments.config.processes import Processes, launched
 
 if TYPE_CHECKING:  # a mistake in the data is shown before torch is imported, which takes seconds
-    import torch
     from torch import Tensor, nn
 
     from experiments.data import Images
@@ -45,9 +44,6 @@ class OneProcess:
 
     def watching(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
-
-    def device(self, device: torch.device) -> torch.device:
-        return device
 
     def part(self, images: Images) -> Images:
         return images
@@ -90,7 +86,6 @@ class Ranks:
         from experiments.training.devices import device_type
 
         self.rank, self.count, self.leads = here.rank, here.count, here.rank == 0
-        self._here = here
         training = config.training
         self.rows: Rows | None = Rows(self.rank, self.count, training.batch_size, training.accumulate)
         kind, self._local = device_type(config), training.batch_norm == "local"
@@ -158,21 +153,6 @@ class Ranks:
 
         assert isinstance(module, nn.Module)
         return Parallel(module, self.rank, config.seed, config.training.accumulate, self._local)
-
-    def device(self, device: torch.device) -> torch.device:
-        """The card of this process, if `device` is CUDA.
-
-        Raises:
-            UserError: this machine has fewer cards than processes.
-        """
-        import torch
-
-        if device.type != "cuda":
-            return device
-        if (cards := torch.cuda.device_count()) < self._here.local_count:
-            raise UserError(f"--nproc-per-node={self._here.local_count}: this machine has {cards} GPUs for device=cuda")
-        torch.cuda.set_device(self._here.local_rank)
-        return torch.device("cuda", self._here.local_rank)
 
     def part(self, images: Images) -> Images:
         """The images that this process evaluates.
