@@ -193,6 +193,7 @@ class Named(nn.Module):
 
 
 @pytest.mark.slow
+@pytest.mark.numbers
 @pytest.mark.parametrize("model", ["fastnet", "resnet10", "squeezenet1_1"])
 def test_other_networks(model, tmp_path, monkeypatch):
     from experiments.experiment import run

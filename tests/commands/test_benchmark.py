@@ -17,6 +17,8 @@ from benchmark import Benchmark, Outcome
 from settings import CONTENDERS, Contender, Setting, installed
 from tables import ratios
 
+pytestmark = pytest.mark.numbers
+
 SCRIPTS = ROOT / "scripts" / "benchmark"
 FEW = ("--images", "64", "--epochs", "1", "--rounds", "1", "--threads", "1")
 

@@ -22,7 +22,7 @@ def test_without_timm_the_message_says_how_to_install_it(monkeypatch):
         config_of("resnet18")
 
 
-@pytest.mark.networks
+@pytest.mark.numbers
 @pytest.mark.parametrize(
     ("name", "size", "head"),
     [

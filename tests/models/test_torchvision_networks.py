@@ -14,7 +14,7 @@ from experiments.runs.export import check_export
 NAMES = sorted(file.stem for file in (ROOT / "conf/model").glob("[!_]*.yaml") if "_torchvision" in file.read_text())
 NAMES.remove("torchvision")
 SIZES = {"inception_v3": 75}  # the least that a network takes; else 32
-pytestmark = [pytest.mark.slow, pytest.mark.networks]
+pytestmark = [pytest.mark.slow, pytest.mark.numbers]
 
 
 @pytest.fixture(scope="module", params=NAMES)

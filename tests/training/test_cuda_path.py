@@ -137,7 +137,7 @@ def test_epochs_of_streamed_images_run_on_a_gpu(path, kind):
     check(FakeDevice(kind), f"{path}, streamed", *PATHS[path], streamed=True)
 
 
-@pytest.mark.networks
+@pytest.mark.numbers
 @pytest.mark.parametrize("path", NETWORKS)
 def test_every_network_runs_on_a_gpu(path):
     """On the meta device, which is faster than the fake CUDA device."""
