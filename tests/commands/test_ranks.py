@@ -4,6 +4,7 @@ import csv
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -48,9 +49,9 @@ class Net(nn.Module):
         return self.head(self.norm(self.layers(images).mean((2, 3))))
 
 
-def torchrun(folder, *overrides, **environment):
+def torchrun(folder, *overrides, options=("--standalone", "--nproc-per-node=2"), **environment):
     folder.mkdir(exist_ok=True)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(ROOT / "train.py")]
+    launcher = ["-m", "torch.distributed.run", *options, str(ROOT / "train.py")]
     paths = os.pathsep.join([*map(str, Path(__file__).parents[:2]), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, *launcher, *overrides], cwd=folder, env=os.environ | environment | {"PYTHONPATH": paths},
@@ -101,6 +102,20 @@ def test_two_processes_train_as_one_and_continue_when_one_was_killed(tmp_path, m
     assert epochs(killed) == epochs(two) == pytest.approx(epochs(one), abs=1e-4)
     first, *steps = seen(two, 2)  # one pass before the first step, which changes nothing
     assert first == steps[0] and steps == seen(one, 1) and len(steps) == 3 * STEPS
+
+
+def test_the_other_machines_say_so_when_the_first_one_is_lost(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    machine = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=localhost", f"--master-port={port}")
+    first, second = (
+        torchrun(tmp_path, *SETTINGS, options=(*machine, f"--node-rank={number}"), KILL=f"0:{STEPS + 3}")
+        for number in range(2)
+    )
+    ended(first, 1)
+    _, errors = ended(second, 1)
+    assert errors.count("is run was killed, or does not answer; this continues it:  torchrun --nnodes=2 --nproc") == 1
 
 
 def test_a_mistake_is_printed_once(tmp_path):

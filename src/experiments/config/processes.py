@@ -32,8 +32,12 @@ class Processes:
 
     @property
     def program(self) -> list[str]:
-        """The first words of the command that has started them."""
-        return ["python"] if self.count == 1 else ["torchrun", f"--nproc-per-node={self.local_count}"]
+        """The first words of the command that has started them; `...`: what differs between machines."""
+        if self.count == 1:
+            return ["python"]
+        here = f"--nproc-per-node={self.local_count}"
+        machines = -(-self.count // self.local_count)
+        return ["torchrun", here] if machines == 1 else ["torchrun", f"--nnodes={machines}", here, "..."]
 
 
 def launched() -> Processes:

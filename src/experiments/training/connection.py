@@ -17,6 +17,7 @@ from torch import distributed as dist
 
 from experiments.config import UserError
 from experiments.config.errors import RunFailed
+from experiments.config.processes import launched
 
 T = TypeVar("T")
 ALIVE, LOST = 2.0, 30.0  # seconds between two signs of life of a process, and without one until it counts as lost
@@ -86,10 +87,10 @@ class Connection:
 
     def _lost(self) -> NoReturn:
         until = time.monotonic() + 1  # one that ends with an error has said so
-        while time.monotonic() < until:
-            with contextlib.suppress(dist.DistError):  # torchrun has ended
+        with contextlib.suppress(dist.DistError):  # torchrun has ended; the library prints a traceback for each call
+            while time.monotonic() < until:
                 self._raise_if_ended()
-            time.sleep(0.05)
+                time.sleep(0.05)
         raise RunFailed(
             f"one of the {self.count} processes of this run was killed, or does not answer{self._how_to_continue}"
         ) from None
@@ -114,6 +115,6 @@ class Connection:
             until = time.monotonic() + GOODBYE * first
             while time.monotonic() < until and not self.store.check([f"left/{rank}" for rank in range(self.count)]):
                 time.sleep(0.02)
-        except RuntimeError:  # torchrun has ended
-            return message if self.rank == 0 else ""
+        except RuntimeError:  # the torchrun that serves the store has ended; on every other machine one process says so
+            return message if launched().local_rank == 0 else ""
         return message if first else ""
