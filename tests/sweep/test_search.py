@@ -156,7 +156,9 @@ def test_where_no_training_fits_the_best_trial_is_cut_short():
     rungs, trials = Rungs(epochs=9), waiting_trials([0.3, 0.5, 0.4], seconds=60.0)
     assert rungs.promoted(trials, 1, Time(left=400.0, workers=1, around=2.0)) == []
     assert rungs.cut_short(trials, 1, Time(left=400.0, workers=1, around=2.0)) == 1
-    assert rungs.cut_short(trials, 1, Time(left=61.0, workers=1, around=2.0)) is None
+    assert rungs.cut_short(trials, 1, Time(left=1.0, workers=1, around=2.0)) == 1  # finished as it is
+    assert rungs.cut_short(trials, 1, Time(left=1.0, workers=1, around=2.0), first=False) is None
+    assert rungs.cut_short(trials, 1, Time(left=0.0, workers=1, around=2.0)) is None
     ended = create_trial(state=TrialState.COMPLETE, value=0.4)
     assert rungs.cut_short({**trials, 4: ended}, 1, Time(left=400.0, workers=1, around=2.0)) is None
 
@@ -320,7 +322,7 @@ def test_promoted_trials_continue_their_runs(multirun, command, tmp_path):
 def test_a_budget_too_short_for_one_training_still_has_a_winner(multirun, tmp_path):
     search = [*DIGITS, "hydra/sweeper=optuna", "hydra/sweeper/pruner=rungs", "hydra.sweeper.n_trials=100"]
     search += ["model.filters=range(4,9)", "training.epochs=100000", "early_stopping.patience=null"]
-    code, output = multirun(tmp_path, *search, "sweep.budget=20s")
+    code, output = multirun(tmp_path, *search, "sweep.budget=40s")
     assert code == 0 and "the best trial was trained while the time lasted" in output, output
     client, _, children = family(tmp_path)
     (ended,) = (run for run in children.values() if run.info.status == "FINISHED")

@@ -106,17 +106,24 @@ class Rungs:
                     room -= expected
         return chosen
 
-    def cut_short(self, trials: Mapping[int, FrozenTrial], sign: int, time: Time) -> int | None:
-        """The point that trains until the time is over, where no trial can end in time and none has; None without one."""
-        if any(trial.state == TrialState.COMPLETE for trial in trials.values()):
+    def cut_short(self, trials: Mapping[int, FrozenTrial], sign: int, time: Time, first: bool = True) -> int | None:
+        """The point that trains until the time is over, where no trial can end in time and none has; None without one.
+
+        If not even another epoch fits, the `first` one is finished as it is, so that the search has a winner.
+        """
+        if time.left <= 0 or any(trial.state == TrialState.COMPLETE for trial in trials.values()):
             return None
         ranked = (point for rung in reversed(range(len(self.ends))) for point in self._ranked(trials, rung, sign))
-        return next((point for point in ranked if _one_more_epoch(trials[point], time)), None)
+        known = ((point, trials[point]) for point in ranked if trials[point].user_attrs.get(SECONDS))
+        fitting = (
+            point for point, one in known if first or time.needed(one, len(one.user_attrs[SECONDS]) + 1) <= time.left
+        )
+        return next(fitting, None)
 
     def fits(self, trial: FrozenTrial, time: Time) -> bool:
         """Whether a trial that was promoted, or interrupted, is expected to reach the end of its rung in time."""
         if is_cut_short(trial):
-            return _one_more_epoch(trial, time)
+            return True
         end = self.end(rung_of(trial)) or self.epochs
         return (time.needed(trial, end) if trial.user_attrs.get(SECONDS) else 0.0) <= time.left
 
@@ -145,11 +152,6 @@ class Rungs:
                 loss = trial.user_attrs[LOSSES][epoch - 1] if epoch else math.nan
                 keys[point] = (_worst_if_nan(-sign * value), _worst_if_nan(loss), point)
         return sorted(keys, key=lambda point: keys[point])
-
-
-def _one_more_epoch(trial: FrozenTrial, time: Time) -> bool:
-    trained = len(trial.user_attrs.get(SECONDS, ()))
-    return trained > 0 and time.needed(trial, trained + 1) <= time.left
 
 
 def _waits(trial: FrozenTrial, rung: int) -> bool:

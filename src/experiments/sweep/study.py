@@ -105,7 +105,7 @@ class Study:
         if not (self.rungs and self.budget.limited):
             return False
         others = {point: trial for point, trial in self._latest().items() if point not in self.cut_short}
-        point = self._rungs.cut_short(others, self._sign, Time.of(self.budget))
+        point = self._rungs.cut_short(others, self._sign, Time.of(self.budget), first=not self.cut_short)
         if point is not None:
             self.cut_short.add(point)
             self._enqueue(others[point], cut_short=True)
