@@ -52,6 +52,7 @@ def run(
     """Train, test and log the run of `config`; continue it if it was interrupted, show its results if it is finished.
 
     Args:
+        command: the command line, for the report and the tags of the run.
         parent: the multirun that the run belongs to; its runs are tested only if `config.evaluate_test` is true.
         should_prune: called with the number and the metrics of every epoch, also of those before a restart.
 
@@ -89,8 +90,7 @@ def run(
                     break
         if state.pruned:
             return Result(tracker.run_id, tracker.name, active.prune(state), state.history, state.why_pruned)
-        evaluation = _evaluate_and_report(active, state)
-        results = active.finish(state, evaluation)
+        results = active.finish(state, evaluation := _evaluate_and_report(active, state))
     terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, active.limit.text(state.history))
     return Result(tracker.run_id, tracker.name, results, state.history)
 

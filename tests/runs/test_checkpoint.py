@@ -157,24 +157,27 @@ def test_a_folder_that_is_deleted_while_a_run_is_trained_is_written_again(here):
     assert list(here.glob("outputs/runs/*/artifacts/report.html"))
 
 
+def write(path, content):
+    """Write a file with the digest of a checkpoint, whatever it holds."""
+    written = io.BytesIO()
+    torch.save(content, written)
+    path.write_bytes(written.getvalue() + hashlib.sha256(written.getvalue()).digest())
+
+
 @pytest.mark.parametrize("content", [[1, 2], {"format": checkpoint_files.FORMAT}, {"a": torch.nn.Linear}])
 def test_a_checkpoint_with_other_content_is_not_used(content, here, caplog):
     overrides = [*SMALL, "tracking=none", "training.epochs=1", "evaluate_test=false"]
     with pytest.raises(KeyboardInterrupt):
         run(compose_config(overrides), should_prune=interrupt)
     (path,) = here.glob("outputs/runs/*/checkpoint.pt")
-    written = io.BytesIO()
-    torch.save(content, written)
-    path.write_bytes(written.getvalue() + hashlib.sha256(written.getvalue()).digest())
+    write(path, content)
     assert len(run(compose_config(overrides)).history) == 1
     assert f"{path.relative_to(here)} is damaged and not used" in caplog.text
 
 
 def change(path, **values):
     """Change a checkpoint."""
-    written = io.BytesIO()
-    torch.save(torch.load(path, weights_only=True) | values, written)
-    path.write_bytes(written.getvalue() + hashlib.sha256(written.getvalue()).digest())
+    write(path, torch.load(path, weights_only=True) | values)
 
 
 def test_a_run_of_a_gpu_continues_on_a_cpu_and_says_so(tmp_path, monkeypatch, caplog):

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+from experiments.config.command_line import SIGNALS
 from experiments.config.errors import RunFailed
 from experiments.runs.checkpoint import State
-from experiments.runs.saving import SIGNALS
 from experiments.training.loop import Progress, RunningEpoch
 from experiments.training.ranks import Ranks
 

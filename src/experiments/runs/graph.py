@@ -41,17 +41,8 @@ OTHER_TARGETS = re.compile(
 )
 SYMBOLIC = {"Symbol", "Integer", "Rational", "Add", "Mul", "FloorDiv", "CleanDiv", "CeilDiv", "Mod", "PythonMod"}
 SYMBOLIC |= {"Max", "Min", "IntTrueDiv", "TruncToInt", "CeilToInt", "FloorToInt", "Eq", "Ne", "Lt", "Le", "Gt", "Ge"}
-SYMBOLIC |= {
-    "Equality",
-    "Unequality",
-    "StrictLessThan",
-    "LessThan",
-    "StrictGreaterThan",
-    "GreaterThan",
-    "And",
-    "Or",
-    "Not",
-}
+SYMBOLIC |= {"Equality", "Unequality", "StrictLessThan", "LessThan", "StrictGreaterThan", "GreaterThan"}
+SYMBOLIC |= {"And", "Or", "Not"}
 SYMBOL = re.compile(r"[a-z]+[0-9]+", re.ASCII)
 LONGEST = 2000  # characters of the expression of a size
 TREE = {"builtins.tuple", "builtins.list", "builtins.dict", None}

@@ -21,9 +21,7 @@ from experiments.config.processes import launched
 
 T = TypeVar("T")
 ALIVE, LOST = 2.0, 30.0  # seconds between two signs of life of a process, and without one until it counts as lost
-GOODBYE = (
-    5.0  # seconds that a process waits for the others before it ends with an error, so that they end in the same way
-)
+GOODBYE = 5.0  # seconds that a process waits for the others before it ends with an error: they end in the same way
 # In the messages of errors of the communication, which have no class of their own.
 BROKEN = ("gloo", "NCCL", "Connection", "Timed out", "timed out", "Broken pipe", "socket", "recvValue")
 
