@@ -22,9 +22,10 @@ from mlflow.exceptions import MlflowException
 from experiments.config import Config, UserError
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
+from experiments.models.cutting import noise
 from experiments.runs import serving, store
 from experiments.runs.fingerprint import own_sources
-from experiments.runs.logged_model import ANSWER, WEIGHTS, Logged, damaged, noise
+from experiments.runs.logged_model import ANSWER, WEIGHTS, Logged, damaged
 from experiments.runs.written import logged_models
 from experiments.training.evaluation import batch_size
 
@@ -108,7 +109,7 @@ def save_model(
 def _save_weights(model: Classifier, path: Path, image_shape: tuple[int, int, int]) -> None:
     """Write weights as plain tensors, from which the network is loaded, and what it computes with them."""
     tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
-    tensors |= {ANSWER: model(noise(image_shape))}
+    tensors |= {ANSWER: model(noise(image_shape, torch.device("cpu")))}
     safetensors.torch.save_file({name: value.contiguous().clone() for name, value in tensors.items()}, path)
 
 

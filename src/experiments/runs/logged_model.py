@@ -19,6 +19,7 @@ from experiments.config import MODELS, Config, UserError
 from experiments.config.published import LIBRARIES
 from experiments.config.targets import is_installed, is_ours, source_files
 from experiments.models import build, classifier
+from experiments.models.cutting import noise
 from experiments.runs.archive import Archive
 from experiments.runs.fingerprint import own_sources
 
@@ -146,15 +147,10 @@ def _built(config: Config, logged: Logged) -> classifier.Classifier | None:
     return model
 
 
-def noise(image_shape: tuple[int, int, int]) -> Tensor:
-    """Two images for which networks are compared."""
-    return torch.randint(0, 256, (2, *image_shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-
-
 @torch.inference_mode()
 def _same_logits(model: classifier.Classifier, config: Config, logged: Logged, trusted: bool) -> bool:
     """Whether the network computes what it did when it was logged, apart from rounding."""
-    images, answer = noise(config.data.image_shape), logged.answer
+    images, answer = noise(config.data.image_shape, torch.device("cpu")), logged.answer
     if answer is None:
         answer = LoggedModel(config, logged.program(config, trusted))(images)
     logits = model(images)
