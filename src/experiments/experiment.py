@@ -29,6 +29,7 @@ class Result:
         metrics: the final metrics, by their names in MLflow.
         history: the metrics of each epoch.
         pruned: after which epoch the run was stopped, and why if it was not a pruner; else empty.
+        cut_short: training.budget has stopped it.
     """
 
     run_id: str
@@ -36,6 +37,7 @@ class Result:
     metrics: dict[str, float]
     history: list[dict[str, float]]
     pruned: str = ""
+    cut_short: bool = False
 
 
 def never(epoch: int, metrics: Mapping[str, float]) -> bool:
@@ -91,8 +93,9 @@ def run(
         if state.pruned:
             return Result(tracker.run_id, tracker.name, active.prune(state), state.history, state.why_pruned)
         results = active.finish(state, evaluation := _evaluate_and_report(active, state))
-    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, active.limit.text(state.history))
-    return Result(tracker.run_id, tracker.name, results, state.history)
+    cut = active.limit.text(state.history)
+    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, cut)
+    return Result(tracker.run_id, tracker.name, results, state.history, cut_short=bool(cut))
 
 
 def _show_again(active: ActiveRun) -> Result:
@@ -103,7 +106,7 @@ def _show_again(active: ActiveRun) -> Result:
     history = tracker.history()
     cut = active.limit.text(history)
     terminal.show_end(tracker, results, active.config.evaluation.note, None, active.splits, cut)
-    return Result(tracker.run_id, tracker.name, results, history)
+    return Result(tracker.run_id, tracker.name, results, history, cut_short=bool(cut))
 
 
 @contextlib.contextmanager

@@ -128,14 +128,29 @@ def waiting_trials(values, rung=0, seconds=1.0):
 
 def test_a_budget_decides_how_many_trials_go_on():
     rungs, trials = Rungs(epochs=9), waiting_trials([0.3, 0.5, 0.4, 0.1, 0.2])
+
+    def promoted(left, workers=1, sign=1, among=trials, finishing=()):
+        return rungs.promoted(among, sign, Time(left=left, workers=workers, around=2.0), finishing)
+
     # to epoch 3: 2 + 2 s, from there to the end: 2 + 6 s, which one of three does
-    assert rungs.promoted(trials, 1, Time(left=11.9, workers=1, around=2.0)) == []
-    assert rungs.promoted(trials, 1, Time(left=12.1, workers=1, around=2.0)) == [1]
-    assert rungs.promoted(trials, 1, Time(left=20.1, workers=1, around=2.0)) == [1, 2, 0]
-    assert rungs.promoted(trials, 1, Time(left=20.1, workers=2, around=2.0)) == [1, 2, 0, 4, 3]
-    assert rungs.promoted(trials, -1, Time(left=14.0, workers=1, around=2.0)) == [3, 4]
-    paused = waiting_trials([0.3, 0.5], rung=1)
-    assert rungs.promoted({**trials, 6: paused[1]}, 1, Time(left=12.1, workers=1, around=2.0)) == [6]
+    assert promoted(20.1) == {1: False, 2: False}  # the best third, rounded up
+    assert promoted(12.1) == {1: False}
+    assert promoted(11.9) == {1: False}  # it reaches its next rung, and then trains as long as the time lasts
+    assert promoted(14.0, sign=-1) == {3: False, 4: False}
+    above = {point: waiting_trials([0.5] * 3, rung=1)[point] for point in (1, 2)}
+    assert promoted(12.1, among=trials | above) == {1: True}
+    assert promoted(8.0, among=trials | above) == {1: True}  # it does not end in time
+    assert promoted(12.1, among=trials | above, finishing=[1]) == {2: True}
+    assert promoted(20.1, workers=2, among=trials | above, finishing=[1, 2]) == {0: False, 4: False, 3: False}
+
+
+def test_a_better_trial_that_does_not_end_in_time_is_trained_instead_of_a_faster_one():
+    slow, fast = waiting_trials([0.7, 0.6], rung=1, seconds=20.0), waiting_trials([0.1, 0.1, 0.5], rung=1)
+    trials = slow | {2: fast[2]}
+    assert Rungs(epochs=9).promoted(trials, 1, Time(left=60.0, workers=1, around=2.0)) == {0: True}
+    assert Rungs(epochs=9).promoted(trials, 1, Time(left=60.0, workers=2, around=2.0)) == {0: True, 1: True}
+    later = Rungs(epochs=9).promoted(trials, 1, Time(left=20.0, workers=1, around=2.0), finishing=[0])
+    assert later == {2: True}  # the second best has no time for an epoch
 
 
 def test_new_trials_have_a_third_of_the_time():
@@ -154,13 +169,15 @@ def test_new_trials_have_a_third_of_the_time():
 
 def test_where_no_training_fits_the_best_trial_is_cut_short():
     rungs, trials = Rungs(epochs=9), waiting_trials([0.3, 0.5, 0.4], seconds=60.0)
-    assert rungs.promoted(trials, 1, Time(left=400.0, workers=1, around=2.0)) == []
-    assert rungs.cut_short(trials, 1, Time(left=400.0, workers=1, around=2.0)) == 1
-    assert rungs.cut_short(trials, 1, Time(left=1.0, workers=1, around=2.0)) == 1  # finished as it is
-    assert rungs.cut_short(trials, 1, Time(left=1.0, workers=1, around=2.0), first=False) is None
-    assert rungs.cut_short(trials, 1, Time(left=0.0, workers=1, around=2.0)) is None
-    ended = create_trial(state=TrialState.COMPLETE, value=0.4)
-    assert rungs.cut_short({**trials, 4: ended}, 1, Time(left=400.0, workers=1, around=2.0)) is None
+
+    def promoted(left, among=trials, **settings):
+        return rungs.promoted(among, 1, Time(left=left, workers=1, around=2.0), **settings)
+
+    assert promoted(100.0) == {1: True}  # its next rung takes 122 s
+    assert promoted(1.0) == {1: True}  # finished as it is
+    assert promoted(1.0, finishing=[1]) == {}
+    assert promoted(0.0) == {}
+    assert promoted(100.0, among={**trials, 4: create_trial(state=TrialState.COMPLETE, value=0.4)}) == {}
 
 
 def test_the_number_of_trials_is_the_total_also_when_it_grows(tmp_path):

@@ -33,6 +33,7 @@ class Point:
         overrides: those that it was started with.
         images: a digest of its images in all splits; empty if it is not known.
         link: the address of the run on an MLflow server, or the file of its report; empty if there is none.
+        cut_short: training.budget has stopped it; known in the process that trained it.
     """
 
     run_id: str
@@ -45,6 +46,7 @@ class Point:
     overrides: Sequence[str] = ()
     images: str = ""
     link: str = ""
+    cut_short: bool = False
 
     def value(self, objective: str) -> float | None:
         """The value of a metric: of the weights that are kept if it is logged per epoch, else the final one.

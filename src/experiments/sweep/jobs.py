@@ -149,9 +149,8 @@ def run_point(config: Config, command: Command, folder: Path, parent: ParentRun,
     history = {key: [epoch[key] for epoch in result.history if key in epoch] for key in HISTORY}
     # a point that the budget has stopped goes on with the next command, as one that was killed does
     status: Status = "finished" if not result.pruned else "killed" if result.pruned.endswith(USED_UP) else "pruned"
-    return Point(
-        result.run_id, result.name, status, _settings(config), history, result.metrics, result.pruned, command.overrides
-    )
+    point = Point(result.run_id, result.name, status, _settings(config), history, result.metrics, result.pruned)
+    return dataclasses.replace(point, overrides=command.overrides, cut_short=result.cut_short)
 
 
 def _settings(config: Config) -> dict[str, str]:

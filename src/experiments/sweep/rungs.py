@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from experiments.sweep import times
 from experiments.sweep.budget import Budget
-from experiments.sweep.trials import LOSSES, SECONDS, is_cut_short, rung_of
+from experiments.sweep.trials import LOSSES, SECONDS, is_last, rung_of
 
 FIRST_SHARE = 1 / 3  # of the training time, in which new trials are started
 
@@ -41,7 +41,7 @@ class Time:
 
     def needed(self, trial: FrozenTrial, end: int) -> float:
         """The seconds until the end of an epoch of a trial that waits."""
-        return self.around + (end - len(trial.user_attrs[SECONDS])) * trial.user_attrs[SECONDS][-1]
+        return self.around + (end - _epochs(trial)) * trial.user_attrs[SECONDS][-1]
 
 
 @dataclass(frozen=True)
@@ -69,68 +69,92 @@ class Rungs:
         """The epoch after which a trial waits; None if it trains to its end."""
         return self.ends[rung] if rung < len(self.ends) else None
 
-    def promoted(self, trials: Mapping[int, FrozenTrial], sign: int, time: Time | None = None) -> list[int]:
-        """The points that go on to their next rung, when no trial is running.
+    def promoted(
+        self, trials: Mapping[int, FrozenTrial], sign: int, time: Time | None = None, finishing: Collection[int] = ()
+    ) -> Mapping[int, bool]:
+        """The points that go on when no trial is running, and whether they train as long as the time lasts.
 
-        Without a budget, those are the best third. With one, as many as are expected to end in time go on; when they
-        have ended earlier than expected, the next best follow.
+        Without a time, those are the best third of a rung. With one, see `_in_time`; those of the highest rung go on first.
 
         Args:
             trials: the last trial of each point.
             sign: 1 if higher values are better, -1 if lower ones are.
+            finishing: points that have trained as long as the time lasted.
         """
-        if time:
-            found = (self._affordable(trials, rung, sign, time) for rung in reversed(range(len(self.ends))))
-        else:
-            found = (self._best(trials, rung, sign) for rung in range(len(self.ends)))
-        return next(filter(None, found), [])
+        rungs = range(len(self.ends))
+        if time is None:
+            found = (self._best(self._ranked(trials, rung, sign), trials, rung) for rung in rungs)
+            return dict.fromkeys(next(filter(None, found), []), False)
+        for rung in reversed(rungs):
+            if chosen := self._in_time(trials, rung, sign, time, finishing):
+                return dict.fromkeys(chosen, self.end(rung + 1) is None)
+        others = {point: trial for point, trial in trials.items() if point not in finishing}
+        return dict.fromkeys(self._cut_short(others, sign, time, first=not finishing), True)
 
-    def _best(self, trials: Mapping[int, FrozenTrial], rung: int, sign: int) -> list[int]:
-        ranked = self._ranked(trials, rung, sign)
-        best = ranked[: math.ceil(len(ranked) / self.reduction_factor)]
+    def _best(self, ranked: list[int], trials: Mapping[int, FrozenTrial], rung: int, least: int = 1) -> list[int]:
+        """Those of the best third, but at least of the `least` best, that wait."""
+        best = ranked[: max(math.ceil(len(ranked) / self.reduction_factor), least)]
         return [point for point in best if _waits(trials[point], rung)]
 
-    def _affordable(self, trials: Mapping[int, FrozenTrial], rung: int, sign: int, time: Time) -> list[int]:
-        """The best that end in time, if one in `reduction_factor` of them goes on after the next rung."""
+    def _in_time(
+        self, trials: Mapping[int, FrozenTrial], rung: int, sign: int, time: Time, ended: Collection[int]
+    ) -> list[int]:
+        """The best third of a rung, or the next best ones after them, as far as they are expected to end in time.
+
+        If not one of them is, the best go on all the same, if their next rung ends in time: training to the end stops when
+        the time is over. A worse trial that is faster must not win because a better one does not fit.
+        """
+        ranked = self._ranked(trials, rung, sign)
+        best = [point for point in self._best(ranked, trials, rung, time.workers) if point not in ended]
+        waiting = best or [point for point in ranked if _waits(trials[point], rung) and point not in ended]
+        if found := self._affordable(waiting, trials, rung, time):
+            return found
+        known = ((point, self.end(rung + 1) or _epochs(trials[point]) + 1) for point in waiting)
+        return [point for point, end in known if time.needed(trials[point], end) <= time.left][: time.workers]
+
+    def _affordable(
+        self, waiting: Collection[int], trials: Mapping[int, FrozenTrial], rung: int, time: Time
+    ) -> list[int]:
+        """Those that end in time, if one in `reduction_factor` of them goes on after the next rung."""
         room, chosen = time.left * time.workers, []
-        for point in self._ranked(trials, rung, sign):
+        for point in waiting:
             trial = trials[point]
-            if _waits(trial, rung):
-                whole = expected = time.needed(trial, self.epochs)
-                if next_end := self.end(rung + 1):
-                    first = time.needed(trial, next_end)
-                    whole += time.around  # it starts twice
-                    expected = first + (whole - first) / self.reduction_factor
-                if whole <= time.left and expected <= room:
-                    chosen.append(point)
-                    room -= expected
+            whole = expected = time.needed(trial, self.epochs)
+            if next_end := self.end(rung + 1):
+                first = time.needed(trial, next_end)
+                whole += time.around  # it starts twice
+                expected = first + (whole - first) / self.reduction_factor
+            if whole <= time.left and expected <= room:
+                chosen.append(point)
+                room -= expected
         return chosen
 
-    def cut_short(self, trials: Mapping[int, FrozenTrial], sign: int, time: Time, first: bool = True) -> int | None:
-        """The point that trains until the time is over, where no trial can end in time and none has; None without one.
+    def _cut_short(self, trials: Mapping[int, FrozenTrial], sign: int, time: Time, first: bool) -> list[int]:
+        """The best points, one per worker, where none can reach its next rung in time and none has ended.
 
         If not even another epoch fits, the `first` one is finished as it is, so that the search has a winner.
         """
         if time.left <= 0 or any(trial.state == TrialState.COMPLETE for trial in trials.values()):
-            return None
+            return []
         ranked = (point for rung in reversed(range(len(self.ends))) for point in self._ranked(trials, rung, sign))
-        known = ((point, trials[point]) for point in ranked if trials[point].user_attrs.get(SECONDS))
-        fitting = (
-            point for point, one in known if first or time.needed(one, len(one.user_attrs[SECONDS]) + 1) <= time.left
-        )
-        return next(fitting, None)
+        known = [point for point in dict.fromkeys(ranked) if trials[point].user_attrs.get(SECONDS)]
+        fitting = [point for point in known if time.needed(trials[point], _epochs(trials[point]) + 1) <= time.left]
+        return fitting[: time.workers] or (known[:1] if first else [])
 
     def fits(self, trial: FrozenTrial, time: Time) -> bool:
-        """Whether a trial that was promoted, or interrupted, is expected to reach the end of its rung in time."""
-        if is_cut_short(trial):
-            return True
-        end = self.end(rung_of(trial)) or self.epochs
-        return (time.needed(trial, end) if trial.user_attrs.get(SECONDS) else 0.0) <= time.left
+        """Whether a trial that was promoted, or interrupted, is expected to reach the end of its rung in time.
+
+        For one that trains as long as the time lasts, whether another epoch is.
+        """
+        if not trial.user_attrs.get(SECONDS):
+            return time.left >= 0
+        end = _epochs(trial) + 1 if is_last(trial) else self.end(rung_of(trial)) or self.epochs
+        return time.needed(trial, end) <= time.left
 
     def has_room(self, trials: Collection[FrozenTrial], time: Time) -> bool:
         """Whether a new trial may start: in the first share of the training time, and if one can train to its end after it.
 
-        If no trial can, however few are started, the best one trains as long as the time lasts: see `cut_short`.
+        If no trial can, however few are started, the best one trains as long as the time lasts.
         """
         known = [(rung_of(trial), trial.user_attrs[SECONDS]) for trial in trials if trial.user_attrs.get(SECONDS)]
         if not known:
@@ -156,6 +180,11 @@ class Rungs:
 
 def _waits(trial: FrozenTrial, rung: int) -> bool:
     return trial.state == TrialState.PRUNED and rung_of(trial) == rung
+
+
+def _epochs(trial: FrozenTrial) -> int:
+    """The epochs that a trial has trained."""
+    return len(trial.user_attrs[SECONDS])
 
 
 def _worst_if_nan(value: float) -> float:

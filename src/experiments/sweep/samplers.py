@@ -14,9 +14,12 @@ from hydra.utils import instantiate
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import StudyDirection
 
-from experiments.config import UserError
+from experiments.config import Config, UserError
+from experiments.config.cross_checks import show_value
 from experiments.config.foreign import mask_passwords
 from experiments.config.metrics import higher_is_better
+from experiments.config.overrides import MOST_RUNS
+from experiments.config.start_checks import SQLITE, expanded, unusable_database
 from experiments.runs.databases import database_address, database_file
 from experiments.sweep.space import Space, combinations
 
@@ -53,6 +56,40 @@ class Spec:
     def total(self) -> int:
         """The number of points: `n_trials`, or fewer in a grid."""
         return min(self.n_trials, len(combinations(self.space))) if self.sampler["_target_"] == GRID else self.n_trials
+
+
+def check_settings(config: Config, settings: Mapping[str, Any]) -> None:
+    """Check the settings of the sweeper.
+
+    Raises:
+        UserError: they contradict each other or the configuration.
+    """
+    if config.tracking.uri is None:
+        raise UserError("tracking=none: a search stores its points in MLflow, so it needs tracking=mlflow")
+    for part in ("sampler", "pruner"):
+        if not isinstance(settings[part], Mapping) or not isinstance(settings[part].get("_target_"), str):
+            raise UserError(
+                f"hydra.sweeper.{part}={show_value(settings[part])}: must be chosen by hydra/sweeper/{part}=..."
+            )
+    if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
+        raise UserError("hydra/sweeper/pruner: with several objectives no trial can be pruned; use pruner=none")
+    if settings["n_trials"] is None and config.sweep.budget is None:
+        raise UserError(
+            "hydra.sweeper.n_trials=null: needs a budget, such as sweep.budget=15min, or a number of trials"
+        )
+    for key, kinds in dict.fromkeys(("n_trials", "n_jobs"), (int, type(None))).items():
+        value = settings[key]
+        if type(value) not in kinds or (value is not None and not 1 <= value <= MOST_RUNS):
+            raise UserError(
+                f"hydra.sweeper.{key}={show_value(value)}: must be a whole number of at least 1 and at most {MOST_RUNS:,}"
+            )
+    address = settings["storage"]
+    if not isinstance(address, str) or "://" not in address:
+        raise UserError(
+            f"hydra.sweeper.storage={show_value(address)}: must be sqlite:///FILE.db, or the address of a database"
+        )
+    if address.startswith(SQLITE) and (reason := unusable_database(expanded(address.removeprefix(SQLITE)))):
+        raise UserError(f"hydra.sweeper.storage={address}: {reason}")
 
 
 def check_spec(spec: Spec) -> None:

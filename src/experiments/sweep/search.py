@@ -20,11 +20,10 @@ from omegaconf import DictConfig
 from experiments.comparison.points import Point
 from experiments.config import Config, UserError
 from experiments.config.command_line import Command
-from experiments.config.cross_checks import show_value
+from experiments.config.durations import seconds
 from experiments.config.keys import flatten, key_of, point_name, role_of
 from experiments.config.loading import compose_config
 from experiments.config.overrides import MOST_RUNS, as_meant
-from experiments.config.start_checks import SQLITE, expanded, unusable_database
 from experiments.sweep import times
 from experiments.sweep.budget import Budget
 from experiments.sweep.costs import cost_of
@@ -75,7 +74,9 @@ class Worker:
             config = dataclasses.replace(config, resume=True)
         budget = self.budget
         if claimed.seconds:  # its training ends after the last epoch that fits, instead of being stopped
-            training = dataclasses.replace(config.training, budget=f"{claimed.seconds:.0f}s")
+            training = dataclasses.replace(
+                config.training, budget=f"{min(claimed.seconds, seconds(config.training.budget)):.0f}s"
+            )
             config, budget = dataclasses.replace(config, training=training), dataclasses.replace(budget, total=math.inf)
 
         def should_prune(epoch: int, metrics: Mapping[str, float]) -> bool:
@@ -118,14 +119,20 @@ def run(multirun: Multirun, settings: Mapping[str, Any], space: Space, fixed: Se
                 terminal.console.print("no trials are left; the process that started the search will finish it")
                 return
             budget.tell(outcomes, study.not_started if settings["n_trials"] else 0)
-            if study.cut_short:
-                text = "sweep.budget=%s: too short for training.epochs=%s: the best trial was trained while the time lasted"
-                log.warning(text, config.sweep.budget, config.training.epochs)
-            elif study.rungs and budget.limited and not any(point.status == "finished" for point in outcomes):
-                text = "sweep.budget=%s: too short for another epoch; set a larger budget, or fewer training.epochs"
-                log.warning(text, config.sweep.budget)
+            if study.rungs and budget.limited and not study.completed:
+                _warn_that_time_was_short(config, any(point.cut_short for point in outcomes))
             outcomes += [failed_point(_with_params(fixed, params), list(params), TERMINATED) for params in study.died]
             finalize(multirun, outcomes)
+
+
+def _warn_that_time_was_short(config: Config, trained: bool) -> None:
+    """Say that no trial has trained to its end; `trained`: the best ones have as long as the time lasted."""
+    budget = f"sweep.budget={config.sweep.budget}"
+    if trained:
+        text = "%s: too short for training.epochs=%s: the best trial was trained while the time lasted"
+        log.warning(text, budget, config.training.epochs)
+    else:
+        log.warning("%s: too short for another epoch; set a larger budget, or fewer training.epochs", budget)
 
 
 def identifying(
@@ -146,40 +153,6 @@ def identifying(
         and not key.startswith(("params", "spaces"))  # in the choices
     }
     return choices, {"space": ranges, "sweeper": sweeper, "objectives": list(objectives)}
-
-
-def check_settings(config: Config, settings: Mapping[str, Any]) -> None:
-    """Check the settings of the sweeper.
-
-    Raises:
-        UserError: they contradict each other or the configuration.
-    """
-    if config.tracking.uri is None:
-        raise UserError("tracking=none: a search stores its points in MLflow, so it needs tracking=mlflow")
-    for part in ("sampler", "pruner"):
-        if not isinstance(settings[part], Mapping) or not isinstance(settings[part].get("_target_"), str):
-            raise UserError(
-                f"hydra.sweeper.{part}={show_value(settings[part])}: must be chosen by hydra/sweeper/{part}=..."
-            )
-    if len(config.sweep.objectives) > 1 and "NopPruner" not in settings["pruner"]["_target_"]:
-        raise UserError("hydra/sweeper/pruner: with several objectives no trial can be pruned; use pruner=none")
-    if settings["n_trials"] is None and config.sweep.budget is None:
-        raise UserError(
-            "hydra.sweeper.n_trials=null: needs a budget, such as sweep.budget=15min, or a number of trials"
-        )
-    for key, kinds in dict.fromkeys(("n_trials", "n_jobs"), (int, type(None))).items():
-        value = settings[key]
-        if type(value) not in kinds or (value is not None and not 1 <= value <= MOST_RUNS):
-            raise UserError(
-                f"hydra.sweeper.{key}={show_value(value)}: must be a whole number of at least 1 and at most {MOST_RUNS:,}"
-            )
-    address = settings["storage"]
-    if not isinstance(address, str) or "://" not in address:
-        raise UserError(
-            f"hydra.sweeper.storage={show_value(address)}: must be sqlite:///FILE.db, or the address of a database"
-        )
-    if address.startswith(SQLITE) and (reason := unusable_database(expanded(address.removeprefix(SQLITE)))):
-        raise UserError(f"hydra.sweeper.storage={address}: {reason}")
 
 
 def _become_owner(multirun: Multirun, lock: contextlib.ExitStack) -> bool:

@@ -24,7 +24,7 @@ from experiments.sweep.jobs import TERMINATED
 from experiments.sweep.replay import Replay
 from experiments.sweep.rungs import Rungs, Time
 from experiments.sweep.samplers import Spec, make_pruner, open_storage, planned
-from experiments.sweep.trials import LOSSES, SECONDS, ClaimedTrial, is_cut_short, repeated, rung_of
+from experiments.sweep.trials import LOSSES, SECONDS, ClaimedTrial, is_last, repeated, rung_of
 from experiments.sweep.workers import is_stale
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -52,7 +52,7 @@ class Study:
         self._study_id = self._storage.get_study_id_from_name(spec.name)
         self.budget = budget
         self._deaths: Counter[int] = Counter()  # workers that died, per point, seen by this process
-        self.cut_short: set[int] = set()  # points, by this process
+        self._finishing = set[int]()  # points that train as long as the time lasts, of this process
         self.spec = dataclasses.replace(spec, space={key: spec.space[key] for key in self._order(list(spec.space))})
         pruner = make_pruner(spec)
         self._rungs = pruner if isinstance(pruner, Rungs) else Rungs(epochs=1)
@@ -73,7 +73,7 @@ class Study:
         self.fail_stale(others)
         for trial in self._latest().values():
             if trial.state == TrialState.FAIL:
-                self._enqueue(trial, cut_short=is_cut_short(trial))
+                self._enqueue(trial, last=is_last(trial))
 
     def fail_stale(self, others: bool) -> None:
         """Mark the trials of dead workers as failed and enqueue retries; none after three deaths of a point's workers."""
@@ -84,32 +84,28 @@ class Study:
                 self._storage.set_trial_user_attr(trial._trial_id, "reason", TERMINATED)
                 self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
                 if self._deaths[point] < 3:
-                    self._enqueue(trial, cut_short=is_cut_short(trial))
+                    self._enqueue(trial, last=is_last(trial))
 
-    def _enqueue(self, ended: FrozenTrial, rungs: int = 0, cut_short: bool = False) -> None:
+    def _enqueue(self, ended: FrozenTrial, rungs: int = 0, last: bool = False) -> None:
         """Enqueue a trial again, with the same parameters; `rungs` higher than before."""
-        self._study.add_trial(repeated(ended, self.spec.space, rung_of(ended) + rungs, cut_short))
+        self._study.add_trial(repeated(ended, self.spec.space, rung_of(ended) + rungs, last))
 
     def promote(self) -> bool:
         """Enqueue the trials that go on to their next rung, when no trial is running; returns whether there are any."""
-        for trial in (promoted := self._promoted()):
-            self._enqueue(trial, rungs=1)
-        return bool(promoted) or self._promote_cut_short()
+        latest, promoted = self._latest(), self._promoted()
+        for point, last in promoted.items():
+            if last:
+                self._finishing.add(point)
+            self._enqueue(latest[point], rungs=0 if last else 1, last=last)
+        return bool(promoted)
 
-    def _promoted(self) -> list[FrozenTrial]:
-        latest, time = self._latest(), Time.of(self.budget) if self.budget.limited else None
-        return [latest[point] for point in self._rungs.promoted(latest, self._sign, time)]
+    def _promoted(self) -> Mapping[int, bool]:
+        return self._rungs.promoted(self._latest(), self._sign, self._time, self._finishing)
 
-    def _promote_cut_short(self) -> bool:
-        """Enqueue the trial that trains as long as the time lasts, if there is one."""
-        if not (self.rungs and self.budget.limited):
-            return False
-        others = {point: trial for point, trial in self._latest().items() if point not in self.cut_short}
-        point = self._rungs.cut_short(others, self._sign, Time.of(self.budget), first=not self.cut_short)
-        if point is not None:
-            self.cut_short.add(point)
-            self._enqueue(others[point], cut_short=True)
-        return point is not None
+    @property
+    def _time(self) -> Time | None:
+        """What is left for the rungs; None without rungs or a budget."""
+        return Time.of(self.budget) if self.rungs and self.budget.limited else None
 
     @property
     def _sign(self) -> int:
@@ -120,6 +116,11 @@ class Study:
         """The parameters of the points that were abandoned because their workers died."""
         failed = [trial for trial in self._latest().values() if trial.state == TrialState.FAIL]
         return [trial.params for trial in failed if trial.user_attrs.get("reason") == TERMINATED]
+
+    @property
+    def completed(self) -> bool:
+        """Whether a trial has trained to its end."""
+        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
     @property
     def has_running(self) -> bool:
@@ -143,17 +144,16 @@ class Study:
     @property
     def _may_start(self) -> bool:
         """Whether a new trial is expected to end in time; with rungs, in the share of the time that new trials have."""
-        if not (self.rungs and self.budget.limited):
-            return self.budget.has_room
-        return self._rungs.has_room(self._latest().values(), Time.of(self.budget))
+        time = self._time
+        return self._rungs.has_room(self._latest().values(), time) if time else self.budget.has_room
 
     def _waiting(self) -> list[FrozenTrial]:
         """The trials to run again that are expected to end in time."""
         found = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         found = [trial for trial in found if trial.user_attrs["point"] < self.spec.n_trials]
-        if found and self.rungs and self.budget.limited:
-            time = Time.of(self.budget)
-            return [trial for trial in found if self._rungs.fits(trial, time)]
+        if found and (time := self._time):
+            first = not any(is_last(trial) and trial.state.is_finished() for trial in self._latest().values())
+            return [trial for trial in found if self._rungs.fits(trial, time) or (first and is_last(trial))]
         return found if found and self.budget.has_room else []
 
     def claim(self, worker: str) -> ClaimedTrial | None:
@@ -165,12 +165,11 @@ class Study:
             return None
         point, rung = trial.user_attrs["point"], rung_of(trial)
         params = trial.params or self._suggest(point, trial._trial_id)
-        if not is_cut_short(trial):
+        if not is_last(trial):
             return ClaimedTrial(trial.number, point, params, self._rungs.end(rung), promoted=rung > 0)
-        time, trained = Time.of(self.budget), sum(trial.user_attrs[SECONDS])
-        return ClaimedTrial(
-            trial.number, point, params, promoted=True, seconds=max(trained + time.left - time.around, 1.0)
-        )
+        time, trained = self._time, sum(trial.user_attrs[SECONDS])
+        most = max(trained + time.left - time.around, 1.0) if time else None
+        return ClaimedTrial(trial.number, point, params, promoted=True, seconds=most)
 
     def _claim_waiting(self, worker: str) -> FrozenTrial | None:
         """A trial that is run again."""
@@ -233,7 +232,7 @@ class Study:
         for key, note in {**notes, **{key: list(point.history.get(key, ())) for key in (LOSSES, SECONDS)}}.items():
             self._storage.set_trial_user_attr(trial_id, key, note)
         values = [point.value(objective) for objective in self.spec.objectives]
-        if point.status == "pruned" or (point.status == "finished" and claimed.seconds):  # which goes on with more time
+        if point.status == "pruned" or point.cut_short:  # which goes on with more time
             self._study.tell(claimed.number, state=TrialState.PRUNED)
         elif point.status == "finished" and None not in values:
             known = self._storage.get_trial(trial_id).intermediate_values

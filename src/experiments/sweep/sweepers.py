@@ -108,7 +108,7 @@ class SearchSweeper(MultirunSweeper):
         config = compose_first([*fixed, *space.lowest(distributions)], list(distributions), self.composed)
         composed = self.context.config_loader.load_sweep_config(self.composed, fixed)
         settings: Any = OmegaConf.to_container(composed.hydra.sweeper, resolve=True)
-        search.check_settings(config, settings)
+        samplers.check_settings(config, settings)
         values, others = search.identifying(distributions, fixed, settings, config.sweep.objectives)
         _check_devices(composed, values)
         multirun = Multirun(config, self.composed, self.context, list(distributions), identify(values, others))

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 LOSSES, SECONDS = "val/loss", "epoch_seconds"  # attributes: of each of its epochs; the loss decides ties
-CUT_SHORT = "cut_short"  # attribute
+LAST = "last"  # attribute
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ClaimedTrial:
         point: number of the point; its retries have the same.
         until: the epoch after which it waits for the other trials of its rung; None without one.
         promoted: it has waited at the end of a rung, and continues.
-        seconds: the time for all its epochs, after which its training ends; None if the budget does not cut it short.
+        seconds: the time for all its epochs, after which its training ends; None without a limit.
     """
 
     number: int
@@ -38,12 +38,12 @@ def rung_of(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get("rung", 0))
 
 
-def is_cut_short(trial: FrozenTrial) -> bool:
-    """Whether it trains until the time is over, because no trial can end in time."""
-    return bool(trial.user_attrs.get(CUT_SHORT))
+def is_last(trial: FrozenTrial) -> bool:
+    """Whether it trains to its end, or as long as the time lasts."""
+    return bool(trial.user_attrs.get(LAST))
 
 
-def repeated(ended: FrozenTrial, space: Mapping[str, BaseDistribution], rung: int, cut_short: bool) -> FrozenTrial:
+def repeated(ended: FrozenTrial, space: Mapping[str, BaseDistribution], rung: int, last: bool) -> FrozenTrial:
     """A trial that waits for a worker, with the parameters of one that has ended."""
     # The notes of the sampler on its choice are kept; a pruner writes its notes again.
     notes = {key: value for key, value in ended.system_attrs.items() if not key.startswith("completed_rung")}
@@ -51,5 +51,5 @@ def repeated(ended: FrozenTrial, space: Mapping[str, BaseDistribution], rung: in
     if ended.params.keys() != space.keys():  # it ended before the sampler's choice was stored
         known = {}
     again = {"point": ended.user_attrs["point"], "retry_of": ended.number, "rung": rung}
-    again |= {SECONDS: ended.user_attrs.get(SECONDS, []), CUT_SHORT: cut_short}
+    again |= {SECONDS: ended.user_attrs.get(SECONDS, []), LAST: last}
     return create_trial(state=TrialState.WAITING, user_attrs=again, **known)
