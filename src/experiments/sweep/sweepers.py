@@ -102,7 +102,7 @@ class SearchSweeper(MultirunSweeper):
         return space.fitting(plain, self.composed)
 
     def run(self, overrides: list[str]) -> None:
-        from experiments.sweep import search, space  # import Optuna
+        from experiments.sweep import samplers, search, space  # import Optuna
 
         distributions, fixed = space.parse_space(overrides)
         config = compose_first([*fixed, *space.lowest(distributions)], list(distributions), self.composed)
