@@ -176,8 +176,10 @@ def test_where_no_training_fits_the_best_trial_is_cut_short():
     assert promoted(100.0) == {1: True}  # its next rung takes 122 s
     assert promoted(1.0) == {1: True}  # finished as it is
     assert promoted(1.0, finishing=[1]) == {}
+    assert promoted(100.0, finishing=[1]) == {}
     assert promoted(0.0) == {}
-    assert promoted(100.0, among={**trials, 4: create_trial(state=TrialState.COMPLETE, value=0.4)}) == {}
+    ended = trials | {4: create_trial(state=TrialState.COMPLETE, value=0.4)}
+    assert promoted(100.0, among=ended) == promoted(100.0, among=ended, finishing=[4]) == {}
 
 
 def test_the_number_of_trials_is_the_total_also_when_it_grows(tmp_path):

@@ -88,8 +88,7 @@ class Rungs:
         for rung in reversed(rungs):
             if chosen := self._in_time(trials, rung, sign, time, finishing):
                 return dict.fromkeys(chosen, self.end(rung + 1) is None)
-        others = {point: trial for point, trial in trials.items() if point not in finishing}
-        return dict.fromkeys(self._cut_short(others, sign, time, first=not finishing), True)
+        return dict.fromkeys([] if finishing else self._cut_short(trials, sign, time), True)
 
     def _best(self, ranked: list[int], trials: Mapping[int, FrozenTrial], rung: int, least: int = 1) -> list[int]:
         """Those of the best third, but at least of the `least` best, that wait."""
@@ -129,17 +128,17 @@ class Rungs:
                 room -= expected
         return chosen
 
-    def _cut_short(self, trials: Mapping[int, FrozenTrial], sign: int, time: Time, first: bool) -> list[int]:
+    def _cut_short(self, trials: Mapping[int, FrozenTrial], sign: int, time: Time) -> list[int]:
         """The best points, one per worker, where none can reach its next rung in time and none has ended.
 
-        If not even another epoch fits, the `first` one is finished as it is, so that the search has a winner.
+        If not even another epoch fits, the best one is finished as it is, so that the search has a winner.
         """
         if time.left <= 0 or any(trial.state == TrialState.COMPLETE for trial in trials.values()):
             return []
         ranked = (point for rung in reversed(range(len(self.ends))) for point in self._ranked(trials, rung, sign))
         known = [point for point in dict.fromkeys(ranked) if trials[point].user_attrs.get(SECONDS)]
         fitting = [point for point in known if time.needed(trials[point], _epochs(trials[point]) + 1) <= time.left]
-        return fitting[: time.workers] or (known[:1] if first else [])
+        return fitting[: time.workers] or known[:1]
 
     def fits(self, trial: FrozenTrial, time: Time) -> bool:
         """Whether a trial that was promoted, or interrupted, is expected to reach the end of its rung in time.
