@@ -93,9 +93,8 @@ def run(
         if state.pruned:
             return Result(tracker.run_id, tracker.name, active.prune(state), state.history, state.why_pruned)
         results = active.finish(state, evaluation := _evaluate_and_report(active, state))
-    cut = active.limit.text(state.history)
-    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, cut)
-    return Result(tracker.run_id, tracker.name, results, state.history, cut_short=bool(cut))
+    terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, active.limit.text(state.history))
+    return Result(tracker.run_id, tracker.name, results, state.history, cut_short=active.limit.has_stopped)
 
 
 def _show_again(active: ActiveRun) -> Result:
@@ -106,7 +105,7 @@ def _show_again(active: ActiveRun) -> Result:
     history = tracker.history()
     cut = active.limit.text(history)
     terminal.show_end(tracker, results, active.config.evaluation.note, None, active.splits, cut)
-    return Result(tracker.run_id, tracker.name, results, history, cut_short=bool(cut))
+    return Result(tracker.run_id, tracker.name, results, history, cut_short=active.limit.has_stopped)
 
 
 @contextlib.contextmanager

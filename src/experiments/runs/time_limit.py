@@ -61,6 +61,11 @@ class TimeLimit:
             return None
 
     @property
+    def has_stopped(self) -> bool:
+        """The budget has stopped the run."""
+        return self.stopped_at is not None
+
+    @property
     def goes_on(self) -> bool:
         """A smaller budget has stopped the run, and its checkpoint is still there."""
         there = self.file.with_name("checkpoint.pt").exists()
