@@ -106,6 +106,12 @@ def unnamed_model(experiment_id: str, run_id: str) -> LoggedModel:
     return LoggedModel(experiment_id, MODEL_ID, MODEL, "", 0, 0, source_run_id=run_id)
 
 
+def log_files(client: MlflowClient, run_id: str, folder: Path) -> None:
+    """Log all files in a folder, each with a request of its own that may be made again."""
+    for path in files_below(folder):
+        client.log_artifact(run_id, str(folder / path), _parent(path))
+
+
 def files_below(folder: Path) -> list[str]:
     """The paths of all files in a folder, relative to it."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

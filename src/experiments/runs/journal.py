@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,7 +136,8 @@ class Journal:
 
     def delete(self) -> None:
         """Delete the file: the server has everything, and the run is finished."""
-        self.path.unlink(missing_ok=True)
+        with self._lock:
+            self.path.unlink(missing_ok=True)
 
 
 def run_folder(folder: Path, run_id: str) -> Path:
@@ -152,9 +154,20 @@ def journal_of(folder: Path, uri: str, experiment: str) -> Journal | None:
     )
 
 
+def unsent_in(outputs: Path, run_id: str) -> bool:
+    """Whether the server lacks something of a run."""
+    journals = (Journal.read(file.parent) for file in outputs.glob(f"runs/*-{run_id[:8]}/{NAME}"))
+    return any(each is not None and len(each.pending) > 0 for each in journals)
+
+
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """The complete lines of a journal."""
     with contextlib.suppress(OSError):  # there is none
         for line in path.read_text("utf-8", "replace").splitlines():
             with contextlib.suppress(ValueError):  # empty, or cut off
                 yield json.loads(line)
+
+
+def milliseconds() -> int:
+    """The time, as MLflow counts it."""
+    return int(time.time() * 1000)

@@ -40,10 +40,13 @@ class Direct:
     def send(self, kind: str, **content: Any) -> None:
         self._deliver(Entry(kind, content))
 
+    def results(self) -> dict[str, float]:
+        return {}
+
     def flush(self) -> bool:
         return True
 
-    def stop(self) -> None:
+    def stop(self, ended: bool = False) -> None:
         pass
 
 
@@ -139,8 +142,14 @@ class Outbox:
         self._hurry = False
         return not self.journal.pending
 
-    def stop(self) -> None:
-        """Let the thread end; what is not delivered stays in the journal."""
+    def results(self) -> dict[str, float]:
+        """The final metrics, as far as the journal has them."""
+        return self.journal.results
+
+    def stop(self, ended: bool = False) -> None:
+        """Let the thread end; what is not delivered stays in the journal, which a run that has `ended` needs for nothing else."""
+        if ended and not self.journal.pending:
+            self.journal.delete()
         self._stopped = True
         self._work.set()
         self._awake.set()

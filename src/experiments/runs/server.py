@@ -85,6 +85,11 @@ def again(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         tries += 1
 
 
+def ask(uri: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function of MLflow, with `again` if it asks a server."""
+    return again(call, *args, **kwargs) if uri.startswith("http") else call(*args, **kwargs)
+
+
 class AskingAgain:
     """An MLflow client each of whose calls is made with `again`; what a call creates is looked for before it is made again."""
 

@@ -201,12 +201,10 @@ def how_to_open(uri: str, experiment_id: str) -> str:
     return f"{command}, then http://127.0.0.1:5000/{page}"
 
 
-def close(
-    client: MlflowClient, run_id: str, status: str, tags: Mapping[str, str] | None = None, time: int | None = None
-) -> None:
+def close(client: MlflowClient, run_id: str, status: str, tags: Mapping[str, str], time: int | None = None) -> None:
     """Set the status of a run that ends unfinished, and tags; if another process has finished it, it stays as it is."""
     if client.get_run(run_id).info.status != FINISHED:
-        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in (tags or {}).items()])
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         client.set_terminated(run_id, status, time)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from experiments.runs.abandoned import close_abandoned, holder
 from experiments.runs.begun import describe, find_or_start, logged_epochs, missing_params
 from experiments.runs.delivery import ARTIFACTS, MODEL, Delivery, files_below, unnamed_model
 from experiments.runs.evaluations import repair_test_count
-from experiments.runs.journal import Journal, run_folder
+from experiments.runs.journal import Journal, milliseconds, run_folder
 from experiments.runs.null_tracker import read_history
 from experiments.runs.outbox import Direct, Outbox
 from experiments.runs.provenance import ParentRun
@@ -135,14 +134,14 @@ class Tracker:
         what = journal.unsent
         self._know(journal)
         if sent := self._outbox.flush():
-            self._outbox.stop()
             log.warning("sent to the MLflow server what it lacked: %s", what)
+            self._outbox.stop()
         return sent
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics of an epoch, in one transaction."""
         if epoch not in self._logged:
-            now = _now()
+            now = milliseconds()
             self._outbox.send("metrics", rows=[[safe_name(key), value, now, epoch] for key, value in metrics.items()])
             self._logged.add(epoch)
 
@@ -160,26 +159,18 @@ class Tracker:
 
     @property
     def has_model(self) -> bool:
-        """MLflow has the model."""
         return not self.unsent
 
     def results(self) -> dict[str, float]:
         """The final metrics of a finished run."""
-        if isinstance(self._outbox, Outbox) and self.unsent:
-            return self._outbox.journal.results
-        return dict(self.client.get_run(self.run_id).data.metrics)
+        return self._outbox.results() if self.unsent else dict(self.client.get_run(self.run_id).data.metrics)
 
     def history(self) -> list[dict[str, float]]:
         """The metrics of each epoch of a finished run."""
-        if self.unsent:
-            return read_history(self.folder / ARTIFACTS)
-        return store.metric_history(self.client, self.run_id)
+        return read_history(self.folder / ARTIFACTS) if self.unsent else store.metric_history(self.client, self.run_id)
 
     def restore(self, state: State) -> bool:
-        """Set `state` to that of the finished run, from MLflow; False if it is not finished. It cannot be trained further.
-
-        Used when the checkpoint was deleted, or is on another machine.
-        """
+        """Set `state` to that of the finished run, from MLflow: its checkpoint is gone. False if the run is not finished."""
         if not self.finished:
             return False
         run = finished.load_run(self.run_id, uri=self.uri)
@@ -192,7 +183,7 @@ class Tracker:
         """Log everything that a finished run has, see `keep`, and close it."""
         self.keep(results, artifacts, model, splits)
         if not self.finished:  # when the winner of a multirun is tested, its duration stays that of its training
-            self._outbox.send("finish", time=_now())
+            self._outbox.send("finish", time=milliseconds())
         self.finished = True
         self._end()
 
@@ -203,7 +194,7 @@ class Tracker:
             self._outbox.send("file", path=path)
         if not self.finished:
             self._keep_model(model, splits)
-        self._outbox.send("final", results=dict(results), time=_now())
+        self._outbox.send("final", results=dict(results), time=milliseconds())
         self._outbox.send("check")
 
     def _keep_model(self, model: Classifier, splits: Splits) -> None:
@@ -228,8 +219,8 @@ class Tracker:
 
     def prune(self, why: str, results: Mapping[str, float]) -> None:
         """Close the run as pruned; the same command without a pruner, or with a larger budget, continues it."""
-        self._outbox.send("final", results=dict(results), time=_now())
-        self._outbox.send("close", status=store.KILLED, tags={store.TAG_PRUNED: why}, time=_now())
+        self._outbox.send("final", results=dict(results), time=milliseconds())
+        self._outbox.send("close", status=store.KILLED, tags={store.TAG_PRUNED: why}, time=milliseconds())
         self._end()
 
     def fail(self, error: BaseException) -> None:
@@ -239,7 +230,7 @@ class Tracker:
         if command_line.was_interrupted(error):
             status, tags = store.KILLED, {}
         try:
-            self._outbox.send("close", status=status, tags=tags, time=_now())
+            self._outbox.send("close", status=status, tags=tags, time=milliseconds())
             self._end()
         except (
             Exception
@@ -252,13 +243,7 @@ class Tracker:
         """Wait for what is still being sent; delete what was only kept for that."""
         if self._outbox.flush():
             shutil.rmtree(self.folder / MODEL, ignore_errors=True)
-            if isinstance(self._outbox, Outbox) and self.finished:
-                self._outbox.journal.delete()
-        self._outbox.stop()
+        self._outbox.stop(ended=self.finished)
 
     def url(self) -> str:
         return store.how_to_open(self.uri, self.experiment_id)
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
