@@ -16,9 +16,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import requests
+from proxy import free_port
 
 import unsynced  # noqa: F401
-from proxy import free_port
 from samples import paint
 
 ROOT = Path(__file__).parents[1]

@@ -8,13 +8,13 @@ import time
 
 import pytest
 from mlflow import MlflowClient
+from proxy import Proxy, free_port
 
 from conftest import DIGITS
 from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.experiment import run
 from experiments.runs import outbox
-from proxy import Proxy, free_port
 
 EPOCHS = 4
 SMALL = [*DIGITS, "model.filters=2", "model.dense_width=8", "early_stopping.patience=null", f"training.epochs={EPOCHS}"]
