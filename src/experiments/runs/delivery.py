@@ -57,8 +57,6 @@ class Delivery:
 
     def model(self) -> None:
         """Create the model that the files belong to, unless there is one."""
-        for surplus in self._models()[1:]:  # the reply to a request was lost
-            self._client.delete_logged_model(surplus.model_id)
         if not self._models():
             self._client.create_logged_model(self._experiment_id, name=MODEL, source_run_id=self._run_id)
 
@@ -74,7 +72,9 @@ class Delivery:
 
     def model_ready(self) -> None:
         """Close the model, and record it as an output of the run; MLflow raises if that is done twice."""
-        model_id = self._models()[0].model_id
+        (model_id, *surplus) = [logged.model_id for logged in self._models()]  # the newest one first
+        for other in surplus:  # the reply to a request was lost
+            self._client.delete_logged_model(other)
         self._client.finalize_logged_model(model_id, "READY")
         outputs = self._client.get_run(self._run_id).outputs
         if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:

@@ -155,9 +155,10 @@ class Outbox:
         self._awake.set()
 
 
-def _in_short(error: Exception) -> str:
-    """The class and the first line of an error, without passwords."""
-    cause = error.__cause__ or error.__context__ or error
+def _in_short(error: BaseException) -> str:
+    """The first line of the error that led to this one, without passwords: it says more than MLflow's."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
     lines = str(error).strip().splitlines()
-    text = mask_passwords(f"{type(cause).__name__}: {lines[0] if lines else ''}")
+    text = mask_passwords(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
     return text if len(text) <= 120 else f"{text[:119]}…"

@@ -66,11 +66,11 @@ def is_away(error: Exception) -> bool:
     return isinstance(error, requests.RequestException)
 
 
-def again(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def again(patience: float, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call again as long as the server does not answer.
 
     Raises:
-        Unreachable: it did not for `PATIENCE_SECONDS`.
+        Unreachable: it did not for `patience` seconds.
     """
     began, tries = time.monotonic(), 0
     while True:
@@ -79,7 +79,7 @@ def again(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         except Exception as error:
             if not is_away(error):
                 raise
-            if time.monotonic() - began > PATIENCE_SECONDS:
+            if time.monotonic() - began > patience:
                 raise Unreachable(f"the server does not answer any more ({str(error).splitlines()[0]})") from None
         time.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
         tries += 1
@@ -87,20 +87,20 @@ def again(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 def ask(uri: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function of MLflow, with `again` if it asks a server."""
-    return again(call, *args, **kwargs) if uri.startswith("http") else call(*args, **kwargs)
+    return again(PATIENCE_SECONDS, call, *args, **kwargs) if uri.startswith("http") else call(*args, **kwargs)
 
 
 class AskingAgain:
     """An MLflow client each of whose calls is made with `again`; what a call creates is looked for before it is made again."""
 
-    def __init__(self, client: MlflowClient) -> None:
-        self._client = client
+    def __init__(self, client: MlflowClient, patience: float = PATIENCE_SECONDS) -> None:
+        self._client, self._patience = client, patience
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
         if not callable(method):
             return method
-        return lambda *args, **kwargs: again(method, *args, **kwargs)
+        return lambda *args, **kwargs: again(self._patience, method, *args, **kwargs)
 
     def create_run(self, experiment_id: str, run_name: str, tags: Mapping[str, str]) -> Any:
         start, made = int(time.time() * 1000), [False]
@@ -113,7 +113,7 @@ class AskingAgain:
             made[0] = True
             return self._client.create_run(experiment_id, start, dict(tags), run_name)
 
-        return again(create)
+        return again(self._patience, create)
 
     def create_experiment(self, name: str, artifacts: str | None, tags: Mapping[str, Any]) -> str:
         def create() -> str:
@@ -121,11 +121,11 @@ class AskingAgain:
                 return str(known.experiment_id)
             return self._client.create_experiment(name, artifacts, dict(tags))
 
-        return again(create)
+        return again(self._patience, create)
 
     def delete_tag(self, run_id: str, key: str) -> None:
         def delete() -> None:  # MLflow raises if it is not there
             if key in self._client.get_run(run_id).data.tags:
                 self._client.delete_tag(run_id, key)
 
-        again(delete)
+        again(self._patience, delete)

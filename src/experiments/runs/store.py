@@ -101,9 +101,9 @@ def connect(uri: str, patient: bool = False) -> MlflowClient:
 
 
 def unasked(uri: str) -> MlflowClient:
-    """A client of a server that may not answer; each request is made once."""
+    """A client of a server that may not answer; none of its calls waits for long."""
     server.ask_once()
-    return MlflowClient(uri.rstrip("/"))
+    return cast(MlflowClient, server.AskingAgain(MlflowClient(uri.rstrip("/")), patience=1.0))
 
 
 def connect_existing(uri: str, advice: str) -> MlflowClient:
