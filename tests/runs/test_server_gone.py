@@ -23,7 +23,7 @@ TIMED = ("seconds", "epoch_seconds", "images_per_second")
 
 @pytest.fixture
 def proxy(mlflow_server, monkeypatch):
-    monkeypatch.setattr(outbox, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(outbox, "PATIENCE_SECONDS", 1.5)
     found = Proxy(free_port(), mlflow_server[0])
     yield found
     found.end()

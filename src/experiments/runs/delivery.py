@@ -76,9 +76,16 @@ class Delivery:
         for other in surplus:  # the reply to a request was lost
             self._client.delete_logged_model(other)
         self._client.finalize_logged_model(model_id, "READY")
+        try:
+            if not self._has_output(model_id):
+                self._client.log_outputs(self._run_id, [LoggedModelOutput(model_id, step=0)])
+        except Exception:
+            if not self._has_output(model_id):  # else the reply to a request was lost
+                raise
+
+    def _has_output(self, model_id: str) -> bool:
         outputs = self._client.get_run(self._run_id).outputs
-        if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
-            self._client.log_outputs(self._run_id, [LoggedModelOutput(model_id, step=0)])
+        return model_id in [output.model_id for output in (outputs.model_outputs if outputs else [])]
 
     def final(self, results: Mapping[str, float], time: int) -> None:
         """Log the final metrics that are new or have changed; count the evaluation on the test set if its loss is one of them."""

@@ -133,10 +133,10 @@ class Tracker:
         """Send what an earlier process could not send; if that fails again, the run goes on without the server."""
         what = journal.unsent
         self._know(journal)
-        if sent := self._outbox.flush():
+        self._end()
+        if not self.unsent:
             log.warning("sent to the MLflow server what it lacked: %s", what)
-            self._outbox.stop()
-        return sent
+        return not self.unsent
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics of an epoch, in one transaction."""
