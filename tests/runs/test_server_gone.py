@@ -161,7 +161,7 @@ def test_a_multirun_ends_without_its_server(proxy, here, multirun):
     assert (
         code == 0
         and "not sent to the MLflow server: the ranking" in said
-        and "this sends them: python train.py -m" in said
+        and "this sends them and tests the winner: python train.py -m" in said
     )
     proxy.mode = lambda count, path: "pass"
     code, output = multirun(here, *command)

@@ -35,7 +35,7 @@ def finalize(multirun: Multirun, outcomes: Sequence[Point]) -> None:
 
     objectives, stored = multirun.config.sweep.objectives, multirun.parent
     comparison = Comparison(multirun.name, multirun.command, _points(multirun, outcomes), objectives)
-    if multirun.config.evaluate_test is None:
+    if multirun.config.evaluate_test is None and (multirun.parent or not stored):  # a lost server has the model to test
         comparison = _with_tests(multirun, comparison)
     _store(multirun, comparison)
     _end_sharing(multirun, go_on=any(point.status in ("not started", "killed") for point in outcomes))
