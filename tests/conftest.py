@@ -15,6 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+import requests
+from proxy import free_port
 
 import unsynced  # noqa: F401
 from samples import paint
@@ -109,6 +111,25 @@ def empty_store(tmp_path_factory):
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
     store.connect(f"sqlite:///{file}")
     return file
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory):
+    """(port, folder) of an MLflow server: it starts slowly."""
+    folder = tmp_path_factory.mktemp("mlflow_server")
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    with (folder / "server.txt").open("w") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+    while True:
+        try:
+            requests.get(f"http://127.0.0.1:{port}/health", timeout=5).raise_for_status()
+            break
+        except requests.ConnectionError:
+            assert process.poll() is None
+    yield port, folder
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait()
 
 
 @pytest.fixture(scope="session")

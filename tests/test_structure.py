@@ -24,7 +24,7 @@ ALLOWED = {
 }
 COMMANDS = {"train.py": ("config", "experiment", "sweep"), "scripts": tuple(set(ALLOWED) - {"sweep", "__init__"})}
 MLFLOW = (
-    *(f"runs/{name}.py" for name in ("tracker", "store", "evaluations", "data_sets", "finished", "export", "serving")),
+    *(f"runs/{name}.py" for name in ("delivery", "store", "evaluations", "data_sets", "finished", "export", "serving")),
     "comparison/loading.py",
     "sweep/parent_run.py",
 )

@@ -4,13 +4,11 @@ import fcntl
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 import termios
 
 import pytest
-import requests
 
 from conftest import DIGITS, ROOT, train_py
 from experiments.runs import store
@@ -108,28 +106,6 @@ def test_a_closed_error_output_is_no_problem(tmp_path):
 SECRET = "geheim1"
 
 
-@pytest.fixture
-def server(tmp_path):
-    """The address of an MLflow server, with a user and a password in it (which it ignores)."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
-    (tmp_path / "server").mkdir()
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    with (tmp_path / "server.txt").open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=tmp_path / "server", stdout=output, stderr=output, start_new_session=True
-        )
-    while True:
-        try:
-            requests.get(f"http://127.0.0.1:{port}/health", timeout=5).raise_for_status()
-            break
-        except requests.ConnectionError:
-            assert process.poll() is None
-    yield f"http://me:{SECRET}@127.0.0.1:{port}"
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait()
-
-
 def leaks(folder):
     return [
         str(file)
@@ -138,7 +114,9 @@ def leaks(folder):
     ]
 
 
-def test_passwords_appear_nowhere(server, command, tmp_path):
+def test_passwords_appear_nowhere(mlflow_server, command, tmp_path):
+    port, folder = mlflow_server
+    server = f"http://me:{SECRET}@127.0.0.1:{port}"  # which ignores the user and the password
     project = tmp_path / "project"
     project.mkdir()
     url = f"https://me:{SECRET}@127.0.0.1:9/data.tar.gz?token={SECRET}"
@@ -158,4 +136,4 @@ def test_passwords_appear_nowhere(server, command, tmp_path):
         done = train_py(*overrides, cwd=project) if alone else command("train.py", *overrides, cwd=project)
         assert done.returncode == code, done.stdout + done.stderr
         assert SECRET not in done.stdout + done.stderr
-    assert leaks(project) == leaks(tmp_path / "server") == [] == leaks(tmp_path)
+    assert leaks(project) == leaks(folder) == [] == leaks(tmp_path)

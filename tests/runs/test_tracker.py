@@ -14,8 +14,8 @@ from experiments.config.errors import RunFailed
 from experiments.config.loading import compose_config
 from experiments.experiment import run
 from experiments.runs import store
+from experiments.runs.delivery import Delivery
 from experiments.runs.finished import load_run
-from experiments.runs.tracker import Tracker
 from experiments.training import devices
 
 pytestmark = pytest.mark.usefixtures("tracked")
@@ -124,14 +124,14 @@ def test_the_files_of_a_finished_run_are_made_again_if_they_are_gone(checkpoint,
 
 
 def test_no_run_is_finished_whose_files_are_not_there(here, monkeypatch):
-    log_final = Tracker._log_final
+    final = Delivery.final
 
-    def disappearing(tracker, results):
+    def disappearing(delivery, **results):
         shutil.rmtree("mlruns")
-        log_final(tracker, results)
+        final(delivery, **results)
 
     with monkeypatch.context() as during:
-        during.setattr(Tracker, "_log_final", disappearing)
+        during.setattr(Delivery, "final", disappearing)
         with pytest.raises(RunFailed, match=r"were logged to .*mlruns.*digits.* are not there: .*report\.html.*model"):
             run(settings(epochs=1))
     assert runs()[1][0].info.status == "FAILED"

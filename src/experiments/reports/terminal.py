@@ -86,13 +86,18 @@ def show_progress_so_far(
 
 class TrackedRun(Protocol):
     """What is shown of a run besides its numbers; `has_model`: MLflow has its model, so scripts can use it;
-    `threads`: CPU threads of the process that started it, 0 if that is not known.
+    `unsent`: what an MLflow server does not have yet; `threads`: CPU threads of the process that started it, 0 if that is not known.
     """
 
     name: str
     run_id: str
-    has_model: bool
     threads: int
+
+    @property
+    def has_model(self) -> bool: ...
+
+    @property
+    def unsent(self) -> str: ...
 
     def url(self) -> str: ...
 
@@ -117,6 +122,8 @@ def show_end(
     if caution := few_images_of_run(splits, results):
         console.print(f"\n{caution}", markup=False)
     show_next(run.name, run.run_id, run.url(), run.has_model)
+    if run.unsent:
+        console.print(f"\n{printable(run.unsent)}", markup=False)
 
 
 def _show_threads(run: TrackedRun) -> None:

@@ -26,6 +26,7 @@ from experiments.models.cutting import noise
 from experiments.runs import serving, store
 from experiments.runs.fingerprint import own_sources
 from experiments.runs.logged_model import ANSWER, WEIGHTS, Logged, damaged
+from experiments.runs.server import ask
 from experiments.runs.written import logged_models
 from experiments.training.evaluation import batch_size
 
@@ -124,7 +125,7 @@ def read_model(uri: str, experiment_id: str, run_id: str) -> Logged:
         raise UserError(f"run {run_id} has no model")
     place = found[0].artifact_location
     with missing_files(run_id):
-        listed = mlflow.artifacts.list_artifacts(artifact_uri=f"{place}/data", tracking_uri=uri)
+        listed = ask(uri, mlflow.artifacts.list_artifacts, artifact_uri=f"{place}/data", tracking_uri=uri)
     names = {"MLmodel", *(f"data/{Path(file.path).name}" for file in listed)}
 
     def fetch(name: str) -> bytes | None:
@@ -133,7 +134,7 @@ def read_model(uri: str, experiment_id: str, run_id: str) -> Logged:
         with missing_files(run_id), tempfile.TemporaryDirectory() as folder:
             address = f"{place}/{name}"
             return Path(
-                mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder, tracking_uri=uri)
+                ask(uri, mlflow.artifacts.download_artifacts, artifact_uri=address, dst_path=folder, tracking_uri=uri)
             ).read_bytes()
 
     described = read_yaml(run_id, "MLmodel", fetch("MLmodel") or b"", "metadata")

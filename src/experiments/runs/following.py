@@ -18,6 +18,7 @@ class Following:
 
     run_id, name = "none", ""
     has_model, finished, tested = False, False, False
+    unsent = ""
     threads = 0  # not known
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None: ...

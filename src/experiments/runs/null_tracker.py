@@ -26,12 +26,12 @@ class NullTracker:
     """Writes the results of a run to `folder` only; with `resume`, a finished run is found there."""
 
     run_id = "none"
-    has_model = False
+    has_model, unsent = False, ""
     threads = 0  # not known
 
     def __init__(self, folder: Path, name: str, resume: bool) -> None:
         self._results = folder / "results.json"
-        self._history = folder / "artifacts/history.csv"
+        self.folder, self._history = folder, folder / "artifacts/history.csv"
         self.name = name
         self.finished = resume and self._results.exists() and self._is_whole()
         if not self.finished:
@@ -48,9 +48,7 @@ class NullTracker:
         return {name: value for name, value in json.loads(self._results.read_text()).items() if name != DIGEST}
 
     def history(self) -> list[dict[str, float]]:
-        with self._history.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return [{name: float(value) for name, value in row.items() if name != "epoch" and value} for row in rows]
+        return read_history(self._history.parent)
 
     def _is_whole(self) -> bool:
         """Whether the results and the history are those that were written."""
@@ -88,3 +86,10 @@ class NullTracker:
 
     def url(self) -> str:
         return f"ls {self._results.parent}"
+
+
+def read_history(artifacts: Path) -> list[dict[str, float]]:
+    """The metrics of each epoch of a finished run, from its history.csv."""
+    with (artifacts / "history.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: float(value) for name, value in row.items() if name != "epoch" and value} for row in rows]

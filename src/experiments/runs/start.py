@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from experiments.config import MODELS, Config, UserError
 from experiments.config.command_line import Command
+from experiments.config.foreign import mask_passwords
 from experiments.config.keys import run_name
 from experiments.config.published import TIMM
 from experiments.data import Splits
@@ -19,6 +21,7 @@ from experiments.models.classifier import Classifier, list_layers
 from experiments.runs.active import ActiveRun
 from experiments.runs.fingerprint import folder_of, identify
 from experiments.runs.following import Following
+from experiments.runs.journal import Journal, journal_of
 from experiments.runs.lock import locked
 from experiments.runs.null_tracker import NullTracker
 from experiments.runs.pool import Pool
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from experiments.runs.tracker import Tracker
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -69,18 +74,19 @@ def _leading(
     ranks: OneProcess | Ranks,
 ) -> Iterator[ActiveRun]:
     """The run in the only process, or in that which writes and logs."""
-    client = _client(config, model, splits, patient=parent is not None) if config.tracking.uri else None
+    if config.tracking.uri:
+        _check_export(config, model, splits)
     layers = list_layers(model, splits.image_shape, config.training.unfreeze_epoch)
     test = parent is None if config.evaluate_test is None else config.evaluate_test
     digests = splits.digest, model.weights_digest
     identity = identify(config, device.type, *digests)
+    client, journal = _connected(config, folder_of(config, identity), parent) if config.tracking.uri else (None, None)
     with locked(folder_of(config, identity), command, wait=parent is not None) as lock:
-        tracker = _tracker(config, client, command, identity, splits, lock, parent)
-        # Runs of other MLflow experiments and stores may have this identity, and unfinished checkpoints of their own.
-        folder = lock.with_name(f"{lock.name}-{tracker.run_id[:8]}") if config.tracking.uri else lock
+        tracker = _tracker(config, client, command, identity, splits, lock, parent, journal)
+        folder = tracker.folder
         folder.mkdir(exist_ok=True)
         limit = TimeLimit.of(config, folder, splits, command.started)
-        if tracker.finished and limit.goes_on and not (parent and parent.tests):
+        if tracker.finished and limit.goes_on and not (tracker.unsent or (parent and parent.tests)):
             tracker.reopen()
         trunk = Trunk.of(config, len(splits.train), *digests, device, folder, tracker.run_id, ranks.count)
         pool = Pool(parent.folder, config.sweep.checkpoints_gb) if parent and parent.folder else None
@@ -110,16 +116,33 @@ def _leading(
             raise
 
 
-def _client(config: Config, model: Classifier, splits: Splits, patient: bool) -> MlflowClient:
-    """The store that the run is logged in, if the network can be exported; connected before a folder is made."""
-    from experiments.runs import store  # imports mlflow
-
+def _check_export(config: Config, model: Classifier, splits: Splits) -> None:
     if config.model.target not in MODELS or config.model.target == TIMM:
-        from experiments.runs.export import check_export
+        from experiments.runs.export import check_export  # imports mlflow
 
         check_export(model, config.model.choice, splits.image_shape)
-    assert config.tracking.uri is not None
-    return store.connect(config.tracking.uri, patient=patient)
+
+
+def _connected(config: Config, folder: Path, parent: ParentRun | None) -> tuple[MlflowClient, Journal | None]:
+    """The store that the run is logged in; connected before a folder is made.
+
+    If it is a server that does not answer, a run that it knew before goes on with its journal.
+
+    Raises:
+        UserError: it does not answer, and the run is new.
+    """
+    from experiments.runs import store  # imports mlflow
+    from experiments.runs.server import Unreachable
+
+    uri = str(config.tracking.uri).rstrip("/")
+    known = journal_of(folder, mask_passwords(uri), config.experiment) if config.resume else None
+    try:
+        return store.connect(uri, patient=parent is not None and known is None), None
+    except Unreachable as error:
+        if known is None or (parent and parent.tests):
+            raise
+        log.warning("%s; the run goes on, and %s keeps what is not sent", error, known.path.parent)
+        return store.unasked(uri), known
 
 
 def _following(
@@ -144,6 +167,7 @@ def _tracker(
     splits: Splits,
     folder: Path,
     parent: ParentRun | None,
+    journal: Journal | None,
 ) -> Tracker | NullTracker:
     name = config.tracking.run_name or (parent.point_name if parent else run_name(command.overrides, identity))
     if client is None:
@@ -153,4 +177,6 @@ def _tracker(
         return tracker
     from experiments.runs.tracker import Tracker  # imports mlflow
 
-    return Tracker(config, client, command.overrides, identity, name, splits, folder, parent)
+    return Tracker(
+        config, client, command.overrides, identity, name, splits, folder, parent, journal, str(command.resumed())
+    )

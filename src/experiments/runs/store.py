@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import filelock
-import requests
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
-from requests.adapters import HTTPAdapter
-from urllib3 import Retry
 
 from experiments.config import Config, UserError
 from experiments.config.foreign import mask_passwords
 from experiments.config.metrics import EPOCH_METRICS
-from experiments.runs import local_store
+from experiments.runs import local_store, server
 from experiments.runs.databases import database_address, database_file
 
 MAX_NAME = 250  # characters of the name of a run, a metric, a parameter, or a tag
@@ -73,13 +70,11 @@ def resolve(uri: str) -> str:
 def connect(uri: str, patient: bool = False) -> MlflowClient:
     """A client of the store; a SQLite store that does not exist is created, with its schema.
 
-    A call of the client waits while another process has locked a SQLite store, or while a server is being restarted.
-
-    Args:
-        patient: wait up to two minutes for a server that is being restarted before the first call.
+    A call of the client waits while another process has locked a SQLite store, or for seconds if a server does not answer.
+    `patient`: wait up to two minutes for a server that is being restarted.
 
     Raises:
-        UserError: the server does not answer (MLflow itself would try for minutes), or the store cannot be used.
+        UserError: the server does not answer (`server.Unreachable`), or the store cannot be used.
     """
     uri = resolve(uri)
     database = database_file(uri)
@@ -88,22 +83,27 @@ def connect(uri: str, patient: bool = False) -> MlflowClient:
             local_store.create(database, lambda address: MlflowClient(address).search_experiments(max_results=1))
             local_store.waiting(local_store.relocate, database)
         elif uri.startswith("http"):
-            tries = Retry(7, backoff_factor=1, backoff_max=60, status_forcelist=(502, 503, 504)) if patient else 0
-            with requests.Session() as session:
-                session.mount("http", HTTPAdapter(max_retries=tries))
-                session.get(f"{uri}/health", timeout=5).raise_for_status()
+            server.reach(uri, patient)
         elif "://" in uri and not uri.startswith("file"):
             sqlalchemy.create_engine(uri).connect().close()  # MLflow would try ten times
         client = MlflowClient(uri)
-        client = cast(MlflowClient, local_store.WaitingClient(client, database)) if database else client
+        if database:
+            client = cast(MlflowClient, local_store.WaitingClient(client, database))
+        elif uri.startswith("http"):
+            client = cast(MlflowClient, server.AskingAgain(client))
         client.search_experiments(max_results=1)
-    except requests.RequestException as error:
-        problem = f"no MLflow server answers there ({type(error).__name__})"
-        raise UserError(mask_passwords(f"tracking.uri={uri}: {problem}")) from None
+    except server.Unreachable as error:
+        raise server.Unreachable(mask_passwords(f"tracking.uri={uri}: {error}")) from None
     except Exception as error:  # of SQLite, of SQLAlchemy, of MLflow, or of a database driver that is not installed
         problem = f"cannot be used ({str(error).splitlines()[0]})"
         raise UserError(mask_passwords(f"tracking.uri={uri}: {problem}")) from None
     return client
+
+
+def unasked(uri: str) -> MlflowClient:
+    """A client of a server that may not answer; none of its calls waits for long."""
+    server.ask_once()
+    return cast(MlflowClient, server.AskingAgain(MlflowClient(uri.rstrip("/")), patience=1.0))
 
 
 def connect_existing(uri: str, advice: str) -> MlflowClient:
@@ -201,11 +201,11 @@ def how_to_open(uri: str, experiment_id: str) -> str:
     return f"{command}, then http://127.0.0.1:5000/{page}"
 
 
-def close(client: MlflowClient, run_id: str, status: str, tags: Mapping[str, str] | None = None) -> None:
+def close(client: MlflowClient, run_id: str, status: str, tags: Mapping[str, str], time: int | None = None) -> None:
     """Set the status of a run that ends unfinished, and tags; if another process has finished it, it stays as it is."""
     if client.get_run(run_id).info.status != FINISHED:
-        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in (tags or {}).items()])
-        client.set_terminated(run_id, status)
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        client.set_terminated(run_id, status, time)
 
 
 def metric_history(client: MlflowClient, run_id: str, names: Sequence[str] = EPOCH_METRICS) -> list[dict[str, float]]:

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import logging
-import tempfile
-import time
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
 
-from experiments.config import Config, UserError, command_line
+from experiments.config import Config, command_line
 from experiments.config.foreign import mask_passwords
-from experiments.config.keys import flatten
-from experiments.config.processes import launched
 from experiments.data import Splits
 from experiments.models.classifier import Classifier
-from experiments.runs import export, finished, provenance, store
+from experiments.runs import export, finished, store
 from experiments.runs.abandoned import close_abandoned, holder
-from experiments.runs.data_sets import log_data_sets
-from experiments.runs.evaluations import next_test_evaluation, repair_test_count
+from experiments.runs.begun import describe, find_or_start, logged_epochs, missing_params
+from experiments.runs.delivery import ARTIFACTS, MODEL, Delivery, files_below, unnamed_model
+from experiments.runs.evaluations import repair_test_count
+from experiments.runs.journal import Journal, milliseconds, run_folder
+from experiments.runs.null_tracker import read_history
+from experiments.runs.outbox import Direct, Outbox
 from experiments.runs.provenance import ParentRun
 from experiments.runs.store import safe_name
-from experiments.runs.written import are_gone, check_written, is_written, logged_models
+from experiments.runs.written import are_gone, logged_models
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
     from experiments.runs.checkpoint import State
 
 log = logging.getLogger(__name__)
@@ -37,15 +38,19 @@ log = logging.getLogger(__name__)
 class Tracker:
     """One run in MLflow. Every method may be called again after a crash: nothing is written twice.
 
+    Args:
+        folder: of the processes that work on a run with this fingerprint.
+        journal: of a run that this machine knows and whose server does not answer; the run is continued without it.
+        resumed: the command that sends what is not sent.
+
     Attributes:
         run_id: its id in MLflow.
         name: its name, shown to users.
+        folder: of the run.
         threads: CPU threads of the process that started it; 0 if that is not known.
         finished: the run was finished before, and its model and artifacts are still there.
         tested: the run was finished before, and evaluated on the test set.
     """
-
-    has_model = True
 
     def __init__(
         self,
@@ -57,115 +62,115 @@ class Tracker:
         splits: Splits,
         folder: Path,
         parent: ParentRun | None = None,
+        journal: Journal | None = None,
+        resumed: str = "",
     ) -> None:
         assert config.tracking.uri is not None
         self.uri, name = config.tracking.uri.rstrip("/"), mask_passwords(name)
-        self.client = client
-        experiment_id = store.experiment_id(self.client, config)
-        close_abandoned(self.client, experiment_id, parent.run_id if parent else None)
-        run = self._find(experiment_id, fingerprint, config.resume, parent)
-        if run is None:
-            tags = {store.TAG_FINGERPRINT: fingerprint, store.TAG_TEST_SET_EVALUATIONS: "0"}
-            tags |= store.override_tags(overrides) | provenance.provenance_tags() | provenance.machine_tags(config)
-            tags |= store.member_tags(parent.run_id, name) if parent and parent.run_id else {}
-            tags |= {store.TAG_THREADS: str(torch.get_num_threads()), store.TAG_PROCESSES: str(launched().count)}
-            run = self.client.create_run(experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
-        elif parent and parent.run_id:
-            self._join(run, parent.run_id, name)
+        self.client, self._config, self._lock, self._resumed = client, config, folder, resumed
+        if journal:
+            self._know(journal)
+            return
+        self.experiment_id = store.experiment_id(client, config)
+        close_abandoned(client, self.experiment_id, parent.run_id if parent else None)
+        run = find_or_start(client, self.experiment_id, config, overrides, fingerprint, name, parent)
         self.run_id: str = run.info.run_id
+        self.folder = run_folder(folder, self.run_id)
+        if (left := Journal.read(self.folder)) and left.pending:
+            if not self._send_left(left):
+                return
+            run = client.get_run(self.run_id)
         self.name: str = name if parent else run.info.run_name
         self.threads = int(run.data.tags.get(store.TAG_THREADS, 0))
-        self.experiment_id = experiment_id
+        self._look_at(run, splits)
+
+    def _look_at(self, run: Run, splits: Splits) -> None:
+        """Learn from MLflow how far the run is, and prepare it to go on."""
         self.finished = run.info.status == store.FINISHED
         if self.finished and are_gone(self.client, run):
             self.finished = False
             log.warning("run %s was finished, but its files are gone; they are made again", self.name)
         self.tested = self.finished and "test/loss" in run.data.metrics
-        repair_test_count(client, run)
-        self._logged = self._logged_epochs(run)
-        self._config = config
+        repair_test_count(self.client, run)
+        self._logged = logged_epochs(self.client, run)
         if not self.finished:
-            self.client.set_tag(self.run_id, store.TAG_HELD_BY, holder(folder))
-            self._describe(run, config, splits)
-        self._folder = folder
+            self.client.set_tag(self.run_id, store.TAG_HELD_BY, holder(self._lock))
+            describe(self.client, run, self._config, splits)
+        self._open(run.data.metrics)
+        if not self.finished and (params := missing_params(self._config, run.data.params)):
+            self._outbox.send("params", params=params)
 
-    def _find(self, experiment_id: str, fingerprint: str, resume: bool, parent: ParentRun | None) -> Run | None:
-        """The run to continue, or to evaluate on the test set; None to start a new one."""
-        if not (parent and parent.tests):
-            return self._latest(experiment_id, fingerprint) if resume else None
-        run = self.client.get_run(parent.tests)
-        if run.data.tags.get(store.TAG_FINGERPRINT) != fingerprint:
-            raise UserError(provenance.CHANGED)
-        return run
+    def _open(self, results: Mapping[str, float]) -> None:
+        """Begin a journal for what is sent to a server from now on; a database gets it at once."""
+        if not self.uri.startswith("http"):
+            self._outbox: Outbox | Direct = Direct(self._delivery(self.client))
+            return
+        known: dict[str, Any] = {"uri": mask_passwords(self.uri), "experiment": self._config.experiment}
+        known |= {name: getattr(self, name) for name in ("experiment_id", "run_id", "name", "threads", "finished")}
+        known |= {"epochs": sorted(self._logged), "results": dict(results) if self.finished else {}}
+        journal = Journal(self.folder, known)
+        if self.finished:
+            journal.delete()  # its process was killed before it did that
+        else:
+            journal.write()
+        self._outbox = Outbox(journal, self._delivery(store.unasked(self.uri)))
 
-    def _join(self, run: Run, parent_id: str, name: str) -> None:
-        """Make the run a point of a multirun; it stays a point of others, but MLflow shows it below one of them only."""
-        if moved := run.data.tags.get(store.TAG_PARENT) != parent_id:
-            self.client.update_run(run.info.run_id, name=name[: store.MAX_NAME])
-        for tag, value in store.member_tags(parent_id, name).items():
-            if moved or run.data.tags.get(tag) != value:
-                self.client.set_tag(run.info.run_id, tag, value)
+    def _delivery(self, client: MlflowClient) -> Delivery:
+        return Delivery(client, self.experiment_id, self.run_id, self.folder)
 
-    def _latest(self, experiment_id: str, fingerprint: str) -> Run | None:
-        found = self.client.search_runs(
-            [experiment_id],
-            f"tags.{store.TAG_FINGERPRINT} = '{fingerprint}'",
-            order_by=["attributes.start_time DESC"],
-            max_results=1,
-        )
-        return found[0] if found else None
+    def _know(self, journal: Journal) -> None:
+        """Take from the journal what MLflow cannot be asked."""
+        run = journal.run
+        self.run_id, self.name, self.threads = run["run_id"], run["name"], run["threads"]
+        self.experiment_id, self.folder = run["experiment_id"], journal.path.parent
+        self._logged = journal.epochs
+        self.finished, self.tested = journal.finished, "test/loss" in journal.results
+        self._outbox = Outbox(journal, self._delivery(store.unasked(self.uri)))
+        if not self.finished:
+            self._outbox.send("running")
 
-    def _logged_epochs(self, run: Run) -> set[int]:
-        if "val/loss" not in run.data.metrics:
-            return set()
-        return {metric.step for metric in self.client.get_metric_history(self.run_id, "val/loss")}
-
-    def _describe(self, run: Run, config: Config, splits: Splits) -> None:
-        """Log parameters and data sets, unless an earlier process has logged them."""
-        if run.info.status != store.RUNNING:
-            self.client.update_run(self.run_id, status=store.RUNNING)
-        for tag in {store.TAG_PRUNED, store.TAG_FAILURE} & run.data.tags.keys():
-            self.client.delete_tag(self.run_id, tag)
-        params = [
-            Param(key, str(mask_passwords(value))[: store.MAX_PARAM])
-            for key, value in flatten(config.to_dict())
-            if key not in run.data.params
-        ]
-        for start in range(0, len(params), store.MAX_BATCH):
-            self.client.log_batch(self.run_id, params=params[start : start + store.MAX_BATCH])
-        if not run.inputs or not run.inputs.dataset_inputs:
-            log_data_sets(self.client, self.run_id, config, splits)
+    def _send_left(self, journal: Journal) -> bool:
+        """Send what an earlier process could not send; if that fails again, the run goes on without the server."""
+        what = journal.unsent
+        self._know(journal)
+        self._end()
+        if not self.unsent:
+            log.warning("sent to the MLflow server what it lacked: %s", what)
+        return not self.unsent
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics of an epoch, in one transaction."""
         if epoch not in self._logged:
-            self._log_metrics(metrics, epoch)
+            now = milliseconds()
+            self._outbox.send("metrics", rows=[[safe_name(key), value, now, epoch] for key, value in metrics.items()])
             self._logged.add(epoch)
-
-    def _log_metrics(self, metrics: Mapping[str, float], step: int, tags: Sequence[RunTag] = ()) -> None:
-        now = int(time.time() * 1000)
-        values = [Metric(safe_name(key), value, now, step) for key, value in metrics.items()]
-        self.client.log_batch(self.run_id, values, tags=tags)
 
     def fork(self, origin: str) -> None:
         """Record from which run and epoch this one continues, and with how many threads."""
-        tags = {store.TAG_FORKED_FROM: origin, store.TAG_THREADS: str(torch.get_num_threads())}
-        self.client.log_batch(self.run_id, tags=[RunTag(name, text) for name, text in tags.items()])
+        self._outbox.send("tags", tags={store.TAG_FORKED_FROM: origin, store.TAG_THREADS: str(torch.get_num_threads())})
         self.threads = torch.get_num_threads()
+
+    @property
+    def unsent(self) -> str:
+        """What the server does not have, where it is kept, and what sends it; empty if the server has everything."""
+        if not (unsent := self._outbox.unsent):
+            return ""
+        return f"not sent to the MLflow server: {unsent}; {self.folder} keeps it, this sends it:  {self._resumed}"
+
+    @property
+    def has_model(self) -> bool:
+        return not self.unsent
 
     def results(self) -> dict[str, float]:
         """The final metrics of a finished run."""
-        return dict(self.client.get_run(self.run_id).data.metrics)
+        return self._outbox.results() if self.unsent else dict(self.client.get_run(self.run_id).data.metrics)
 
     def history(self) -> list[dict[str, float]]:
         """The metrics of each epoch of a finished run."""
-        return store.metric_history(self.client, self.run_id)
+        return read_history(self.folder / ARTIFACTS) if self.unsent else store.metric_history(self.client, self.run_id)
 
     def restore(self, state: State) -> bool:
-        """Set `state` to that of the finished run, from its model and metrics in MLflow; False if it is not finished.
-
-        Used when the checkpoint was deleted, or is on another machine. The run cannot be trained further.
-        """
+        """Set `state` to that of the finished run, from MLflow: its checkpoint is gone. False if the run is not finished."""
         if not self.finished:
             return False
         run = finished.load_run(self.run_id, uri=self.uri)
@@ -178,34 +183,45 @@ class Tracker:
         """Log everything that a finished run has, see `keep`, and close it."""
         self.keep(results, artifacts, model, splits)
         if not self.finished:  # when the winner of a multirun is tested, its duration stays that of its training
-            self.client.set_terminated(self.run_id, store.FINISHED)
+            self._outbox.send("finish", time=milliseconds())
         self.finished = True
+        self._end()
 
     def keep(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
-        """Log everything that a finished run has.
+        """Log everything that a finished run has: final metrics, artifacts, and the model, which is in evaluation mode."""
+        assert artifacts == self.folder / ARTIFACTS
+        for path in files_below(artifacts):
+            self._outbox.send("file", path=path)
+        if not self.finished:
+            self._keep_model(model, splits)
+        self._outbox.send("final", results=dict(results), time=milliseconds())
+        self._outbox.send("check")
 
-        Args:
-            results: the final metrics.
-            artifacts: a folder whose files are all logged.
-            model: in evaluation mode.
-        """
-        self.client.log_artifacts(self.run_id, str(artifacts))
-        self._log_model(model, splits)
-        self._log_final(results)
-        check_written(self.client, self.experiment_id, self.run_id, artifacts)
+    def _keep_model(self, model: Classifier, splits: Splits) -> None:
+        """Log the model as `model`, exported without pickle."""
+        place = self.folder / MODEL
+        shutil.rmtree(place, ignore_errors=True)
+        logged = unnamed_model(self.experiment_id, self.run_id)
+        export.save_model(model, place, export.example(splits), splits.classes, logged, self._config)
+        self._outbox.send("model")
+        for path in files_below(place):
+            self._outbox.send("model_file", path=path)
+        self._outbox.send("model_ready")
 
     def reopen(self) -> None:
         """Continue a finished run; its model and its test are made again."""
         self.finished = self.tested = False
-        self.client.set_tag(self.run_id, store.TAG_HELD_BY, holder(self._folder))
+        self.client.set_tag(self.run_id, store.TAG_HELD_BY, holder(self._lock))
         self.client.update_run(self.run_id, status=store.RUNNING)
         for logged in logged_models(self.client, self.experiment_id, self.run_id):
             self.client.delete_logged_model(logged.model_id)
+        self._open({})
 
     def prune(self, why: str, results: Mapping[str, float]) -> None:
         """Close the run as pruned; the same command without a pruner, or with a larger budget, continues it."""
-        self._log_final(results)
-        store.close(self.client, self.run_id, store.KILLED, {store.TAG_PRUNED: why})
+        self._outbox.send("final", results=dict(results), time=milliseconds())
+        self._outbox.send("close", status=store.KILLED, tags={store.TAG_PRUNED: why}, time=milliseconds())
+        self._end()
 
     def fail(self, error: BaseException) -> None:
         """Close the run as KILLED after Ctrl-C, else as FAILED with the reason."""
@@ -214,37 +230,20 @@ class Tracker:
         if command_line.was_interrupted(error):
             status, tags = store.KILLED, {}
         try:
-            store.close(self.client, self.run_id, status, tags)
-        except (MlflowException, UserError) as problem:  # the error that ended the run is shown, not this one
+            self._outbox.send("close", status=status, tags=tags, time=milliseconds())
+            self._end()
+        except (
+            Exception
+        ) as problem:  # of MLflow, or of its database: the error that ended the run is shown, not this one
             log.warning("run %s stays %s in MLflow (%s)", self.run_id, store.RUNNING, str(problem).splitlines()[0])
+        if self.unsent:
+            log.warning(self.unsent)
 
-    def _log_final(self, results: Mapping[str, float]) -> None:
-        """Log the final metrics that are new or have changed; count the evaluation on the test set if its loss is one of them."""
-        run = self.client.get_run(self.run_id)
-        new = {name: value for name, value in results.items() if run.data.metrics.get(safe_name(name)) != value}
-        # At step 0, whatever the best epoch: MLflow draws metrics with a single step 0 as bars, others as curves.
-        self._log_metrics(new, 0, [next_test_evaluation(run)] if "test/loss" in new else [])
-
-    def _log_model(self, model: Classifier, splits: Splits) -> None:
-        """Log the model as `model`, exported without pickle; one of an earlier attempt that is not complete is deleted."""
-        for logged in logged_models(self.client, self.experiment_id, self.run_id):
-            if is_written(self.client, logged):
-                self._link(logged.model_id)
-                return
-            self.client.delete_logged_model(logged.model_id)
-        logged = self.client.create_logged_model(self.experiment_id, name="model", source_run_id=self.run_id)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model"
-            export.save_model(model, path, export.example(splits), splits.classes, logged, self._config)
-            self.client.log_model_artifacts(logged.model_id, str(path))
-        self.client.finalize_logged_model(logged.model_id, "READY")
-        self._link(logged.model_id)
-
-    def _link(self, model_id: str) -> None:
-        """Record the model as an output of the run; MLflow raises if that is done twice."""
-        outputs = self.client.get_run(self.run_id).outputs
-        if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
-            self.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=0)])
+    def _end(self) -> None:
+        """Wait for what is still being sent; delete what was only kept for that."""
+        if self._outbox.flush():
+            shutil.rmtree(self.folder / MODEL, ignore_errors=True)
+        self._outbox.stop(ended=self.finished)
 
     def url(self) -> str:
         return store.how_to_open(self.uri, self.experiment_id)

@@ -5,22 +5,25 @@ finalize(multirun, outcomes)
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.comparison.points import Point
-from experiments.config.foreign import MASK
+from experiments.config.foreign import MASK, say
 from experiments.config.keys import standalone_overrides
+from experiments.runs.journal import unsent_in
 from experiments.sweep.jobs import TestJob
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.sharing import describe
 
 if TYPE_CHECKING:
     from experiments.comparison.comparison import Comparison
-
+    from experiments.sweep.parent_run import Parent
 
 ENDED = ("finished", "pruned", "failed")
 log = logging.getLogger(__name__)
@@ -30,12 +33,17 @@ def finalize(multirun: Multirun, outcomes: Sequence[Point]) -> None:
     """Evaluate the winner on the test set, store and print the comparison; exit with code 1 if points failed."""
     from experiments.comparison.comparison import Comparison  # imports pandas
 
-    objectives = multirun.config.sweep.objectives
+    objectives, stored = multirun.config.sweep.objectives, multirun.parent
     comparison = Comparison(multirun.name, multirun.command, _points(multirun, outcomes), objectives)
-    if multirun.config.evaluate_test is None:
+    if multirun.config.evaluate_test is None and (multirun.parent or not stored):  # a lost server has the model to test
         comparison = _with_tests(multirun, comparison)
     _store(multirun, comparison)
     _end_sharing(multirun, go_on=any(point.status in ("not started", "killed") for point in outcomes))
+    if stored and not multirun.parent:
+        report, command = multirun.folder / "report/report.html", multirun.command.resumed()
+        say(
+            f"not sent to the MLflow server: the ranking and some of its points; {report} has them, this sends them:  {command}"
+        )
     if comparison.failed:
         sys.exit(1)
 
@@ -48,7 +56,8 @@ def _end_sharing(multirun: Multirun, go_on: bool) -> None:
     if not go_on:
         multirun.pool.delete()
     if multirun.parent:
-        multirun.parent.count_epochs(epochs)
+        with _or_without(multirun):
+            multirun.parent.count_epochs(epochs)
     if epochs.saved:
         terminal.console.print(f"\n{describe(epochs)}")
 
@@ -86,12 +95,12 @@ def _points(multirun: Multirun, outcomes: Sequence[Point]) -> list[Point]:
         return list(outcomes)
     failed = {point.name: point for point in outcomes if point.status == "failed"}
     _say_which_are_one_run(outcomes)
-    used: dict[str, set[str]] = {}
-    for point in outcomes:
-        used.setdefault(point.name, set()).update(filter(None, [point.run_id]))
     now = {point.run_id: point for point in outcomes}
     waiting = [point for point in outcomes if point.status == "not started"]
-    known = [point for point in multirun.parent.points(used) if point.status in ENDED or point.name not in failed]
+    stored = _stored(multirun, multirun.parent, outcomes)
+    if multirun.parent is None:
+        return list(outcomes)
+    known = [point for point in stored if point.status in ENDED or point.name not in failed]
     names = {point.name for point in known}
     # A run found again may have been trained by other overrides: in a folder that was renamed since, for example.
     known = [
@@ -103,6 +112,31 @@ def _points(multirun: Multirun, outcomes: Sequence[Point]) -> list[Point]:
     return known + [point for point in (*failed.values(), *waiting) if point.name not in names]
 
 
+@contextlib.contextmanager
+def _or_without(multirun: Multirun) -> Iterator[None]:
+    """If the MLflow server does not answer in this block, the multirun ends as one without MLflow."""
+    from experiments.runs.server import Unreachable  # takes time
+
+    try:
+        yield
+    except Unreachable:
+        multirun.parent = None
+
+
+def _stored(multirun: Multirun, parent: Parent, outcomes: Sequence[Point]) -> Sequence[Point]:
+    """The points as MLflow has them; none if its server does not answer, or lacks something of them."""
+    used: dict[str, set[str]] = {}
+    for point in outcomes:
+        used.setdefault(point.name, set()).update(filter(None, [point.run_id]))
+    outputs = Path(multirun.config.outputs)
+    if any(point.run_id and unsent_in(outputs, point.run_id) for point in outcomes):
+        multirun.parent = None
+        return ()
+    with _or_without(multirun):
+        return parent.points(used)
+    return ()
+
+
 def _store(multirun: Multirun, comparison: Comparison) -> None:
     """Write the report, close the parent run, print the ranking."""
     from experiments.comparison import terminal  # imports torch
@@ -111,8 +145,9 @@ def _store(multirun: Multirun, comparison: Comparison) -> None:
     write(multirun.folder / "report", comparison)
     where = str(multirun.folder / "report/report.html")
     if multirun.parent:
-        multirun.parent.finalize(comparison, multirun.folder / "report")
-        where += f", or {multirun.parent.url()}"
+        with _or_without(multirun):
+            multirun.parent.finalize(comparison, multirun.folder / "report")
+            where += f", or {multirun.parent.url()}"
     terminal.show_comparison(comparison, where)
 
 

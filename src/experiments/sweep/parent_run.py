@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Set
@@ -17,7 +18,9 @@ from experiments.config import Config
 from experiments.config.command_line import Command
 from experiments.runs import provenance, store
 from experiments.runs.abandoned import holder
+from experiments.runs.delivery import log_files
 from experiments.runs.pool import Epochs
+from experiments.runs.server import Unreachable
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Parent:
                 spread = {f"test/accuracy_{end}": getattr(test, end) for end in ("sd", "low", "high")}
                 kept |= {name: value for name, value in spread.items() if math.isfinite(value)}
             values = [Metric(store.safe_name(name), value, now, 0) for name, value in kept.items()]
-        self.client.log_artifacts(self.run_id, str(folder))
+        log_files(self.client, self.run_id, folder)
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
         self.client.set_terminated(self.run_id, store.FAILED if comparison.failed else store.FINISHED)
 
@@ -133,10 +136,11 @@ class Parent:
 
     def stop(self, status: str) -> None:
         """Set the status of a multirun that ends early; its runs in other processes are marked as KILLED."""
-        for child in self.children():
-            if child.status == "running":
-                store.close(self.client, child.run_id, store.KILLED)
-        self.client.set_terminated(self.run_id, status)
+        with contextlib.suppress(Unreachable):  # the error that ended the multirun is shown, not this one
+            for child in self.children():
+                if child.status == "running":
+                    store.close(self.client, child.run_id, store.KILLED, {})
+            self.client.set_terminated(self.run_id, status)
 
     def url(self) -> str:
         """How to open the run in MLflow: an address or a command."""
