@@ -14,6 +14,7 @@ from experiments.data import load_splits
 from experiments.training.ranks import join
 
 if TYPE_CHECKING:
+    from experiments.models.weights import Weights
     from experiments.runs.checkpoint import ShouldPrune, State
     from experiments.runs.provenance import ParentRun
     from experiments.runs.start import ActiveRun
@@ -48,6 +49,7 @@ def run(
     command: Command = Command(),  # noqa: B008 - immutable
     parent: ParentRun | None = None,
     should_prune: ShouldPrune = never,
+    weights: Weights | None = None,
 ) -> Result:
     """Train, test and log the run of `config`; continue it if it was interrupted, show its results if it is finished.
 
@@ -55,6 +57,7 @@ def run(
         command: the command line, for the report and the tags of the run.
         parent: the multirun that the run belongs to; its runs are tested only if `config.evaluate_test` is true.
         should_prune: called with the number and the metrics of every epoch, also of those before a restart.
+        weights: to start from, in place of those that `config.model.weights` names.
 
     Raises:
         UserError: a mistake that only shows here, such as missing data; nothing is logged then.
@@ -64,13 +67,14 @@ def run(
     splits = ranks.in_turn(lambda: load_splits(config.data))
     from experiments.reports import epoch_log, features, terminal  # these import torch: missing data is reported first
     from experiments.runs.start import started
-    from experiments.runs.weights import initial_weights
+    from experiments.runs.weights import initial_weights, with_run_id
     from experiments.training.devices import choose_device, deterministic
     from experiments.training.learner import Learner, initial_model
     from experiments.training.loop import train
 
     device = choose_device(config)
-    model = ranks.in_turn(lambda: initial_model(config, splits, initial_weights(config)))
+    config = ranks.in_turn(lambda: with_run_id(config))
+    model = ranks.in_turn(lambda: initial_model(config, splits, weights or initial_weights(config)))
     terminal.show_start(config, splits, device)
     with started(config, command, splits, model, device, parent, ranks) as active, deterministic(config):
         tracker = active.tracker
