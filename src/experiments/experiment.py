@@ -73,7 +73,7 @@ def run(
     from experiments.training.loop import train
 
     device = choose_device(config)
-    config = ranks.in_turn(lambda: with_run_id(config))
+    config = config if weights else ranks.in_turn(lambda: with_run_id(config))
     model = ranks.in_turn(lambda: initial_model(config, splits, weights or initial_weights(config)))
     terminal.show_start(config, splits, device)
     with started(config, command, splits, model, device, parent, ranks) as active, deterministic(config):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,11 @@ from experiments.runs.recorded import Recorded, has_artifact, read_membership
 from experiments.runs.weights import initial_weights
 
 NOT_RECORDED = "not recorded"
+NOT_COMPUTING = (
+    "experiments",
+    "mlflow",
+    "hydra-core",
+)  # packages that do not compute, and ours, whose code is compared
 
 
 class Effect(enum.IntEnum):
@@ -52,7 +56,9 @@ def of_configuration(recorded: Recorded, overrides: Sequence[str], epochs: int) 
     if new := [key for key, _ in flatten(config.to_dict()) if key not in saved]:
         yield Finding("settings", f"it lacks {named(new)}: their defaults are used")
     if config.training.budget and epochs:
-        yield Finding("budget", f"{config.training.budget} then; here {counted(epochs, 'epoch')}, however long they take")
+        yield Finding(
+            "budget", f"{config.training.budget} then; here {counted(epochs, 'epoch')}, however long they take"
+        )
     if origin := tags.get(store.TAG_FORKED_FROM):
         run, _, last = origin.partition(":")
         yield Finding("epochs", f"epochs 1 to {last} are those of run {run[:8]}; here they are trained, too")
@@ -164,9 +170,10 @@ def of_weights(config: Config, origin: Origin | None) -> tuple[Weights | None, F
 def of_machine(then: Part, now: Part, later: Sequence[Part], forked: bool) -> Iterator[Finding]:
     """Hardware, libraries, threads and processes: on them depend the last bits."""
     yield from _compared("", then.machine, now.machine)
-    yield from _compared("version of ", then.packages, {key: now.packages.get(key, "none") for key in then.packages})
-    if not then.packages:
-        yield Finding("versions", f"of the other packages: {NOT_RECORDED}")
+    if then.packages:
+        yield from _compared("package ", *(_without_torch(each.packages) for each in (then, now)))
+    else:
+        yield Finding("packages", NOT_RECORDED)
     advice = f": torchrun --nproc-per-node={then.processes} scripts/reproduce.py uses as many"
     for what, one, other in (("threads", then.threads, now.threads), ("processes", then.processes, now.processes)):
         if not one:
@@ -176,10 +183,17 @@ def of_machine(then: Part, now: Part, later: Sequence[Part], forked: bool) -> It
         else:
             yield Finding(what, str(one))
     if then.first_epoch > 1 and not forked:
-        yield Finding("epochs", f"how epochs 1 to {then.first_epoch - 1} were trained is {NOT_RECORDED}", Effect.ROUNDING)
+        yield Finding(
+            "epochs", f"how epochs 1 to {then.first_epoch - 1} were trained is {NOT_RECORDED}", Effect.ROUNDING
+        )
     for before, part in zip((then, *later), later):
         changes = [f"{key} {value}" for key, value in _flat(part).items() if _flat(before).get(key) != value]
         yield Finding("epochs", f"from epoch {part.first_epoch} on with {', '.join(changes)}", Effect.ROUNDING)
+
+
+def _without_torch(packages: Mapping[str, str]) -> dict[str, str]:
+    """It is compared with the machine, which names the build, too."""
+    return {name: version for name, version in packages.items() if name != "torch"}
 
 
 def _flat(part: Part) -> dict[str, object]:
@@ -187,10 +201,10 @@ def _flat(part: Part) -> dict[str, object]:
 
 
 def _compared(kind: str, then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Finding]:
-    same = [f"{key} {value}" for key, value in then.items() if now.get(key) == value]
+    """What differs, each in a line of its own, and what is the same, in one line."""
     for key in dict.fromkeys((*then, *now)):
-        if then.get(key) != now.get(key) and (kind == "" or key not in ("torch", "experiments")):
-            effect = Effect.ROUNDING
-            yield Finding(kind + key, f"{then.get(key, NOT_RECORDED)}, here {now.get(key, 'none')}", effect)
-    if same:
-        yield Finding("versions" if kind else "machine", ", ".join(same))
+        if then.get(key) != now.get(key):
+            effect = Effect.NONE if key in NOT_COMPUTING else Effect.ROUNDING
+            yield Finding(f"{kind}{key}", f"{then.get(key, NOT_RECORDED)}, here {now.get(key, 'none')}", effect)
+    if same := [f"{key} {value}" for key, value in then.items() if now.get(key) == value]:
+        yield Finding("packages" if kind else "machine", ", ".join(same))

@@ -19,6 +19,7 @@ from experiments.analysis.findings import Effect, Finding
 from experiments.config import Config, UserError
 from experiments.config.composition import with_changes
 from experiments.config.defaults import default
+from experiments.config.foreign import printable
 from experiments.config.keys import key_of
 from experiments.config.processes import launched
 from experiments.data import Splits
@@ -41,14 +42,16 @@ class Rebuilt:
         config: of the new training, which has a folder of its own and is not logged as a run.
         weights: from which it starts; None for random ones.
         history: the metrics of the epochs of the original.
-        part: how the original was trained, as far as it is recorded.
+        then: how the original was trained, as far as it is recorded.
+        here: how the new one is trained; None where it cannot be.
     """
 
     recorded: Recorded
     config: Config
     weights: Weights | None
     history: list[dict[str, float]]
-    part: Part
+    then: Part
+    here: Part | None
     findings: tuple[Finding, ...]
 
     @property
@@ -76,7 +79,8 @@ class Rebuilt:
 
     def __str__(self) -> str:
         width = max(len(each.what) for each in self.findings)
-        return "\n".join([*(f"{each.what:<{width}}  {each.detail}" for each in self.findings), "", self.expectation])
+        lines = [f"{printable(each.what):<{width}}  {printable(each.detail)}" for each in self.findings]
+        return "\n".join([*lines, "", printable(self.expectation)])
 
     def check(self) -> None:
         """Check that it can be trained again.
@@ -85,7 +89,7 @@ class Rebuilt:
             UserError: something is missing, or is not what the run was trained with.
         """
         if wrong := [each for each in self.findings if each.effect == Effect.IMPOSSIBLE]:
-            reasons = "; ".join(f"{each.what}: {each.detail}" for each in wrong)
+            reasons = "; ".join(printable(f"{each.what}: {each.detail}") for each in wrong)
             raise UserError(f"run {self.run_id[:8]} cannot be rebuilt: {reasons}")
 
     @property
@@ -123,21 +127,24 @@ def rebuild(recorded: Recorded, overrides: Sequence[str], threads: int | None, t
     config, missing = _on_this_machine(_in_our_folders(config, uri), part, threads)
     found = [*findings.of_configuration(recorded, overrides, len(history)), *findings.of_code(recorded, origin)]
     found += [*findings.of_classes(recorded, folder_of(recorded), trust), *missing]
-    splits, weights = None, None
-    if all(each.effect < Effect.IMPOSSIBLE for each in found):  # else a class must not be imported, or there is no device
+    splits, weights, here = None, None, None
+    if all(
+        each.effect < Effect.IMPOSSIBLE for each in found
+    ):  # else a class must not be imported, or there is no device
         splits, of_data = findings.of_data(recorded, config)
         weights, of_weights = findings.of_weights(config, origin)
-        now = _part_here(config)
+        here = _part_here(config)
         later, forked = origin.parts[1:] if origin else (), store.TAG_FORKED_FROM in run.data.tags
-        found += [of_data, of_weights, *findings.of_machine(part, now, later, forked), *_nondeterministic(config)]
+        found += [of_data, of_weights, *findings.of_machine(part, here, later, forked), *_nondeterministic(config)]
     if splits and all(each.effect < Effect.NUMBERS for each in found):
         found += _of_fingerprint(recorded, config, splits, weights, origin is not None)
-    return Rebuilt(recorded, _to_train(recorded, config), weights, history, part, tuple(found))
+    return Rebuilt(recorded, _to_train(recorded, config), weights, history, part, here, tuple(found))
 
 
 def _part_of_tags(tags: Mapping[str, str]) -> Part:
     """How the first epochs were trained, as far as the tags of a run tell it; 0: not recorded."""
-    threads, processes = (int(tags.get(name, 0)) for name in (store.TAG_THREADS, store.TAG_PROCESSES))
+    counts = (tags.get(name, "") for name in (store.TAG_THREADS, store.TAG_PROCESSES))
+    threads, processes = (int(count) if count.isdecimal() else 0 for count in counts)
     return Part(1, threads, processes, provenance.read_machine(tags.get("machine", "")), {})
 
 
@@ -183,7 +190,9 @@ def _of_fingerprint(
     if fingerprint(config, device, splits.digest, weights.digest() if weights else None) == tags[store.TAG_FINGERPRINT]:
         return [] if known else [Finding("code", "the same, by the fingerprint of the run")]
     if known:
-        return [Finding("settings", "config.yaml has other values than the run had when it was trained", Effect.NUMBERS)]
+        return [
+            Finding("settings", "config.yaml has other values than the run had when it was trained", Effect.NUMBERS)
+        ]
     return [Finding("code", "changed, by the fingerprint of the run", Effect.NUMBERS)]
 
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.analysis.rebuilding import Effect, Rebuilt
-from experiments.config import UserError
+from torch import Tensor
+
+from experiments.analysis.findings import Effect
+from experiments.analysis.rebuilding import Rebuilt
 from experiments.config.command_line import Command
+from experiments.config.foreign import cell, mask_passwords
 from experiments.config.keys import flatten
 from experiments.config.metrics import EPOCH_METRICS
 from experiments.models.weights import Weights
@@ -119,26 +121,40 @@ def _rows(rebuilt: Rebuilt, history: Sequence[Mapping[str, float]], metrics: Map
             yield Row(0, name, value, final.get(name, math.nan))
 
 
-def _kept_weights(rebuilt: Rebuilt) -> Mapping[str, object]:
+def _checkpoint(rebuilt: Rebuilt) -> Path:
+    """That of the new training; a code change during a reproduction leaves several."""
+    files = (rebuilt.folder / "training" / "runs").glob("*/checkpoint.pt")
+    return max(files, key=lambda file: file.stat().st_mtime)
+
+
+def _kept_weights(rebuilt: Rebuilt) -> Mapping[str, Tensor]:
     """The weights that the new training would log as its model."""
-    files = sorted((rebuilt.folder / "training" / "runs").glob("*/checkpoint.pt"), key=lambda file: file.stat().st_mtime)
-    content = read(files[-1]) if files else None
-    if content is None:
-        raise UserError(f"{rebuilt.folder}: the checkpoint of the new training is gone; the same command trains again")
-    return content["best"] or content["average"] or content["model"]
+    content = read(_checkpoint(rebuilt))
+    assert content is not None  # it was written by this process
+    weights: Mapping[str, Tensor] = content["best"] or content["average"] or content["model"]
+    return weights
 
 
-def log_verdict(rebuilt: Rebuilt, verdict: Verdict, history: Sequence[Mapping[str, float]], metrics: Mapping[str, float]) -> str:
-    """Log the new training and the comparison as a child run of the original, and return its id; then delete its files."""
-    (artifacts,) = sorted((rebuilt.folder / "training" / "runs").glob("*/artifacts"))[-1:]
-    (artifacts / "reproduction.txt").write_text(f"{rebuilt}\n{verdict}\n", encoding="utf-8")
-    with (artifacts / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = ([row.epoch or "", row.metric, row.then, row.now, row.difference] for row in verdict.rows)
+def log_verdict(
+    rebuilt: Rebuilt, verdict: Verdict, history: Sequence[Mapping[str, float]], metrics: Mapping[str, float]
+) -> str:
+    """Log the new training and the comparison as a child run of the original, and return its id; then delete its checkpoint."""
+    place = _checkpoint(rebuilt).parent
+    text = mask_passwords(f"{rebuilt}\n{verdict}\n")
+    (place / "artifacts" / "reproduction.txt").write_text(text, encoding="utf-8")
+    with (place / "artifacts" / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = ([row.epoch or "", cell(row.metric), row.then, row.now, row.difference] for row in verdict.rows)
         csv.writer(file).writerows([("epoch", "metric", "original", "reproduction", "difference"), *rows])
+    assert rebuilt.here is not None
+    part = rebuilt.here
     tags = {store.TAG_VERDICT: verdict.word, "weights_sha256": verdict.digest}
-    tags |= provenance.provenance_tags() | provenance.machine_tags(rebuilt.config)
+    tags |= provenance.provenance_tags() | {"mlflow.source.name": "scripts/reproduce.py"}
+    tags |= {"machine": provenance.described(part.machine)}
+    tags |= {store.TAG_THREADS: str(part.threads), store.TAG_PROCESSES: str(part.processes)}
     tags |= {store.TAG_TEST_SET_EVALUATIONS: str(int("test/loss" in metrics))}
     params = dict(flatten(rebuilt.config.to_dict()))
-    child = evaluations.log_reproduction(rebuilt.recorded, params, history, metrics, tags, artifacts)
-    shutil.rmtree(rebuilt.folder / "training")
+    child = evaluations.log_reproduction(rebuilt.recorded, params, history, metrics, tags, place / "artifacts")
+    for file in (rebuilt.folder / "training").glob("*/*/*"):
+        if file.is_file():  # the report stays
+            file.unlink()
     return child

@@ -70,9 +70,13 @@ class Origin:
         try:
             values: dict[str, Any] = json.loads(content)
             parts = tuple(Part(**part) for part in values.pop("parts"))
-            return cls(**values, parts=parts) if parts else None
-        except (ValueError, TypeError, AttributeError, LookupError):
+            origin = cls(**values, parts=parts)
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
             return None
+        numbers = [number for part in parts for number in (part.first_epoch, part.threads, part.processes)]
+        tables = [origin.code, *(table for part in parts for table in (part.machine, part.packages))]
+        whole = all(isinstance(number, int) for number in numbers) and all(isinstance(table, dict) for table in tables)
+        return origin if parts and whole else None
 
 
 def note(folder: Path, config: Config, data: str, weights: str | None, part: Part) -> None:

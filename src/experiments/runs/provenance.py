@@ -102,12 +102,16 @@ def change_of_machine(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 def machine_tags(config: Config) -> dict[str, str]:
     """The machine on which a run is started, as a tag of the run."""
-    found = machine(torch.device(device_type(config)))
-    return {"machine": ", ".join(f"{name} {value}" for name, value in found.items())}
+    return {"machine": described(machine(torch.device(device_type(config))))}
+
+
+def described(found: Mapping[str, str]) -> str:
+    """A machine as text."""
+    return ", ".join(f"{name} {value}" for name, value in found.items())
 
 
 def read_machine(tag: str) -> dict[str, str]:
-    """What `machine_tags` has written."""
+    """What `described` has written."""
     names = "device|torch|processor|instructions|GPU|CUDA|cuDNN"
     parts = re.split(rf", (?=(?:{names}) )", tag) if tag else []
     return dict(part.partition(" ")[::2] for part in parts)
