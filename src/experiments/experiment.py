@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 from experiments.config import Config
 from experiments.config.command_line import Command
-from experiments.data import load_splits
-from experiments.training.ranks import join
+from experiments.data import Splits, load_splits
+from experiments.training.ranks import OneProcess, Ranks, join
 
 if TYPE_CHECKING:
+    import torch
+
+    from experiments.models.classifier import Classifier
     from experiments.models.weights import Weights
     from experiments.runs.checkpoint import ShouldPrune, State
     from experiments.runs.provenance import ParentRun
@@ -67,14 +70,11 @@ def run(
     splits = ranks.in_turn(lambda: load_splits(config.data))
     from experiments.reports import epoch_log, features, terminal  # these import torch: missing data is reported first
     from experiments.runs.start import started
-    from experiments.runs.weights import initial_weights, with_run_id
-    from experiments.training.devices import choose_device, deterministic
-    from experiments.training.learner import Learner, initial_model
+    from experiments.training.devices import deterministic
+    from experiments.training.learner import Learner
     from experiments.training.loop import train
 
-    device = choose_device(config)
-    config = config if weights else ranks.in_turn(lambda: with_run_id(config))
-    model = ranks.in_turn(lambda: initial_model(config, splits, weights or initial_weights(config)))
+    config, device, model = _before_the_first_step(config, splits, ranks, weights)
     terminal.show_start(config, splits, device)
     with started(config, command, splits, model, device, parent, ranks) as active, deterministic(config):
         tracker = active.tracker
@@ -97,6 +97,20 @@ def run(
         results = active.finish(state, evaluation := _evaluate_and_report(active, state))
     terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, active.limit.text(state.history))
     return Result(tracker.run_id, tracker.name, results, state.history)
+
+
+def _before_the_first_step(
+    config: Config, splits: Splits, ranks: OneProcess | Ranks, weights: Weights | None
+) -> tuple[Config, torch.device, Classifier]:
+    """The configuration with the id of the run whose weights it names, the device, and the model."""
+    from experiments.runs.weights import initial_weights, with_run_id  # these import torch
+    from experiments.training.devices import choose_device
+    from experiments.training.learner import initial_model
+
+    device = choose_device(config)
+    config = config if weights else ranks.in_turn(lambda: with_run_id(config))
+    model = ranks.in_turn(lambda: initial_model(config, splits, weights or initial_weights(config)))
+    return config, device, model
 
 
 def _show_again(active: ActiveRun) -> Result:
