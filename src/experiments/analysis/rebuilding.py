@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -18,6 +19,7 @@ from experiments.analysis import findings
 from experiments.analysis.findings import Effect, Finding
 from experiments.config import Config, UserError
 from experiments.config.composition import with_changes
+from experiments.config.data import CifarSettings, PictureSettings
 from experiments.config.defaults import default
 from experiments.config.foreign import printable
 from experiments.config.keys import key_of
@@ -31,6 +33,8 @@ from experiments.runs.origin import FILE, Origin, Part
 from experiments.runs.recorded import Recorded, artifact, has_artifact
 from experiments.training.devices import device_type
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
+DEVICES: tuple[Device, ...] = ("cpu", "cuda", "mps")
 FOLDER = Path(default("outputs")) / "reproductions"
 
 
@@ -151,7 +155,7 @@ def _part_of_tags(tags: Mapping[str, str]) -> Part:
 def _in_our_folders(config: Config, uri: str) -> Config:
     """The configuration with caches in our own folder, whoever wrote it, and with the store of the run."""
     data = config.data
-    if hasattr(data, "cache"):
+    if isinstance(data, CifarSettings | PictureSettings):
         data = dataclasses.replace(data, cache=str(Path(default("outputs")) / "cache"))
     return dataclasses.replace(config, data=data, tracking=dataclasses.replace(config.tracking, uri=uri))
 
@@ -159,7 +163,9 @@ def _in_our_folders(config: Config, uri: str) -> Config:
 def _on_this_machine(config: Config, part: Part, threads: int | None) -> tuple[Config, list[Finding]]:
     """The configuration with the device and the threads of the run, if they are here."""
     config = dataclasses.replace(config, threads=threads or part.threads or config.threads)
-    for device in (part.machine.get("device", config.device), "auto"):
+    recorded = next((kind for kind in DEVICES if kind == part.machine.get("device")), config.device)
+    choices: tuple[Device, ...] = (recorded, "auto")
+    for device in choices:
         config = dataclasses.replace(config, device=device)
         try:
             device_type(config)

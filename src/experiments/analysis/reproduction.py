@@ -154,7 +154,7 @@ def log_verdict(
     tags |= {store.TAG_TEST_SET_EVALUATIONS: str(int("test/loss" in metrics))}
     params = dict(flatten(rebuilt.config.to_dict()))
     child = evaluations.log_reproduction(rebuilt.recorded, params, history, metrics, tags, place / "artifacts")
-    for file in (rebuilt.folder / "training").glob("*/*/*"):
-        if file.is_file():  # the report stays
-            file.unlink()
+    for path in (rebuilt.folder / "training").glob("*/*/*"):
+        if path.is_file():  # the report stays
+            path.unlink()
     return child

@@ -127,7 +127,7 @@ def logged_digest(run: Run) -> str | None:
     inputs = run.inputs.dataset_inputs if run.inputs else []
     found = {tag.value: each.dataset for each in inputs for tag in each.tags if tag.key == CONTEXT}
     try:
-        digests = [json.loads(found[context].profile)["sha256"] for context in CONTEXTS]
+        digests = [json.loads(found[context].profile or "null")["sha256"] for context in CONTEXTS]
         return hashlib.sha256("".join(digests).encode()).hexdigest()
     except (KeyError, TypeError, ValueError):  # of an earlier version, or damaged
         return None
