@@ -131,20 +131,23 @@ def test_other_settings_give_a_clear_no(project, command):
     change("config.yaml", yaml.safe_load, yaml.safe_dump, optimizer__lr=0.5, training__epochs=9, training__budget="1h")
     done = command("scripts/reproduce.py", "best", cwd=project)
     assert "config.yaml has other values than the run had" in done.stdout
-    assert done.returncode == 1 and "verdict: different: epoch 1, train/loss: " in done.stdout, done.stderr
+    assert done.returncode == 1 and "verdict: different: epoch 1, val/loss: " in done.stdout, done.stderr
     assert "epoch   2/9" in done.stdout and "epoch   3/9" not in done.stdout  # where the budget has ended the run
 
 
 def test_small_differences_need_a_reason(project, monkeypatch):
     rebuilt = {threads: listed(threads=threads) for threads in (1, 2)}
-    weights = dict(rebuilt[1].recorded.logged.weights)
+    weights = {name: tensor.clone() for name, tensor in rebuilt[1].recorded.logged.weights.items()}
     monkeypatch.setattr(reproduction, "_kept_weights", lambda _: weights)
     metrics = dict(rebuilt[1].recorded.run.data.metrics)
-    near = [rebuilt[1].history[0], rebuilt[1].history[1] | {"val/loss": rebuilt[1].history[1]["val/loss"] + 1e-4}]
+    near = [
+        rebuilt[1].history[0],
+        rebuilt[1].history[1] | {"val/accuracy": rebuilt[1].history[1]["val/accuracy"] + 1e-3},
+    ]
     far = [near[0] | {"train/accuracy": 2.0}, near[1]]
     verdict = {threads: reproduction.compare(each, near, metrics) for threads, each in rebuilt.items()}
-    assert verdict[1].word == "different" and verdict[1].reason.startswith("epoch 2, val/loss: ")
-    assert verdict[2].word == "equal within 0.0001" and "threads; the first: epoch 2, val/loss" in verdict[2].reason
+    assert verdict[1].word == "different" and verdict[1].reason.startswith("epoch 2, val/accuracy: ")
+    assert verdict[2].word == "equal within 0.001" and "threads; the first: epoch 2, val/accuracy" in verdict[2].reason
     assert reproduction.compare(rebuilt[2], far, metrics).reason.startswith("epoch 1, train/accuracy")
     assert reproduction.compare(rebuilt[2], near[:1], metrics).reason.startswith("2 epochs, here 1")
     same = reproduction.compare(rebuilt[1], rebuilt[1].history, metrics)

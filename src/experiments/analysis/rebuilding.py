@@ -35,6 +35,7 @@ from experiments.training.devices import device_type
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DEVICES: tuple[Device, ...] = ("cpu", "cuda", "mps")
+MOST_THREADS = 1024  # as for the key
 FOLDER = Path(default("outputs")) / "reproductions"
 
 
@@ -162,7 +163,7 @@ def _in_our_folders(config: Config, uri: str) -> Config:
 
 def _on_this_machine(config: Config, part: Part, threads: int | None) -> tuple[Config, list[Finding]]:
     """The configuration with the device and the threads of the run, if they are here."""
-    config = dataclasses.replace(config, threads=threads or part.threads or config.threads)
+    config = dataclasses.replace(config, threads=threads or min(part.threads, MOST_THREADS) or config.threads)
     recorded = next((kind for kind in DEVICES if kind == part.machine.get("device")), config.device)
     choices: tuple[Device, ...] = (recorded, "auto")
     for device in choices:

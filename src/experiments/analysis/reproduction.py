@@ -23,6 +23,7 @@ from experiments.config.command_line import Command
 from experiments.config.foreign import cell, mask_passwords
 from experiments.config.keys import flatten
 from experiments.config.metrics import EPOCH_METRICS
+from experiments.config.wording import counted
 from experiments.models.weights import Weights
 from experiments.runs import evaluations, provenance, store
 from experiments.runs.checkpoint_files import read
@@ -93,9 +94,11 @@ def compare(rebuilt: Rebuilt, history: Sequence[Mapping[str, float]], metrics: M
     before = Weights(rebuilt.recorded.logged.weights, "").digest()
     weights = Weights(_kept_weights(rebuilt), "").digest()
     unequal = [row for row in rows if row.difference]
-    compared = f"{len(history)} epochs, {len({row.metric for row in rows})} metrics"
+    changes = ", ".join(rebuilt.of_effect(Effect.ROUNDING) + rebuilt.of_effect(Effect.NUMBERS))
     if not unequal and weights == before and len(history) == len(rebuilt.history):
-        return Verdict("identical", f"{compared}, weights (SHA-256 {weights[:16]})", rows, weights)
+        compared = f"{counted(len(history), 'epoch')}, {len({row.metric for row in rows})} metrics, weights"
+        although = f", although there are changes: {changes}" if changes else ""
+        return Verdict("identical", f"{compared} (SHA-256 {weights[:16]}){although}", rows, weights)
     digests = f"weights: SHA-256 {before[:16]}, here {weights[:16]}"
     first = f"{unequal[0]}; {digests}" if unequal else digests
     if len(history) != len(rebuilt.history):
@@ -104,8 +107,7 @@ def compare(rebuilt: Rebuilt, history: Sequence[Mapping[str, float]], metrics: M
     if rebuilt.of_effect(Effect.ROUNDING) and len(history) == len(rebuilt.history):
         difference = largest.difference if largest else 0.0
         if difference <= TOLERANCE:
-            because = ", ".join(rebuilt.of_effect(Effect.ROUNDING) + rebuilt.of_effect(Effect.NUMBERS))
-            return Verdict(f"equal within {difference:.2g}", f"{because}; the first: {first}", rows, weights)
+            return Verdict(f"equal within {difference:.2g}", f"{changes}; the first: {first}", rows, weights)
     return Verdict("different", f"{first}{f'; the largest: {largest}' if largest else ''}", rows, weights)
 
 
