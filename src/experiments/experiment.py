@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 
 from experiments.config import Config
 from experiments.config.command_line import Command
-from experiments.data import load_splits
-from experiments.training.ranks import join
+from experiments.data import Splits, load_splits
+from experiments.training.ranks import OneProcess, Ranks, join
 
 if TYPE_CHECKING:
+    import torch
+
+    from experiments.models.classifier import Classifier
+    from experiments.models.weights import Weights
     from experiments.runs.checkpoint import ShouldPrune, State
     from experiments.runs.provenance import ParentRun
     from experiments.runs.start import ActiveRun
@@ -50,6 +54,7 @@ def run(
     command: Command = Command(),  # noqa: B008 - immutable
     parent: ParentRun | None = None,
     should_prune: ShouldPrune = never,
+    weights: Weights | None = None,
 ) -> Result:
     """Train, test and log the run of `config`; continue it if it was interrupted, show its results if it is finished.
 
@@ -57,6 +62,7 @@ def run(
         command: the command line, for the report and the tags of the run.
         parent: the multirun that the run belongs to; its runs are tested only if `config.evaluate_test` is true.
         should_prune: called with the number and the metrics of every epoch, also of those before a restart.
+        weights: to start from, in place of those that `config.model.weights` names.
 
     Raises:
         UserError: a mistake that only shows here, such as missing data; nothing is logged then.
@@ -66,13 +72,11 @@ def run(
     splits = ranks.in_turn(lambda: load_splits(config.data))
     from experiments.reports import epoch_log, features, terminal  # these import torch: missing data is reported first
     from experiments.runs.start import started
-    from experiments.runs.weights import initial_weights
-    from experiments.training.devices import choose_device, deterministic
-    from experiments.training.learner import Learner, initial_model
+    from experiments.training.devices import deterministic
+    from experiments.training.learner import Learner
     from experiments.training.loop import train
 
-    device = choose_device(config)
-    model = ranks.in_turn(lambda: initial_model(config, splits, initial_weights(config)))
+    config, device, model = _before_the_first_step(config, splits, ranks, weights)
     terminal.show_start(config, splits, device)
     with started(config, command, splits, model, device, parent, ranks) as active, deterministic(config):
         tracker = active.tracker
@@ -95,6 +99,20 @@ def run(
         results = active.finish(state, evaluation := _evaluate_and_report(active, state))
     terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, active.limit.text(state.history))
     return Result(tracker.run_id, tracker.name, results, state.history, cut_short=active.limit.has_stopped)
+
+
+def _before_the_first_step(
+    config: Config, splits: Splits, ranks: OneProcess | Ranks, weights: Weights | None
+) -> tuple[Config, torch.device, Classifier]:
+    """The configuration with the id of the run whose weights it names, the device, and the model."""
+    from experiments.runs.weights import initial_weights, with_run_id  # these import torch
+    from experiments.training.devices import choose_device
+    from experiments.training.learner import initial_model
+
+    device = choose_device(config)
+    config = config if weights else ranks.in_turn(lambda: with_run_id(config))
+    model = ranks.in_turn(lambda: initial_model(config, splits, weights or initial_weights(config)))
+    return config, device, model
 
 
 def _show_again(active: ActiveRun) -> Result:

@@ -14,7 +14,8 @@ from experiments.analysis.evaluate_run import evaluate_run
 from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.config.splits import SPLITS
-from experiments.runs.finished import find_run, load_run
+from experiments.runs.finding import find_run
+from experiments.runs.finished import load_run
 from samples import paint
 
 FOLDER = (

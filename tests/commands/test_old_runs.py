@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from experiments.analysis.evaluate_run import evaluate_run
+from experiments.analysis.rebuilding import rebuild
 from experiments.comparison.loading import find_comparison
 from experiments.runs.finished import load_run
+from experiments.runs.recorded import read_run
 
 CNN, FASTNET = "2687b547", "0bd35f92"
 
@@ -46,6 +48,15 @@ def test_they_evaluate_to_the_numbers_that_were_logged(project, run_id):
         before = {"loss": run.metrics["best/val_loss"], "accuracy": run.metrics["best/val_accuracy"]}
     assert found[f"{split}/accuracy"] == pytest.approx(before["accuracy"], abs=1e-12)
     assert found[f"{split}/loss"] == pytest.approx(before["loss"], rel=1e-5)  # other thread counts sum in another order
+
+
+def test_a_reproduction_says_what_they_have_not_recorded(project):
+    found = rebuild(read_run(CNN, uri=f"sqlite:///{project}/mlflow.db"), [], None, False)
+    assert re.search(r"^code +its files are not recorded", str(found), re.MULTILINE)
+    assert re.search(r"^packages +not recorded", str(found), re.MULTILINE)
+    assert "changed, by the fingerprint of the run" in str(found) and found.expectation.startswith(
+        "expected: other numbers"
+    )
 
 
 def test_old_names_of_keys_are_read(project):

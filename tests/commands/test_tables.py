@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from conftest import family
-from experiments.runs.finished import find_run
+from experiments.runs.finding import find_run
 from samples import paint
 
 TINY = ("model.filters=2", "model.dense_width=8", "model.kernel_size=2", "training.epochs=1", "threads=1")

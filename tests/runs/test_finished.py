@@ -12,7 +12,8 @@ from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.experiment import run as train
 from experiments.notebook import Result
-from experiments.runs.finished import find_run, load_run
+from experiments.runs.finding import find_run
+from experiments.runs.finished import load_run
 
 
 @pytest.fixture

@@ -210,6 +210,8 @@ def process_start() -> float:
 
 DATA = "data set that the run was trained on, if there are runs of several: its name, or the folder of the pictures"
 
+WHICH = "latest, best, a run's id, its start, or the digits at the end of a run's name"
+
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
     """Add Hydra's option that names the user's own YAML files."""
@@ -219,11 +221,12 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a finished run."""
-    parser.add_argument(
-        "--run",
-        default="latest",
-        help="latest (default), best, a run's id, its start, or the digits at the end of a run's name",
-    )
+    parser.add_argument("--run", default="latest", help=f"{WHICH} (default: %(default)s)")
+    add_store_arguments(parser)
+
+
+def add_store_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the run is, and whether it is trusted."""
     parser.add_argument("--experiment", help="MLflow experiment to search in, for example cifar10; all by default")
     parser.add_argument("--metric", default=DEFAULT_FINAL, help="metric that selects --run best (default: %(default)s)")
     parser.add_argument(

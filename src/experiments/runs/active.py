@@ -21,6 +21,7 @@ from experiments.data import Images, Splits
 from experiments.data.batches import Batches
 from experiments.data.membership import FILE, Membership
 from experiments.models.classifier import Layers
+from experiments.runs import origin
 from experiments.runs.agreed import Agreed
 from experiments.runs.checkpoint import ShouldPrune, State
 from experiments.runs.checkpoint_files import previous
@@ -111,6 +112,10 @@ class ActiveRun:
         state = State.fresh(learner)
         if self.ranks.leads:
             self._restore(state, should_prune)
+            if state.remaining:
+                part = origin.Part.here(len(state.history) + 1, self.device, self.ranks.count)
+                weights = state.learner.model.weights_digest
+                origin.note(self.artifacts, self.config, self.splits.digest, weights, part)
         self._hand_on(state)
         return state
 

@@ -26,8 +26,9 @@ from experiments.training.early_stopping import EarlyStopping
 from experiments.training.learner import Learner
 from experiments.training.loop import EpochResult, RunningEpoch
 
-# Number and metrics of an epoch -> whether to stop after it, or why.
+# Number and metrics of an epoch -> whether to stop after it, or why. After `ENOUGH`, the run is tested and finished.
 ShouldPrune = Callable[[int, Mapping[str, float]], bool | str]
+ENOUGH = "enough"
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +42,7 @@ class State:
         best: the weights of the best epoch, on the CPU; None if the run keeps those of its last epoch.
         running: the epoch after those of the history, if some of its steps are done.
         pruned: a pruner has stopped the training, or another reason to stop it.
-        out_of_time: the run ends here, because of training.budget.
+        out_of_time: the run ends here as a finished one, because of training.budget or `ENOUGH`.
         moved: another machine or device has trained the first epochs.
         note: from which run it continues, or why it cannot, in words; else empty.
         processes: that have computed the last epochs; 0 if there are none.
@@ -83,10 +84,12 @@ class State:
         return stop
 
     def prune(self, should_prune: ShouldPrune, first_epoch: int) -> bool:
-        """Ask a pruner about every epoch from `first_epoch` on; True if it ends the training after the last one."""
+        """Ask a pruner about every epoch from `first_epoch` on; True if the training ends after the last one."""
         answers = [should_prune(epoch, self.history[epoch - 1]) for epoch in range(first_epoch, len(self.history) + 1)]
         self.pruned = answers[-1] if answers and self.remaining else False
-        return bool(self.pruned)
+        if self.pruned == ENOUGH:
+            self.pruned, self.out_of_time = False, True
+        return bool(self.pruned or self.out_of_time)
 
     @property
     def why_pruned(self) -> str:

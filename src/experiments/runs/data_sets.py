@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from experiments.config.data import DATA_SET_KEYS, FOLDER, TABLE, folder_title, 
 from experiments.config.foreign import mask_passwords
 from experiments.config.wording import counted
 from experiments.data import Splits
+
+CONTEXT, CONTEXTS = "mlflow.data.context", ("training", "validation", "testing")  # MLflow's names of the splits
 
 
 class DataSet(NamedTuple):
@@ -119,9 +122,20 @@ def log_data_sets(client: MlflowClient, run_id: str, config: Config, splits: Spl
     return client.log_inputs(run_id, datasets=datasets)
 
 
+def logged_digest(run: Run) -> str | None:
+    """SHA-256 of the images of a run, as `Splits.digest` computes it; None if it was not logged."""
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    found = {tag.value: each.dataset for each in inputs for tag in each.tags if tag.key == CONTEXT}
+    try:
+        digests = [json.loads(found[context].profile or "null")["sha256"] for context in CONTEXTS]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+    except (KeyError, TypeError, ValueError):  # of an earlier version, or damaged
+        return None
+
+
 def _datasets(config: Config, splits: Splits) -> Iterator[DatasetInput]:
     """The three splits, each with the SHA-256 of its images and labels (MLflow's digest has room for 32 digits of it)."""
-    for context, images in (("training", splits.train), ("validation", splits.validation), ("testing", splits.test)):
+    for context, images in zip(CONTEXTS, splits.parts().values(), strict=True):
         dataset = Dataset(
             name=config.data.title,
             digest=images.digest[:32],
@@ -129,4 +143,4 @@ def _datasets(config: Config, splits: Splits) -> Iterator[DatasetInput]:
             source=json.dumps({"name": config.data.name, "root": mask_passwords(config.data.origin)}),
             profile=json.dumps({"images": len(images), "sha256": images.digest, "classes": len(images.classes)}),
         )
-        yield DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+        yield DatasetInput(dataset, [InputTag(CONTEXT, context)])

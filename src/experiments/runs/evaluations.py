@@ -1,9 +1,9 @@
-"""Evaluations of a finished run: its child runs in MLflow, and how often its test set was used."""
+"""Evaluations and reproductions of a finished run: its child runs in MLflow, and how often its test set was used."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from experiments.config.foreign import mask_passwords
 from experiments.runs import store
 from experiments.runs.finished import FinishedRun
+from experiments.runs.recorded import Recorded
 from experiments.runs.store import safe_name
 
 
@@ -32,6 +33,37 @@ def log_evaluation(
     now = int(time.time() * 1000)
     params = [Param(f"data.{key}", str(mask_passwords(value))[: store.MAX_PARAM]) for key, value in data.items()]
     client.log_batch(child, [Metric(safe_name(key), value, now, 0) for key, value in results.items()], params)
+    client.log_artifacts(child, str(artifacts))
+    client.set_terminated(child, store.FINISHED)
+    return child
+
+
+def log_reproduction(
+    recorded: Recorded,
+    params: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]],
+    results: Mapping[str, float],
+    tags: Mapping[str, str],
+    artifacts: Path,
+) -> str:
+    """Log a new training of a finished run as its child run, and return the child's id; the run itself is not changed.
+
+    The child has no fingerprint, so it is never continued, ranked, or chosen as the best or the latest run. A child that a
+    process has left incomplete is deleted.
+    """
+    client, info = store.connect(recorded.uri), recorded.run.info
+    mine = f"tags.{store.TAG_REPRODUCED_RUN} = '{info.run_id}' and attributes.status = '{store.RUNNING}'"
+    for left in store.search_runs(client, [info.experiment_id], mine):
+        client.delete_run(left.info.run_id)
+    tags = {store.TAG_PARENT: info.run_id, store.TAG_REPRODUCED_RUN: info.run_id, **tags}
+    name = f"reproduction of {info.run_name}"[: store.MAX_NAME]
+    child = client.create_run(info.experiment_id, run_name=name, tags=tags).info.run_id
+    rows = [Param(key, str(mask_passwords(value))[: store.MAX_PARAM]) for key, value in params.items()]
+    for start in range(0, len(rows), store.MAX_BATCH):
+        client.log_batch(child, params=rows[start : start + store.MAX_BATCH])
+    now = int(time.time() * 1000)
+    for step, values in [*enumerate(history, start=1), (0, results)]:
+        client.log_batch(child, [Metric(safe_name(key), value, now, step) for key, value in values.items()])
     client.log_artifacts(child, str(artifacts))
     client.set_terminated(child, store.FINISHED)
     return child

@@ -86,27 +86,32 @@ def _digest_of(settings: Mapping[str, object], config: Config, data_digest: str,
 
 def sources(target: str) -> list[Collection[str]]:
     """What changes with the code that a network and its training are made of."""
-    return [_package_sources(PACKAGE), own_sources(target)]
+    return [sorted(package_sources(PACKAGE).values()), own_sources(target)]
 
 
 def own_sources(target: str) -> dict[str, str]:
     """SHA-256 of every file of the user's project that a custom class is made of, by its name; none for our classes."""
+    return {name: _digest(path) for name, path in own_files(target).items()}
+
+
+def own_files(target: str) -> dict[str, Path]:
+    """These files, by the name that each has in a folder of modules."""
     return {
-        f"{name.replace('.', '/')}{'/__init__' if path.stem == '__init__' else ''}{path.suffix}": _digest(path)
+        f"{name.replace('.', '/')}{'/__init__' if path.stem == '__init__' else ''}{path.suffix}": path
         for name, path in source_files(target).items()
     }
 
 
 @functools.cache  # 80 ms; a process runs the code that it has imported, whatever happens to the files afterwards
-def _package_sources(package: Path) -> list[str]:
-    """SHA-256 of every decisive file of the package."""
+def package_sources(package: Path) -> dict[str, str]:
+    """SHA-256 of every decisive file of the package, by its name."""
     files = {
         path
         for name in DECISIVE
         for path in [package / name, *(package / name).rglob("*")]
         if path.suffix in (".py", ".c")
     }
-    return sorted(map(_digest, files))
+    return {path.relative_to(package).as_posix(): _digest(path) for path in sorted(files)}
 
 
 def _digest(path: Path) -> str:

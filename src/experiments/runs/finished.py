@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import functools
 import logging
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
 from experiments.config import Config, DataSettings, UserError
-from experiments.config.composition import with_defaults
 from experiments.config.metrics import DEFAULT_FINAL
 from experiments.data import Images, Splits, load_splits
 from experiments.data import membership as members
 from experiments.data.batches import Batches
 from experiments.data.membership import Membership
 from experiments.models.classifier import Classifier
-from experiments.runs import store
 from experiments.runs.data_sets import check_place
-from experiments.runs.export import missing_files, read_model, read_yaml
-from experiments.runs.finding import STORE, find_run
-from experiments.runs.logged_model import TRUST, Logged, damaged, rebuilt
+from experiments.runs.finding import STORE
+from experiments.runs.logged_model import TRUST, Logged, rebuilt
+from experiments.runs.recorded import artifact, read_membership, read_run
 from experiments.training import devices, evaluation
 
 log = logging.getLogger(__name__)
@@ -89,11 +85,7 @@ class FinishedRun:
     @functools.cached_property
     def membership(self) -> Membership | None:
         """The pictures of its splits; None if an earlier version made the run, which did not keep them."""
-        with tempfile.TemporaryDirectory() as folder:
-            client = store.connect(self.uri)
-            if members.FILE not in [file.path for file in client.list_artifacts(self.run_id)]:
-                return None
-            return Membership.read(Path(client.download_artifacts(self.run_id, members.FILE, folder)))
+        return read_membership(self.uri, self.run_id)
 
     def splits(self) -> Splits:
         """The images that the run was trained, validated and tested on, read again; logs what has changed since.
@@ -170,29 +162,25 @@ def load_run(
     Raises:
         UserError: there is no such run, or its files are missing or damaged.
     """
-    uri = store.resolve(uri)
-    run = find_run(which, experiment, metric, uri, data)
-    run_id, experiment_id = run.info.run_id, run.info.experiment_id
-    logged = read_model(uri, experiment_id, run_id)
-    with missing_files(run_id):
-        settings = _artifact(uri, run_id, "config.yaml")
-    saved = read_yaml(run_id, "config.yaml", settings, "data", "model")
-    try:
-        config = with_defaults(saved)
-    except (UserError, AttributeError, TypeError, LookupError, RecursionError) as error:
-        raise damaged(run_id, "config.yaml", error) from None
-    model, difference = rebuilt(config, logged, trust)
+    found = read_run(which, experiment, metric, uri, data)
+    model, difference = rebuilt(found.config, found.logged, trust)
+    run = found.run
     if difference:
-        log.warning("run %s: %s: its logged model is used", run_id[:8], difference)
-    name, metrics = run.info.run_name, dict(run.data.metrics)
-    return FinishedRun(run_id, name, experiment_id, uri, config, logged.classes, model, logged, metrics, trust)
+        log.warning("run %s: %s: its logged model is used", run.info.run_id[:8], difference)
+    return FinishedRun(
+        run.info.run_id,
+        run.info.run_name,
+        run.info.experiment_id,
+        found.uri,
+        found.config,
+        found.logged.classes,
+        model,
+        found.logged,
+        dict(run.data.metrics),
+        trust,
+    )
 
 
 def read_artifact(run: FinishedRun, name: str) -> str:
     """The text of one of a run's artifacts."""
-    return _artifact(run.uri, run.run_id, name).decode()
-
-
-def _artifact(uri: str, run_id: str, name: str) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        return Path(store.connect(uri).download_artifacts(run_id, name, folder)).read_bytes()
+    return artifact(run.uri, run.run_id, name).decode()

@@ -10,7 +10,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from experiments.config import Config, UserError
 from experiments.config.wording import counted
 from experiments.training.devices import choose_device, device_type
 
+PACKAGES = ("experiments", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow", "mlflow", "hydra-core")
 CHANGED = "its settings, its images or the code have changed since it was trained"
 
 
@@ -27,11 +28,11 @@ def provenance_tags() -> dict[str, str]:
     tags = {"mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL"}
     with contextlib.suppress(KeyError, OSError):  # in a container, the user may have a number but no name
         tags["mlflow.user"] = getpass.getuser()
-    return {**tags, **_commit()}
+    return {**tags, **commit()}
 
 
 @functools.cache
-def _commit() -> Mapping[str, str]:
+def commit() -> Mapping[str, str]:
     """The commit, and whether there were uncommitted changes; read once per process, as the code is."""
     git = ("git", "--no-optional-locks")
     try:
@@ -101,20 +102,38 @@ def change_of_machine(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 def machine_tags(config: Config) -> dict[str, str]:
     """The machine on which a run is started, as a tag of the run."""
-    found = machine(torch.device(device_type(config)))
-    return {"machine": ", ".join(f"{name} {value}" for name, value in found.items())}
+    return {"machine": described(machine(torch.device(device_type(config))))}
+
+
+def described(found: Mapping[str, str]) -> str:
+    """A machine as text."""
+    return ", ".join(f"{name} {value}" for name, value in found.items())
+
+
+def read_machine(tag: str) -> dict[str, str]:
+    """What `described` has written."""
+    names = "device|torch|processor|instructions|GPU|CUDA|cuDNN"
+    parts = re.split(rf", (?=(?:{names}) )", tag) if tag else []
+    return dict(part.partition(" ")[::2] for part in parts)
+
+
+def packages() -> dict[str, str]:
+    """The versions of Python and of the installed packages that compute, read pictures or store results."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):  # an extra
+            found[name] = version(name)
+    return found
 
 
 def environment(device: torch.device, digest: str, weights_digest: str | None = None) -> dict[str, str]:
     """Data, initial weights, device, machine and package versions of a run, as text for its report."""
-    packages = ("experiments", "torch", "mlflow", "numpy", "hydra-core", "pillow")
     return {
         "data (SHA-256)": digest,
         **({"initial weights (SHA-256)": weights_digest} if weights_digest else {}),
         "device": _described(device),
         "machine": f"{platform.system()} {platform.machine()}, {processor()}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **packages(),
     }
 
 

@@ -5,7 +5,10 @@ weights = initial_weights(config)     # None: random weights
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.config import Config, UserError
@@ -44,17 +47,39 @@ def _downloaded(config: Config, key: str) -> Path:
     return fetch_file(address, next((place for place in places if place.exists()), places[0]), key)
 
 
-def _of_run(which: str, key: str, config: Config) -> Weights:
-    from experiments.runs.finished import STORE, load_run  # imports MLflow
+def with_run_id(config: Config) -> Config:
+    """The same configuration with the id of the run that run:best or run:latest means today: it may be another one later.
 
-    try:
-        run = load_run(which, uri=config.tracking.uri or STORE)
-    except UserError as error:
-        reason, several, _ = str(error).removeprefix(f"--run {which}: ").partition("\nchoose one")
-        advice = f"\nname the run by its id: model.weights={RUN}ID" if several else ""
-        raise UserError(f"{key}: {reason}{advice}") from None
+    Raises:
+        UserError: there is no such run.
+    """
+    if config.model.weights not in (f"{RUN}best", f"{RUN}latest"):
+        return config
+    from experiments.runs.finding import STORE, find_run  # imports MLflow
+
+    with _explained(config.model.weights):
+        run = find_run(config.model.weights.removeprefix(RUN), uri=config.tracking.uri or STORE)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=f"{RUN}{run.info.run_id}"))
+
+
+def _of_run(which: str, key: str, config: Config) -> Weights:
+    from experiments.runs.recorded import STORE, read_run  # imports MLflow
+
+    with _explained(f"{RUN}{which}"):
+        run = read_run(which, uri=config.tracking.uri or STORE)
     for name in ("mean", "std"):
         before, now = (list(getattr(data, name)) for data in (run.config.data, config.data))
         if before != now:
             log.warning("%s: was trained with data.%s=%s, not %s", key, name, before, now)
-    return Weights.of(run.logged.weights, key, run.classes)
+    return Weights.of(run.logged.weights, key, run.logged.classes)
+
+
+@contextlib.contextmanager
+def _explained(weights: str) -> Iterator[None]:
+    """Name the key of the weights in errors about their run."""
+    try:
+        yield
+    except UserError as error:
+        reason, several, _ = str(error).removeprefix(f"--run {weights.removeprefix(RUN)}: ").partition("\nchoose one")
+        advice = f"\nname the run by its id: model.weights={RUN}ID" if several else ""
+        raise UserError(f"model.weights={weights}: {reason}{advice}") from None
