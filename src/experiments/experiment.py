@@ -14,10 +14,13 @@ from experiments.data import load_splits
 from experiments.training.ranks import join
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from experiments.runs.checkpoint import ShouldPrune, State
     from experiments.runs.provenance import ParentRun
     from experiments.runs.start import ActiveRun
     from experiments.training.evaluation import Evaluation
+    from experiments.training.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ def run(
                     break
         if state.pruned:
             return Result(tracker.run_id, tracker.name, active.prune(state), state.history, state.why_pruned)
-        results = active.finish(state, evaluation := _evaluate_and_report(active, state))
+        evaluation, measured = _evaluate_and_report(active, state)
+        results = active.finish(state, measured)
     terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, active.limit.text(state.history))
     return Result(tracker.run_id, tracker.name, results, state.history)
 
@@ -121,27 +125,32 @@ def _keeping(active: ActiveRun, state: State) -> Iterator[None]:
     except Diverged as error:
         if not active.restore_last_epoch(state):  # it was the first epoch
             raise
-        _evaluate_and_report(dataclasses.replace(active, test=False), state)
-        active.keep(state)
+        _, measured = _evaluate_and_report(dataclasses.replace(active, test=False), state)
+        active.keep(state, measured)
         kept = f"epoch {state.kept_epoch} and its report are kept; look at it:  {active.tracker.url()}"
         raise Diverged(f"{error}; {kept}") from None
 
 
-def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
-    """Evaluate on the test set, or on the validation set if the run is not to be tested, and write the report."""
+def _evaluate_and_report(active: ActiveRun, state: State) -> tuple[Evaluation, dict[str, float]]:
+    """Evaluate on the test set, or on the validation set if the run is not to be tested, calibrate, and write the report.
+
+    Returns the evaluation, and the metrics that it adds to those of the training.
+    """
     from experiments.data.augmentation import examples  # this and what follows import torch
     from experiments.reports import content, report
     from experiments.runs.provenance import environment
-    from experiments.training.evaluation import batch_size, evaluate_images
+    from experiments.training.calibration import calibrate, probabilities
 
     config, splits, learner = active.config, active.splits, state.learner
-    split = "test" if active.test else "validation"
-    images, inputs = splits.parts()[split], active.inputs.parts()[split]
+    split, test = ("test", True) if active.test else ("validation", False)
     state.final_model()  # has the weights to keep
-    size = batch_size(images.shape, learner.device.type)
-    evaluation, probabilities = evaluate_images(
-        learner.eval_forward, inputs, learner.device, learner.autocast, config.evaluation.tta, size, learner.ranks
-    )
+    evaluation, logits = _logits(active, learner, split)
+    measured = evaluation.metrics("test", splits.classes) if test else {}
+    images, calibration = splits.parts()[split], None
+    if config.evaluation.calibrate:
+        known = _logits(active, learner, "validation")[1] if test else logits
+        calibration = calibrate(learner, known, splits.validation.labels, logits, images.labels)
+        measured |= calibration.metrics("test/" if test else "kept/val_")
 
     def write() -> None:
         shown = content.Content(
@@ -150,11 +159,12 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
             config=config,
             split=split,
             images=images,
-            probabilities=probabilities,
+            probabilities=probabilities(logits, learner.eval_model.temperature),
             evaluation=evaluation,
-            class_counts=content.class_counts(splits, active.test),
+            calibration=calibration,
+            class_counts=content.class_counts(splits, test),
             layers=active.layers,
-            protocol=content.protocol(config, active.test),
+            protocol=content.protocol(config, test),
             environment=environment(learner.device, splits.digest, learner.model.weights_digest),
             skipped=splits.skipped,
             history=state.history,
@@ -165,4 +175,13 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
         report.write(active.artifacts, shown)
 
     learner.ranks.decided(write)
-    return evaluation
+    return evaluation, measured
+
+
+def _logits(active: ActiveRun, learner: Learner, split: str) -> tuple[Evaluation, Tensor]:
+    """The evaluation of a split and its logits, see `training.evaluation.evaluate_images`."""
+    from experiments.training.evaluation import batch_size, evaluate_images  # imports torch
+
+    inputs, size = active.inputs.parts()[split], batch_size(active.splits.image_shape, learner.device.type)
+    tta, ranks = active.config.evaluation.tta, learner.ranks
+    return evaluate_images(learner.eval_forward, inputs, learner.device, learner.autocast, tta, size, ranks)

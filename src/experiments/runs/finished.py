@@ -29,7 +29,7 @@ from experiments.runs.data_sets import check_place
 from experiments.runs.export import missing_files, read_model, read_yaml
 from experiments.runs.finding import STORE, find_run
 from experiments.runs.logged_model import TRUST, Logged, damaged, rebuilt
-from experiments.training import devices, evaluation
+from experiments.training import calibration, devices, evaluation
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class FinishedRun:
 
     Attributes:
         uri: the address of MLflow's store.
-        model: on the CPU, in evaluation mode; raw uint8 images (batch, 3, H, W) -> logits (batch, classes).
+        model: on the CPU, in evaluation mode; raw uint8 images (batch, 3, H, W) -> logits (batch, classes), calibrated.
         logged: the files of the model.
         trusted: whether classes that its configuration names are imported, and its files are loaded unchecked.
         metrics: the final metrics, by their names in MLflow.
@@ -69,17 +69,19 @@ class FinishedRun:
     def logits(self, pixels: np.ndarray | Images) -> torch.Tensor:
         """Logits, float32 (N, classes), of raw images, uint8 (N, 3, H, W) or `Images`, bit-identical to those of the run.
 
+        They are not divided by the temperature: loss and metrics of an evaluation are those of the network as it was trained.
         With the run's `evaluation.tta` they are means over several views, as in the evaluation of the run.
         """
         images = pixels
         if isinstance(images, np.ndarray):
             images = Images(images, np.zeros(len(images), dtype=np.int64), self.classes)
         batches = Batches(images, evaluation.batch_size(images.shape), torch.device("cpu"))
-        return evaluation.predict(self.model, batches, devices.autocast(self.config, "cpu"), self.config.evaluation.tta)
+        model, autocast = self.model.uncalibrated(), devices.autocast(self.config, "cpu")
+        return evaluation.predict(model, batches, autocast, self.config.evaluation.tta)
 
     def probabilities(self, pixels: np.ndarray | Images) -> np.ndarray:
-        """Class probabilities, float32 (N, classes), of raw images, see `logits`."""
-        return self.logits(pixels).softmax(dim=1).numpy()
+        """Class probabilities, float32 (N, classes), of raw images, see `logits`; calibrated if the run is."""
+        return calibration.probabilities(self.logits(pixels), self.model.temperature)
 
     @property
     def examined(self) -> Literal["test", "validation"]:
@@ -89,11 +91,15 @@ class FinishedRun:
     @functools.cached_property
     def membership(self) -> Membership | None:
         """The pictures of its splits; None if an earlier version made the run, which did not keep them."""
+        if not self.has_artifact(members.FILE):
+            return None
         with tempfile.TemporaryDirectory() as folder:
             client = store.connect(self.uri)
-            if members.FILE not in [file.path for file in client.list_artifacts(self.run_id)]:
-                return None
             return Membership.read(Path(client.download_artifacts(self.run_id, members.FILE, folder)))
+
+    def has_artifact(self, name: str) -> bool:
+        """Whether a file lies among the run's artifacts; an earlier version may not have written it."""
+        return name in [file.path for file in store.connect(self.uri).list_artifacts(self.run_id)]
 
     def splits(self) -> Splits:
         """The images that the run was trained, validated and tested on, read again; logs what has changed since.
