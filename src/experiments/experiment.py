@@ -93,10 +93,15 @@ def run(
                     break
         if state.pruned:
             return Result(tracker.run_id, tracker.name, active.prune(state), state.history, state.why_pruned)
-        evaluation, measured = _evaluate_and_report(active, state)
-        results = active.finish(state, measured)
+        results, evaluation = _finish(active, state)
     terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, active.limit.text(state.history))
     return Result(tracker.run_id, tracker.name, results, state.history)
+
+
+def _finish(active: ActiveRun, state: State) -> tuple[dict[str, float], Evaluation]:
+    """Evaluate the run, write its report, and close it; returns its final metrics and the evaluation."""
+    evaluation, measured = _evaluate_and_report(active, state)
+    return active.finish(state, measured), evaluation
 
 
 def _show_again(active: ActiveRun) -> Result:

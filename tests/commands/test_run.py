@@ -37,6 +37,12 @@ FINAL_METRICS = {
     "test/loss",
     "test/accuracy",
     "test/macro_f1",
+    "temperature",
+    "test/ece",
+    "test/brier",
+    "test/calibrated_loss",
+    "test/calibrated_ece",
+    "test/calibrated_brier",
 }
 
 

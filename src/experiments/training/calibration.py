@@ -25,40 +25,40 @@ if TYPE_CHECKING:
 
 BINS = 15  # as in Guo et al., 2017
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures
+SPREAD = 0.5  # standard deviation of the prior of 1 / temperature
 STEPS = 40  # of the bisection: the temperature is known to 11 digits
 
 
 def fit_temperature(logits: Tensor, labels: np.ndarray) -> float:
     """The temperature with the smallest mean cross-entropy, from `LOWEST` to `HIGHEST` (Guo et al., 2017, arXiv:1706.04599).
 
-    In 1 / temperature the cross-entropy is convex, so its slope is 0 at one place, which bisection finds. If all predictions
-    are right, the best temperature would be 0: the fewer the images, the less is that to be believed. So the targets are
-    smoothed as Platt does (1999): a share of 1 / (N + 2) is spread over all classes, which counts about as one more image of
-    a random class.
+    If all predictions are right, it would be 0, and with few images it depends on chance. So 1 / temperature has a normal prior
+    around 1: it counts as much as one image, and keeps the temperature near 1 if there are few. On these images the
+    cross-entropy is never larger than with temperature 1. It is convex in 1 / temperature, so bisection finds where its slope
+    is 0.
 
     Args:
         logits: (N, classes), on any device.
         labels: (N,).
 
     Returns:
-        1 if the logits are all equal, or not finite.
+        1 if the logits are not finite.
     """
-    centred = logits.cpu().double()
-    centred = centred - centred.mean(dim=1, keepdim=True)
-    if not centred.isfinite().all() or not centred.any():
+    logits, truth = logits.cpu().double(), torch.tensor(labels)
+    if not logits.isfinite().all():
         return 1.0
-    right = centred.gather(1, torch.tensor(labels)[:, None]).mean().item()
-    target = right * (1 - 1 / (len(labels) + 2))
+    logits = logits - logits.mean(dim=1, keepdim=True)
+    right = logits.gather(1, truth[:, None]).mean().item()
 
-    def slope(temperature: float) -> float:
-        expected = ((centred / temperature).softmax(dim=1) * centred).sum(dim=1).mean().item()
-        return expected - target
+    def slope(inverse: float) -> float:
+        expected = ((logits * inverse).softmax(dim=1) * logits).sum(dim=1).mean().item()
+        return expected - right + (inverse - 1) / (SPREAD**2 * len(labels))
 
-    low, high = math.log(LOWEST), math.log(HIGHEST)
+    low, high = 1 / HIGHEST, 1 / LOWEST
     for _ in range(STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(math.exp(middle)) > 0 else (low, middle)
-    return math.exp(high)
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    return 1 / high
 
 
 @dataclass(frozen=True)
