@@ -45,6 +45,7 @@ def test_its_best_epoch_is_kept(others, here):
     client = MlflowClient(f"sqlite:///{here}/mlflow.db")
     (kept,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
     assert kept.info.status == "FAILED" and kept.data.tags["failure"].startswith("Diverged: loss is nan in epoch 3")
+    assert kept.data.metrics.keys() >= {"temperature", "kept/val_ece", "kept/val_calibrated_loss"}
     assert kept.data.metrics["best/epoch"] == 2 and kept.data.tags["test_set_evaluations"] == "0"
     artifacts = {file.path for file in client.list_artifacts(kept.info.run_id)}
     assert {"report.html", "history.csv", "config.yaml"} <= artifacts
