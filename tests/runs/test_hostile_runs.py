@@ -199,6 +199,17 @@ def test_the_payloads_work_where_a_run_is_trusted(stranger):
     assert (stranger / "marker").exists()
 
 
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_temperature_that_is_no_positive_number_is_refused(temperature, stranger):
+    tensors = safetensors.torch.load_file(file_of(stranger, "weights.safetensors"))
+    tensors["temperature"] = torch.tensor(temperature)
+    safetensors.torch.save_file(tensors, file_of(stranger, "weights.safetensors"))
+    with pytest.raises(
+        UserError, match=r"weights\.safetensors cannot be used: its temperature is not a positive number"
+    ):
+        load(stranger)
+
+
 def test_weights_of_another_shape_are_refused_before_memory_is_taken(stranger):
     change(
         stranger, "config.yaml", lambda values: values["model"].update(filters=4096, dense_width=65536, kernel_size=9)

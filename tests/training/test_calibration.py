@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch.nn import functional
 
+from experiments.config.loading import compose_config
 from experiments.training.calibration import HIGHEST, Scores, fit_temperature
 from experiments.training.coverage import Coverage
 
@@ -28,7 +29,7 @@ def test_it_is_the_minimum_of_the_loss(factor):
 
     expected = np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-9}).x)
     found = fit_temperature(logits, labels)
-    assert found == pytest.approx(expected, rel=1e-3) == pytest.approx(factor, rel=0.05)
+    assert found == pytest.approx(expected, rel=2e-3) == pytest.approx(factor, rel=0.05)
     before, after = Scores.of(logits, labels), Scores.of(logits / found, labels)
     assert after.ece < 0.015 and after.loss <= before.loss
     assert factor == 1 or (before.ece > 0.05 and after.brier < before.brier)
@@ -50,6 +51,10 @@ def test_useless_logits_stay_finite():
     assert 1 < fit_temperature(100 * logits, logits.argmin(dim=1).numpy()) <= HIGHEST * 1.001
     assert fit_temperature(torch.zeros(10, 3), np.zeros(10, dtype=np.int64)) == pytest.approx(1)
     assert fit_temperature(torch.full((2, 3), torch.nan), np.zeros(2, dtype=np.int64)) == 1
+
+
+def test_it_is_on_by_default_and_off_for_the_notebook():
+    assert compose_config([]).evaluation.calibrate and not compose_config(["experiment=notebook"]).evaluation.calibrate
 
 
 def test_scores_by_hand():
