@@ -19,7 +19,7 @@ REJECT = (
 )
 
 
-def main() -> int:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="+", help="files, folders, or - for a picture on standard input")
     add_run_arguments(parser)
@@ -40,7 +40,11 @@ def main() -> int:
         parser.error(f"--reject {arguments.reject:g}: must be above 0 and at most 1, such as 0.95")
     if arguments.reject is not None and arguments.request:
         parser.error("--reject: has no effect on --request, which prints pictures")
+    return arguments
 
+
+def main() -> int:
+    arguments = parse()
     # late, because torch and mlflow take seconds to import
     from experiments.analysis import pictures, prediction, rejection
     from experiments.reports import terminal

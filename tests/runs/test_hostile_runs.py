@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import yaml
 
