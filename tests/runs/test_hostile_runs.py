@@ -10,7 +10,6 @@ import zipfile
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 import yaml
 
@@ -200,14 +199,13 @@ def test_the_payloads_work_where_a_run_is_trusted(stranger):
     assert (stranger / "marker").exists()
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan"), "warm"])
 def test_a_temperature_that_is_no_positive_number_is_refused(temperature, stranger):
-    tensors = safetensors.torch.load_file(file_of(stranger, "weights.safetensors"))
-    tensors["temperature"] = torch.tensor(temperature)
-    safetensors.torch.save_file(tensors, file_of(stranger, "weights.safetensors"))
-    with pytest.raises(
-        UserError, match=r"weights\.safetensors cannot be used: its temperature is not a positive number"
-    ):
+    file = file_of(stranger, "MLmodel")
+    described = yaml.safe_load(file.read_text())
+    described["metadata"]["temperature"] = temperature
+    file.write_text(yaml.safe_dump(described))
+    with pytest.raises(UserError, match="MLmodel is damaged: its temperature is not a positive number"):
         load(stranger)
 
 

@@ -74,5 +74,5 @@ def find_rejection(run: FinishedRun, accuracy: float) -> Rejection:
             f"{asked}: no probability gives that accuracy on its validation images; the highest is {table.accuracy[best]:.4f}, "
             f"of the {table.coverage[best]:.1%} with the largest probabilities"
         )
-    columns = (table.threshold[row], table.coverage[row], table.accuracy[row])
-    return Rejection(accuracy, *map(float, columns), int(table.images[row]))
+    threshold, share, right = (float(column[row]) for column in (table.threshold, table.coverage, table.accuracy))
+    return Rejection(accuracy, threshold, share, right, int(table.images[row]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -225,12 +224,12 @@ class ActiveRun:
         self.ranks.decided(close)
         return results
 
-    def keep(self, state: State, measured: Mapping[str, float]) -> None:
+    def keep(self, state: State, measured: dict[str, float]) -> None:
         """Log what a run has whose training failed after the last epoch of `state`, without a test; see `finish`."""
         results, model = state.results() | measured, state.final_model()
         self.ranks.decided(lambda: self.tracker.keep(results, self.artifacts, model, self.splits))
 
-    def finish(self, state: State, measured: Mapping[str, float]) -> dict[str, float]:
+    def finish(self, state: State, measured: dict[str, float]) -> dict[str, float]:
         """Close the run as finished, with its artifacts and its model, and return its final metrics.
 
         Args:

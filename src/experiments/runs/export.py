@@ -25,7 +25,7 @@ from experiments.models.classifier import Classifier
 from experiments.models.cutting import noise
 from experiments.runs import serving, store
 from experiments.runs.fingerprint import own_sources
-from experiments.runs.logged_model import ANSWER, TEMPERATURE, WEIGHTS, Logged, damaged
+from experiments.runs.logged_model import ANSWER, WEIGHTS, Logged, damaged
 from experiments.runs.written import logged_models
 from experiments.training.evaluation import batch_size
 
@@ -93,6 +93,7 @@ def save_model(
             metadata={
                 "classes": list(classes),
                 "preprocessing": "raw uint8 RGB images, normalised inside the model",
+                "temperature": model.temperature,
                 "sources": own_sources(config.model.target),
                 "data_sources": own_sources(config.data._target_),
             },
@@ -110,7 +111,6 @@ def _save_weights(model: Classifier, path: Path, image_shape: tuple[int, int, in
     """Write weights as plain tensors, from which the network is loaded, and what it computes with them."""
     tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
     tensors |= {ANSWER: model(noise(image_shape, torch.device("cpu")))}
-    tensors |= {TEMPERATURE: torch.tensor(model.temperature, dtype=torch.float64)}
     safetensors.torch.save_file({name: value.contiguous().clone() for name, value in tensors.items()}, path)
 
 

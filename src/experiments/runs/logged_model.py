@@ -24,8 +24,7 @@ from experiments.runs.archive import Archive
 from experiments.runs.fingerprint import own_sources
 
 WEIGHTS, PROGRAM = "data/weights.safetensors", "data/model.pt2"
-# In the file of the weights, whose names contain a dot: what the network computes for `noise`, and what divides its logits.
-ANSWER, TEMPERATURE = "answer", "temperature"
+ANSWER = "answer"  # in the file of the weights, whose names contain a dot: what the network computes for `noise`
 TRUST = "--trust imports it"
 
 
@@ -70,10 +69,10 @@ class Logged:
         sources = {"model": metadata.get("sources"), "data": metadata.get("data_sources")}
         known = {key: value if isinstance(value, dict) else None for key, value in sources.items()}
         answer = weights.pop(ANSWER, None)
-        temperature = weights.pop(TEMPERATURE, torch.ones(()))
-        if temperature.numel() != 1 or not 0 < temperature.item() < float("inf"):
-            raise damaged(run_id, WEIGHTS, "its temperature is not a positive number")
-        return cls(run_id, tuple(classes), weights, answer, temperature.item(), known, fetch)
+        temperature = metadata.get("temperature", 1.0)
+        if not isinstance(temperature, float) or not 0 < temperature < float("inf"):
+            raise UserError(f"run {run_id}: MLmodel is damaged: its temperature is not a positive number")
+        return cls(run_id, tuple(classes), weights, answer, temperature, known, fetch)
 
     def program(self, config: Config, trusted: bool) -> torch.export.ExportedProgram:
         """The exported network.
