@@ -7,6 +7,7 @@ from scipy.optimize import minimize_scalar
 from torch.nn import functional
 
 from experiments.config.loading import compose_config
+from experiments.models.build import build
 from experiments.training.calibration import HIGHEST, Scores, fit_temperature
 from experiments.training.coverage import Coverage
 
@@ -55,6 +56,17 @@ def test_useless_logits_stay_finite():
 
 def test_it_is_on_by_default_and_off_for_the_notebook():
     assert compose_config([]).evaluation.calibrate and not compose_config(["experiment=notebook"]).evaluation.calibrate
+
+
+def test_an_exported_network_divides_also_in_bf16():
+    model = build(compose_config(["data=digits", "model.filters=2", "model.dense_width=4"]), 10).eval()
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        plain, model.temperature = model(pixels), 2.0
+        exported = torch.export.export(model, (pixels,)).module()
+        assert torch.equal(exported(pixels), plain / 2) and torch.equal(model.uncalibrated()(pixels), plain)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(exported(pixels).float(), plain / 2, rtol=0.05, atol=0.02)
 
 
 def test_scores_by_hand():

@@ -69,7 +69,7 @@ class Classifier(nn.Module):
             height, width = self.used_size
             pixels = pixels[..., :height, :width]
         logits: Tensor = self.network(self.normalize(pixels))
-        return logits if self.temperature == 1 else logits.float() / self.temperature
+        return logits if self.temperature == 1 else logits / self.temperature
 
     def uncalibrated(self) -> Classifier:
         """The same layers, whose logits are not divided by the temperature."""
