@@ -15,6 +15,7 @@ from experiments.training.ranks import OneProcess, Ranks, join
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from experiments.models.classifier import Classifier
     from experiments.models.weights import Weights
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from experiments.runs.provenance import ParentRun
     from experiments.runs.start import ActiveRun
     from experiments.training.evaluation import Evaluation
+    from experiments.training.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def run(
                     break
         if state.pruned:
             return Result(tracker.run_id, tracker.name, active.prune(state), state.history, state.why_pruned)
-        results = active.finish(state, evaluation := _evaluate_and_report(active, state))
+        results, evaluation = _finish(active, state)
     terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, active.limit.text(state.history))
     return Result(tracker.run_id, tracker.name, results, state.history, cut_short=active.limit.has_stopped)
 
@@ -113,6 +115,12 @@ def _before_the_first_step(
     config = config if weights else ranks.in_turn(lambda: with_run_id(config))
     model = ranks.in_turn(lambda: initial_model(config, splits, weights or initial_weights(config)))
     return config, device, model
+
+
+def _finish(active: ActiveRun, state: State) -> tuple[dict[str, float], Evaluation]:
+    """Evaluate the run, write its report, and close it; returns its final metrics and the evaluation."""
+    evaluation, measured = _evaluate_and_report(active, state)
+    return active.finish(state, measured), evaluation
 
 
 def _show_again(active: ActiveRun) -> Result:
@@ -141,27 +149,32 @@ def _keeping(active: ActiveRun, state: State) -> Iterator[None]:
     except Diverged as error:
         if not active.restore_last_epoch(state):  # it was the first epoch
             raise
-        _evaluate_and_report(dataclasses.replace(active, test=False), state)
-        active.keep(state)
+        _, measured = _evaluate_and_report(dataclasses.replace(active, test=False), state)
+        active.keep(state, measured)
         kept = f"epoch {state.kept_epoch} and its report are kept; look at it:  {active.tracker.url()}"
         raise Diverged(f"{error}; {kept}") from None
 
 
-def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
-    """Evaluate on the test set, or on the validation set if the run is not to be tested, and write the report."""
+def _evaluate_and_report(active: ActiveRun, state: State) -> tuple[Evaluation, dict[str, float]]:
+    """Evaluate on the test set, or on the validation set if the run is not to be tested, calibrate, and write the report.
+
+    Returns the evaluation, and the metrics that it adds to those of the training.
+    """
     from experiments.data.augmentation import examples  # this and what follows import torch
     from experiments.reports import content, report
     from experiments.runs.provenance import environment
-    from experiments.training.evaluation import batch_size, evaluate_images
+    from experiments.training.calibration import calibrate, probabilities
 
     config, splits, learner = active.config, active.splits, state.learner
-    split = "test" if active.test else "validation"
-    images, inputs = splits.parts()[split], active.inputs.parts()[split]
+    split, test = ("test", True) if active.test else ("validation", False)
     state.final_model()  # has the weights to keep
-    size = batch_size(images.shape, learner.device.type)
-    evaluation, probabilities = evaluate_images(
-        learner.eval_forward, inputs, learner.device, learner.autocast, config.evaluation.tta, size, learner.ranks
-    )
+    evaluation, logits = _logits(active, learner, split)
+    measured = evaluation.metrics("test", splits.classes) if test else {}
+    images, calibration = splits.parts()[split], None
+    if config.evaluation.calibrate:
+        known = _logits(active, learner, "validation")[1] if test else logits
+        calibration = calibrate(learner, known, splits.validation.labels, logits, images.labels)
+        measured |= calibration.metrics("test/" if test else "kept/val_")
 
     def write() -> None:
         shown = content.Content(
@@ -170,11 +183,12 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
             config=config,
             split=split,
             images=images,
-            probabilities=probabilities,
+            probabilities=probabilities(logits, learner.eval_model.temperature),
             evaluation=evaluation,
-            class_counts=content.class_counts(splits, active.test),
+            calibration=calibration,
+            class_counts=content.class_counts(splits, test),
             layers=active.layers,
-            protocol=content.protocol(config, active.test),
+            protocol=content.protocol(config, test),
             environment=environment(learner.device, splits.digest, learner.model.weights_digest),
             skipped=splits.skipped,
             history=state.history,
@@ -185,4 +199,13 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
         report.write(active.artifacts, shown)
 
     learner.ranks.decided(write)
-    return evaluation
+    return evaluation, measured
+
+
+def _logits(active: ActiveRun, learner: Learner, split: str) -> tuple[Evaluation, Tensor]:
+    """The evaluation of a split and its logits, see `training.evaluation.evaluate_images`."""
+    from experiments.training.evaluation import batch_size, evaluate_images  # imports torch
+
+    inputs, size = active.inputs.parts()[split], batch_size(active.splits.image_shape, learner.device.type)
+    tta, ranks = active.config.evaluation.tta, learner.ranks
+    return evaluate_images(learner.eval_forward, inputs, learner.device, learner.autocast, tta, size, ranks)

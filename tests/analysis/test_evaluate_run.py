@@ -13,6 +13,7 @@ from experiments.analysis import explanation
 from experiments.analysis.evaluate_run import evaluate_run
 from experiments.config import UserError
 from experiments.config.loading import compose_config
+from experiments.config.metrics import find
 from experiments.config.splits import SPLITS
 from experiments.runs.finding import find_run
 from experiments.runs.finished import load_run
@@ -28,6 +29,8 @@ def test_evaluation_on_the_runs_own_test_set_is_counted(trained, store):
     found = evaluate_run(trained, None, [], None)
     assert found.metrics["test/accuracy"] == trained.metrics["test/accuracy"]
     assert found.metrics["test/loss"] == trained.metrics["test/loss"]
+    calibrated = {name: value for name, value in trained.metrics.items() if find(name).written == "calibration"}
+    assert len(calibrated) == 5 and calibrated.items() <= found.metrics.items()
     client = MlflowClient(store)
     assert client.get_run(trained.run_id).data.tags["test_set_evaluations"] == "2"
     trained_on = evaluate_run(trained, None, [], "train").metrics

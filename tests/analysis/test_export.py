@@ -75,7 +75,7 @@ def test_the_metadata_says_how_a_file_is_used(form, exported, trained):
 def test_the_figures_are_those_of_the_file(form, exported, trained):
     found, images = exported[form], trained.splits().validation
     values = [torch.as_tensor(logits).softmax(dim=1) for logits in (
-        trained.logits(images.pixels), logits_of(found.path, images.pixels))]  # fmt: skip
+        trained.logits(images.pixels) / trained.model.temperature, logits_of(found.path, images.pixels))]  # fmt: skip
     accuracies = [float((value.argmax(dim=1).numpy() == images.labels).mean()) for value in values]
     assert accuracies == pytest.approx([found.run.accuracy, found.file.accuracy])
     assert found.difference == pytest.approx(float((values[0] - values[1]).abs().max()), abs=1e-5)

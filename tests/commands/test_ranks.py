@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -74,6 +75,14 @@ def epochs(folder):
     return [float(row[key]) for row in rows for key in row if key.endswith(("loss", "accuracy"))]
 
 
+def results(folder):
+    """The final metrics without times; the processes have agreed on one temperature."""
+    (file,) = folder.glob("outputs/runs/*/results.json")
+    found = json.loads(file.read_text())
+    assert "temperature" in found
+    return {name: value for name, value in found.items() if name not in ("seconds", "sha256")}
+
+
 def weights(folder):
     (file,) = folder.glob("outputs/runs/*/checkpoint.pt")
     content = torch.load(file, weights_only=True)
@@ -99,6 +108,7 @@ def test_two_processes_train_as_one_and_continue_when_one_was_killed(tmp_path, m
     output, _ = ended(torchrun(killed, *SETTINGS), 0)
     assert "after step 1 of 3 of epoch 2" in output
     assert weights(killed) == weights(two) != weights(one)
+    assert results(killed) == results(two) == pytest.approx(results(one), abs=1e-3)
     assert epochs(killed) == epochs(two) == pytest.approx(epochs(one), abs=1e-4)
     first, *steps = seen(two, 2)  # one pass before the first step, which changes nothing
     assert first == steps[0] and steps == seen(one, 1) and len(steps) == 3 * STEPS

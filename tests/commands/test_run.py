@@ -37,6 +37,12 @@ FINAL_METRICS = {
     "test/loss",
     "test/accuracy",
     "test/macro_f1",
+    "temperature",
+    "test/ece",
+    "test/brier",
+    "test/calibrated_loss",
+    "test/calibrated_ece",
+    "test/calibrated_brier",
 }
 
 
@@ -126,12 +132,14 @@ def test_the_logged_model_answers_as_the_run_did(finished, logged):
     settings, classes = compose_config(list(DIGITS)), list("0123456789")
     model = build(settings, len(classes)).eval()
     model.load_state_dict(torch.load(saved, weights_only=True)["best"])
+    temperature = logged[1].data.metrics["temperature"]
+    assert abs(temperature - 1) > 0.001
     assert served.metadata.metadata["classes"] == classes
     test = load_splits(settings.data).test
     for count in (1, 2, 7, 250):
         pictures = torch.from_numpy(test.pixels[:count])
         with torch.inference_mode():
-            expected = model(pictures)
+            expected = model(pictures) / temperature
             assert torch.equal(exported(pictures), expected)
         answer = served.predict(pictures.numpy())
         assert list(answer.columns) == classes
@@ -195,7 +203,8 @@ def test_how_predictions_were_made_is_shown_beside_every_number(here, capsys):
     with torch.inference_mode():
         plain = trained.model(torch.from_numpy(test.pixels))
         mirrored = trained.model(torch.from_numpy(test.pixels).flip(3))
-    torch.testing.assert_close(trained.logits(test.pixels), (plain + mirrored) / 2)
+    calibrated = ((plain + mirrored) / 2).softmax(dim=1)
+    torch.testing.assert_close(torch.from_numpy(trained.probabilities(test.pixels)), calibrated)
     assert evaluate_run.evaluate_run(trained, None, [], None).metrics["test/loss"] == pytest.approx(
         result.metrics["test/loss"]
     )

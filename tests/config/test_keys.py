@@ -29,7 +29,7 @@ TABLE = {
 }
 KEYS = {
     Role.DECIDES: "precision data.mean data.std augment.flip model._target_ model.filters model.widths optimizer.lr "
-    "optimizer.beta1 schedule.name training.epochs early_stopping.patience evaluation.tta",
+    "optimizer.beta1 schedule.name training.epochs early_stopping.patience evaluation.tta evaluation.calibrate",
     Role.REPEATS: "seed data.fold",
     Role.CONTENT: "data.name data.seed data.root data.urls data.image_size data.validation_size data.test_size data.split data.extra "
     "model.weights data.folds data.file data.group_column data.class_names data.skip_broken",

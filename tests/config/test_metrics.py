@@ -27,6 +27,8 @@ def test_the_row_of_validation_stands_for_the_test_set_and_the_best_epoch():
         row = metrics.find(f"val/{name}")
         assert row is not None and row is metrics.find(f"test/{name}") is metrics.find(f"best/val_{name}")
     assert metrics.EVALUATED == ("loss", "accuracy", "macro_f1")
+    assert metrics.CALIBRATED == ("ece", "brier", "calibrated_loss", "calibrated_ece", "calibrated_brier")
+    assert metrics.find("test/ece") is metrics.find("kept/val_ece") is metrics.find("validation/ece") is not None
     assert metrics.find("test/nothing") is metrics.find("nothing") is None
 
 

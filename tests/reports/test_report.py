@@ -45,7 +45,7 @@ def test_it_shows_the_main_results(page):
         "225,610 parameters",
     ):
         assert part in page
-    assert page.count("<svg") == 3 and "test_set" not in page
+    assert page.count("<svg") == 4 and "test_set" not in page
 
 
 @pytest.mark.parametrize("test", [True, False])

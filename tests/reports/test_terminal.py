@@ -92,6 +92,20 @@ def test_results_are_in_columns(printed):
 
 
 @pytest.mark.parametrize("printed", [False], indirect=True)
+@pytest.mark.parametrize(("prefix", "split"), [("test/", "test"), ("kept/val_", "validation"), ("train/", "train")])
+def test_the_calibration_is_one_line(printed, prefix, split):
+    names = ("loss", "ece", "brier", "calibrated_loss", "calibrated_ece", "calibrated_brier")
+    results = {"temperature": 1.5} | {f"{prefix}{name}": place / 10 for place, name in enumerate(names)}
+    terminal.show_results(results, "2 views", groups=("test/", "train/"))
+    *others, line = printed().splitlines()
+    assert line == (
+        f"calibrated with temperature 1.5: {split} calibration error 0.1000 -> 0.4000, loss 0.0000 -> 0.3000, "
+        "Brier score 0.2000 -> 0.5000"
+    )
+    assert not any("ece" in other or "brier" in other or "calibrated" in other for other in others)
+
+
+@pytest.mark.parametrize("printed", [False], indirect=True)
 def test_the_most_frequent_mistakes_are_named(printed):
     terminal.show_test(Evaluation(0.4, np.array([[3, 1, 0], [5, 4, 0], [0, 0, 0]])), ["cat", "dog", "[b]"])
     assert "most confused: dog predicted as cat 5x; cat predicted as dog 1x\n" in printed()

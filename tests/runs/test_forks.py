@@ -40,6 +40,7 @@ CASES = {  # key: (other overrides of both runs, values of the first and the sec
     "early_stopping.monitor": ([], "val/loss", "train/loss", EPOCHS),
     "early_stopping.restore_best": ([], "false", "true", EPOCHS),
     "evaluation.tta": ([], "none", "flip_shift", EPOCHS),
+    "evaluation.calibrate": ([], "true", "false", EPOCHS),
 }
 
 

@@ -199,6 +199,16 @@ def test_the_payloads_work_where_a_run_is_trusted(stranger):
     assert (stranger / "marker").exists()
 
 
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan"), "warm"])
+def test_a_temperature_that_is_no_positive_number_is_refused(temperature, stranger):
+    file = file_of(stranger, "MLmodel")
+    described = yaml.safe_load(file.read_text())
+    described["metadata"]["temperature"] = temperature
+    file.write_text(yaml.safe_dump(described))
+    with pytest.raises(UserError, match="MLmodel is damaged: its temperature is not a positive number"):
+        load(stranger)
+
+
 def test_weights_of_another_shape_are_refused_before_memory_is_taken(stranger):
     change(
         stranger, "config.yaml", lambda values: values["model"].update(filters=4096, dense_width=65536, kernel_size=9)

@@ -38,16 +38,21 @@ FRAGILE = [
 ]
 
 
-@pytest.mark.parametrize("others", [(), ("early_stopping.restore_best=false",), ("training.ema=0.9",)])
+@pytest.mark.parametrize(
+    "others", [(), ("early_stopping.restore_best=false",), ("training.ema=0.9", "evaluation.calibrate=false")]
+)
 def test_its_best_epoch_is_kept(others, here):
     with pytest.raises(Diverged, match=r"loss is nan in epoch 3, step 25; try optimizer\.lr below 0\.001; .*epoch 2"):
         run(compose_config([*FRAGILE, "training.epochs=5", *others]))
     client = MlflowClient(f"sqlite:///{here}/mlflow.db")
     (kept,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
     assert kept.info.status == "FAILED" and kept.data.tags["failure"].startswith("Diverged: loss is nan in epoch 3")
+    calibrated = "evaluation.calibrate=false" not in others
+    for name in ("temperature", "kept/val_ece", "kept/val_calibrated_loss"):
+        assert (name in kept.data.metrics) == calibrated
     assert kept.data.metrics["best/epoch"] == 2 and kept.data.tags["test_set_evaluations"] == "0"
     artifacts = {file.path for file in client.list_artifacts(kept.info.run_id)}
-    assert {"report.html", "history.csv", "config.yaml"} <= artifacts
+    assert {"report.html", "history.csv", "config.yaml"} <= artifacts and ("coverage.csv" in artifacts) == calibrated
     assert not configurations([to_point(client, kept)], "val/accuracy")[0].finished
     (model,) = client.search_logged_models([kept.info.experiment_id])
     (path,) = here.glob(f"mlruns/**/{model.model_id}/artifacts/data/model.pt2")

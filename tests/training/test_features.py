@@ -112,8 +112,8 @@ def trained(learner, splits, epochs):
     batches = training_batches(learner.config, inputs.train, CPU), Batches(inputs.validation, 250, CPU)
     results = list(loop.train(learner, *batches, range(1, epochs + 1), Silent()))
     numbers = [(one.train_loss, one.train_accuracy, one.validation.loss) for one in results]
-    _, probabilities = evaluate_images(learner.eval_forward, inputs.test, CPU, learner.autocast, "none", 250)
-    return numbers, probabilities
+    _, logits = evaluate_images(learner.eval_forward, inputs.test, CPU, learner.autocast, "none", 250)
+    return numbers, logits.softmax(dim=1)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -139,7 +139,7 @@ def test_an_evaluation_of_features_has_the_bits_of_the_whole_network(here, netwo
     learner, splits = learner_of(*NETWORKS[network])
     inputs = prepared(learner, splits)
     found = [
-        evaluate_images(model, images, CPU, learner.autocast, "none", 250)[1]
+        evaluate_images(model, images, CPU, learner.autocast, "none", 250)[1].softmax(dim=1)
         for model, images in ((learner.eval_forward, inputs.test), (learner.eval_model, splits.test))
     ]
     np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-7)
@@ -230,9 +230,8 @@ def test_a_run_that_is_cut_continues_to_the_same_bits(tmp_path, monkeypatch):
 def test_the_logged_model_is_the_whole_network(here):
     result = run(compose_config([*FROZEN, *NETWORKS["cnn"], "training.epochs=1"]))
     finished = load_run(result.run_id)
-    found = evaluate_images(finished.model, finished.splits().test, CPU, torch.autocast("cpu", enabled=False), "none")[
-        0
-    ]
+    model = finished.model.uncalibrated()
+    found = evaluate_images(model, finished.splits().test, CPU, torch.autocast("cpu", enabled=False), "none")[0]
     assert found.loss == pytest.approx(result.metrics["test/loss"], rel=1e-6)
     assert 0 < result.metrics["trainable_parameters"] < result.metrics["parameters"]
 

@@ -22,6 +22,7 @@ from experiments.reports.content import Content
 from experiments.runs import evaluations, provenance, store
 from experiments.runs.finished import FinishedRun
 from experiments.runs.logged_model import layers_of
+from experiments.training.calibration import Calibration, probabilities
 from experiments.training.evaluation import Evaluation, score
 
 
@@ -76,19 +77,22 @@ def evaluate_run(
         config=dataclasses.replace(run.config, data=settings),
         split="overall" if split == ALL else split,
         images=images,
-        probabilities=logits.softmax(dim=1).numpy(),
+        probabilities=probabilities(logits, run.model.temperature),
         evaluation=evaluation,
         class_counts={split: images.class_counts},
         layers=layers_of(run.model, images.shape[1:]),
         protocol=f"{protocol} {warning}".strip(),
         environment=provenance.environment(torch.device("cpu"), images.digest),
+        calibration=Calibration(run.model.temperature, logits, images.labels) if run.model.temperature != 1 else None,
     )
     return _report(run, content, split, warning)
 
 
 def _report(run: FinishedRun, content: Content, split: str, warning: str) -> RunEvaluation:
     """Log the report of an evaluation as a child run."""
-    metrics = content.evaluation.metrics("test" if split == ALL else split, run.classes)
+    split_name = "test" if split == ALL else split
+    metrics = content.evaluation.metrics(split_name, run.classes)
+    metrics |= content.calibration.metrics(f"{split_name}/") if content.calibration else {}
     with tempfile.TemporaryDirectory() as folder:
         report.write(Path(folder), content)
         described = {**content.config.to_dict()["data"], "evaluated_split": split}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
 from experiments.analysis.pictures import AT_ONCE, SHOWN, Picture, save_figure
+from experiments.analysis.rejection import UNSURE, Rejection
 from experiments.config import DataSettings, UserError
 from experiments.data import Images
 from experiments.runs.finished import FinishedRun
@@ -33,10 +34,14 @@ class Prediction:
     def __repr__(self) -> str:
         return f"{self.file}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in self.top[:3])
 
-    def to_dict(self, count: int) -> dict[str, object]:
-        """As plain values, with the `count` most probable classes."""
+    def to_dict(self, count: int, rejection: Rejection | None = None) -> dict[str, Any]:
+        """As plain values, with the `count` most probable classes; the class is `UNSURE` if its probability is rejected."""
         ranked = [{"class": name, "probability": probability} for name, probability in self.top[:count]]
-        return {"file": self.file, **ranked[0], "top": ranked}
+        answer: dict[str, Any] = {"file": self.file, **ranked[0], "top": ranked}
+        if rejection is None:
+            return answer
+        unsure = rejection.rejects(self.top[0][1])
+        return answer | {"class": UNSURE if unsure else self.top[0][0], "unsure": unsure}
 
 
 def predict(run: FinishedRun, sources: Sequence[str | IO[bytes] | Image.Image]) -> Iterator[Prediction | UserError]:

@@ -52,6 +52,7 @@ class Acts(Enum):
     BY_RATE = "by the learning rates of the steps only"
     ON_STOPPING = "never: it decides when training ends and which weights are kept"
     ON_VALIDATION = "never: it changes the metrics of the validation"
+    AFTERWARDS = "never: it acts after training"
 
     @property
     def shares(self) -> bool:

@@ -18,7 +18,8 @@ class Metric:
     """A row of the table.
 
     Attributes:
-        written: when it is logged: after every epoch, at the end of training, or with an evaluation of a split.
+        written: when it is logged: after every epoch, at the end of training, with an evaluation of a split, or with the
+            evaluation of calibrated probabilities.
         monitor: early stopping may watch it.
         objective: a multirun may rank by it.
         at_most: its largest possible value; fractions, whose largest value is 1, are shown in percent.
@@ -26,7 +27,7 @@ class Metric:
 
     name: str
     higher_is_better: bool
-    written: Literal["epoch", "end", "evaluation"]
+    written: Literal["epoch", "end", "evaluation", "calibration"]
     monitor: bool = False
     objective: bool = False
     at_most: float | None = None
@@ -46,6 +47,12 @@ METRICS = (
     Metric("seconds", False, "end", objective=True),
     Metric("test/macro_f1", True, "evaluation", at_most=1),
     Metric("test/f1/<class>", True, "evaluation", at_most=1),
+    Metric("temperature", False, "end"),
+    Metric("test/ece", False, "calibration", at_most=1),  # before calibration, as test/loss is
+    Metric("test/brier", False, "calibration", at_most=2),
+    Metric("test/calibrated_loss", False, "calibration"),
+    Metric("test/calibrated_ece", False, "calibration", at_most=1),
+    Metric("test/calibrated_brier", False, "calibration", at_most=2),
 )
 _ROWS = {metric.name: metric for metric in METRICS}
 
@@ -53,7 +60,9 @@ EPOCH_METRICS = tuple(metric.name for metric in METRICS if metric.written == "ep
 MONITORS = tuple(metric.name for metric in METRICS if metric.monitor)
 OBJECTIVES = tuple(metric.name for metric in METRICS if metric.objective)
 SELECTING = tuple(metric.name for metric in METRICS if metric.objective and metric.written == "epoch")
-EVALUATED = tuple(name.partition("/")[2] for name in _ROWS if name.startswith(("val/", "test/")) and "<" not in name)
+_OF_SPLITS = {name.partition("/")[2]: row for name, row in _ROWS.items() if name.startswith(("val/", "test/"))}
+EVALUATED = tuple(end for end, row in _OF_SPLITS.items() if row.written != "calibration" and "<" not in end)
+CALIBRATED = tuple(end for end, row in _OF_SPLITS.items() if row.written == "calibration")
 DEFAULT_FINAL = "kept/val_loss"  # the best run has the best value of this metric
 _IN_ONE_EPOCH = {name: name.replace("/", "_") for name in EPOCH_METRICS if name.startswith("val/")}
 
@@ -74,11 +83,15 @@ def final_value(metrics: Mapping[str, float], name: str) -> float | None:
 
 
 def find(name: str) -> Metric | None:
-    """The row of a metric; an evaluation of any split has the metrics of an evaluation, and every class has an F1."""
+    """The row of a metric; an evaluation of any split has the metrics of an evaluation, and every class has an F1.
+
+    A run that is not tested has kept/val_ece in place of test/ece.
+    """
     _, _, rest = name.partition("/")
     if rest.startswith("f1/"):
         return _ROWS["test/f1/<class>"]
-    names = (name, f"val/{rest.removeprefix('val_')}", f"test/{rest}", f"kept/{rest}")
+    of_split = rest.removeprefix("val_")
+    names = (name, f"val/{of_split}", f"test/{of_split}", f"kept/{rest}")
     return next((_ROWS[name] for name in names if name in _ROWS), None)
 
 

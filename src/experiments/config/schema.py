@@ -66,6 +66,7 @@ class EarlyStoppingSettings:
 @dataclass(frozen=True)
 class EvaluationSettings:
     tta: Annotated[str, OneOf(tuple(VIEWS)), Acts.ON_VALIDATION]
+    calibrate: Annotated[bool, Acts.AFTERWARDS]
 
     @property
     def note(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -44,6 +45,7 @@ class Classifier(nn.Module):
     If the network has a `used_size`, the rows and columns beyond it are cut off first.
 
     Attributes:
+        temperature: by which the logits are divided; 1 during training, see `training.calibration`.
         weights_digest: of the weights from which training starts; None for random ones.
         head_prefix: the start of the names of the parameters that give the logits, such as "fc.": the network's own
             `head_prefix`, or that of its last module with parameters.
@@ -51,6 +53,7 @@ class Classifier(nn.Module):
     """
 
     normalize: Normalize
+    temperature: float = 1.0  # no buffer: a checkpoint of training has none
     weights_digest: str | None = None
 
     def __init__(self, normalize: Normalize, network: nn.Module) -> None:
@@ -65,7 +68,14 @@ class Classifier(nn.Module):
         if self.used_size:
             height, width = self.used_size
             pixels = pixels[..., :height, :width]
-        return self.network(self.normalize(pixels))
+        logits: Tensor = self.network(self.normalize(pixels))
+        return logits if self.temperature == 1 else logits / self.temperature
+
+    def uncalibrated(self) -> Classifier:
+        """The same layers, whose logits are not divided by the temperature."""
+        plain = copy.copy(self)
+        plain.temperature = 1.0
+        return plain
 
 
 def _last_prefix(network: nn.Module) -> str:

@@ -13,10 +13,12 @@ from experiments.config.metrics import final_value
 from experiments.config.wording import counted, named
 from experiments.data import Images, Splits
 from experiments.models.classifier import Layers
-from experiments.training.calibration import calibration
+from experiments.training.calibration import Calibration, calibration_error, reliability
+from experiments.training.coverage import Coverage
 from experiments.training.evaluation import Evaluation, wilson_interval
 
 FEW, FEW_OF_A_CLASS = 30, 5  # images; below, an accuracy is known only roughly
+Reliability = tuple[np.ndarray, np.ndarray, np.ndarray]
 NAMED = 4  # classes with few images, at most
 
 
@@ -32,6 +34,7 @@ class Content:
         skipped: the broken pictures that were left out, each with its name and what is wrong with it.
         history: metrics of each epoch; empty if nothing was trained.
         kept_epoch: the epoch whose weights were evaluated.
+        calibration: of these images; None if the network is not calibrated.
         augmented: training images without augmentation and as in the first epochs, uint8 (1 + epochs, images, 3, H, W);
             None if there is no augmentation.
     """
@@ -52,6 +55,7 @@ class Content:
     best_epoch: int = 0
     kept_epoch: int = 0
     augmented: np.ndarray | None = None
+    calibration: Calibration | None = None
 
     @property
     def note(self) -> str:
@@ -79,16 +83,31 @@ class Content:
         """Predicted class, (N,)."""
         return self.probabilities.argmax(axis=1)
 
-    @functools.cached_property
-    def calibration(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Confidence, accuracy and fraction of the images per bin, see `training.calibration.calibration`."""
-        return calibration(self.confidence, self.predicted == self.images.labels)
+    @property
+    def reliability(self) -> dict[str, Reliability]:
+        """Confidence, accuracy and fraction of the images per bin, by a label with the expected calibration error."""
+        if self.calibration is None:
+            return {"the network": self._reliability(self.probabilities)}
+        before, after = self.calibration.before.ece, self.calibration.after.ece
+        return {
+            f"before: calibration error {before:.3f}": self._reliability(self.calibration.uncalibrated),
+            f"after: {after:.3f}, temperature {self.calibration.temperature:.3g}": self._reliability(
+                self.probabilities
+            ),
+        }
+
+    def _reliability(self, probabilities: np.ndarray) -> Reliability:
+        return reliability(probabilities, self.images.labels)
 
     @property
     def calibration_error(self) -> float:
         """Expected calibration error: the mean distance of confidence and accuracy over all images."""
-        confidence, accuracy, fraction = self.calibration
-        return float((fraction * np.abs(accuracy - confidence)).sum())
+        return calibration_error(self.probabilities, self.images.labels)
+
+    @property
+    def coverage(self) -> Coverage:
+        """Accuracy of the most confident predictions."""
+        return Coverage.of(self.probabilities, self.images.labels)
 
     @property
     def augmented_rows(self) -> dict[str, np.ndarray]:

@@ -8,8 +8,10 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from rich.cells import cell_len
 
-from experiments.reports.content import Content
+from experiments.reports.content import Content, Reliability
 from experiments.reports.drawing import BLUE, GREY, ORANGE, Figure, PageFigure, hide_frame, printable
+from experiments.training.coverage import Coverage
+from experiments.training.evaluation import wilson_interval
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
@@ -56,19 +58,42 @@ def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], title: str) 
     return figure
 
 
-def calibration(confidence: np.ndarray, accuracy: np.ndarray, fraction: np.ndarray) -> Figure:
-    """A reliability diagram over a histogram of the confidence, from what `calibration` returns: (bins,) each."""
-    figure = Figure(figsize=(5.5, 5.4), layout="constrained")
+def calibration(reliabilities: Mapping[str, Reliability]) -> Figure:
+    """Reliability diagrams over a histogram of the confidence.
+
+    Args:
+        reliabilities: label -> what `training.calibration.reliability` returns, (bins,) each; before calibration if there
+            are two, and after it.
+    """
+    figure = Figure(figsize=(5.5, 5.6), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    edges = np.linspace(0, 1, len(fraction) + 1)
-    filled = fraction > 0
-    above.bar(edges[:-1], accuracy, width=1 / len(fraction), align="edge", color=BLUE, alpha=0.3, edgecolor=BLUE)
-    above.plot(confidence[filled], accuracy[filled], "o-", ms=4, color=BLUE, label="the network")
+    colors = (ORANGE, BLUE)[-len(reliabilities) :]
+    for (label, (confidence, accuracy, fraction)), color in zip(reliabilities.items(), colors):
+        edges, filled = np.linspace(0, 1, len(fraction) + 1), fraction > 0
+        if color == BLUE:
+            above.bar(edges[:-1], accuracy, 1 / len(fraction), align="edge", color=BLUE, alpha=0.2, edgecolor=BLUE)
+        above.plot(confidence[filled], accuracy[filled], "o-", ms=4, color=color, label=label)
+        below.stairs(fraction, edges, color=color, fill=color == BLUE, alpha=0.5 if color == BLUE else 1)
     above.plot([0, 1], [0, 1], "--", color=GREY, label="perfect calibration")
     above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    below.bar(edges[:-1], fraction, width=1 / len(fraction), align="edge", color=GREY)
     below.set(xlabel="confidence", ylabel="fraction of images")
-    figure.legend(loc="outside lower center", ncols=2)  # inside, it would hide bars
+    figure.legend(loc="outside lower center", ncols=1)  # inside, it would hide bars
+    return figure
+
+
+def coverage(curve: Coverage) -> Figure:
+    """Accuracy of the most confident predictions against their fraction, with its 95 % interval."""
+    figure = Figure(figsize=(5.5, 3.8), layout="constrained")
+    axes = figure.subplots()
+    thinned = curve.thinned()
+    images, accuracy = thinned.images.tolist(), thinned.accuracy
+    low, high = np.array([wilson_interval(round(share * n), n) for share, n in zip(accuracy, images)]).T
+    axes.fill_between(thinned.coverage, low, high, color=BLUE, alpha=0.2, lw=0, label="95 % interval")
+    axes.plot(thinned.coverage, accuracy, color=BLUE, label="accuracy")
+    axes.set(xlabel="coverage: fraction of the images that is decided", ylabel="accuracy", xlim=(0, 1))
+    axes.set_ylim(max(0, float(accuracy[-1]) - 0.1), 1.005)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left")
     return figure
 
 
@@ -162,7 +187,15 @@ FIGURES: tuple[PageFigure[Content], ...] = (
         "calibration",
         "Calibration",
         "Of 100 predictions with a confidence of 0.8, 80 should be correct: the curve should follow the diagonal. "
-        "Below the diagonal, the network is overconfident.",
-        lambda content: calibration(*content.calibration),
+        "Below the diagonal, the network is overconfident. Calibration divides all logits by a temperature, which was "
+        "fitted to the validation images.",
+        lambda content: calibration(content.reliability),
+    ),
+    PageFigure(
+        "coverage",
+        "Accuracy at coverage",
+        "The images are ordered by the confidence of their predictions. The curve is the accuracy of the most confident ones if "
+        "the others are left undecided, as predict.py --reject does; it finds its threshold on the validation images.",
+        lambda content: coverage(content.coverage),
     ),
 )

@@ -14,6 +14,7 @@ from experiments.reports.content import Content
 from experiments.reports.drawing import save_figures
 from experiments.reports.figures import FIGURES
 from experiments.reports.page import page
+from experiments.training import coverage
 
 
 def write(folder: Path, content: Content) -> None:
@@ -27,6 +28,8 @@ def write(folder: Path, content: Content) -> None:
     (folder / "classification_report.json").write_text(report, encoding="utf-8")
     matrix = ([name, *map(int, row)] for name, row in zip(classes, content.evaluation.confusion))
     _write_csv(folder / "confusion_matrix.csv", ["true class", *classes], matrix)
+    if content.calibration and content.calibration.validation:
+        _write_csv(folder / coverage.FILE, coverage.COLUMNS, content.calibration.validation.rows())
     if content.history:
         names = list(
             dict.fromkeys(name for epoch in content.history for name in epoch)

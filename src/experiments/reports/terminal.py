@@ -13,6 +13,7 @@ from rich.text import Text
 
 from experiments.config import Config
 from experiments.config.foreign import printable
+from experiments.config.metrics import CALIBRATED
 from experiments.config.processes import launched
 from experiments.config.wording import counted, shortened
 from experiments.data import Splits
@@ -136,20 +137,37 @@ def _show_threads(run: TrackedRun) -> None:
 
 
 def show_results(results: Mapping[str, float], note: str, groups: str | tuple[str, ...] = ("best/", "test/")) -> None:
-    """Print one line per metric of these groups, without those per class; `note`: how predictions were made.
+    """Print one line per metric of these groups, without those per class, and one for all of the calibration.
 
     The kept epoch is shown only if it is not the best one.
+
+    Args:
+        note: how predictions were made.
     """
     console.print()
     beside = f"  {note}" if note else ""
     groups = ("kept/", *groups) if results.get("kept/epoch") != results.get("best/epoch") else groups
+    apart = tuple(f"{between}{end}" for end in CALIBRATED for between in "/_")
     shown = {name: value for name, value in results.items() if name.startswith(groups) and "/f1/" not in name}
+    shown = {name: value for name, value in shown.items() if not name.endswith(("temperature", *apart))}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
         if name.endswith("/epoch"):
             console.print(f"{name:<{width}}  {value:.0f}", markup=False)
         else:
             console.print(f"[bold]{escape(name):<{width}}[/bold]  {value:.4f}{beside}")
+    if "temperature" in results:
+        console.print(_calibration(results), markup=False)
+
+
+def _calibration(results: Mapping[str, float]) -> str:
+    """The temperature, and what it changes: on the test set, or the validation set of a run that is not tested."""
+    ends = {"calibration error": "ece", "loss": "loss", "Brier score": "brier"}
+    prefix = max(name.removesuffix("calibrated_ece") for name in results if name.endswith("calibrated_ece"))
+    pairs = {name: tuple(results[f"{prefix}{form}{end}"] for form in ("", "calibrated_")) for name, end in ends.items()}
+    split = "validation" if "val" in prefix else prefix.rstrip("/")
+    changes = ", ".join(f"{name} {before:.4f} -> {after:.4f}" for name, (before, after) in pairs.items())
+    return f"calibrated with temperature {results['temperature']:.3g}: {split} {changes}"
 
 
 def show_test(test: Evaluation, classes: Sequence[str]) -> None:
@@ -172,12 +190,16 @@ def show_next(name: str, run_id: str, url: str, has_model: bool = True) -> None:
         console.print(f"explain it:   python scripts/explain.py --mistakes 12 --sheet --run {run_id[:8]}", markup=False)
 
 
-def show_predictions(run: str, rows: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> None:
-    """Print one row per picture from (file, [(class, probability), ...]): the most probable class, and the next ones."""
+def show_predictions(run: str, rows: Sequence[tuple[str, str, Sequence[tuple[str, float]]]]) -> None:
+    """Print one row per picture from (file, answer, [(class, probability), ...]): the answer, and the next classes.
+
+    If the answer is not the most probable class, this one is the first of the next ones.
+    """
     console.print(f"{printable(run)}\n", markup=False)
     table = Table("file", "class", "probability", "then", box=None, padding=(0, 3, 0, 0))
-    for file, ((best, probability), *rest) in rows:
-        then = ", ".join(f"{other} {value:.1%}" for other, value in rest)
-        names = Text(printable(file)), Text(printable(best), style="bold")
+    for file, answer, top in rows:
+        (best, probability), *rest = top
+        then = ", ".join(f"{other} {value:.1%}" for other, value in (rest if answer == best else top))
+        names = Text(printable(file)), Text(printable(answer), style="bold")
         table.add_row(*names, f"{probability:.1%}", Text(printable(then)))
     console.print(table)

@@ -33,7 +33,7 @@ from experiments.runs.saving import Saving
 from experiments.runs.time_limit import TimeLimit
 from experiments.runs.trunks import Trunk
 from experiments.training.devices import continue_with
-from experiments.training.evaluation import Evaluation, batch_size
+from experiments.training.evaluation import batch_size
 from experiments.training.learner import Learner, training_batches
 from experiments.training.loop import Progress
 from experiments.training.ranks import OneProcess, Ranks
@@ -229,14 +229,18 @@ class ActiveRun:
         self.ranks.decided(close)
         return results
 
-    def keep(self, state: State) -> None:
-        """Log what a run has whose training failed after the last epoch of `state`, without a test."""
-        results, model = state.results(), state.final_model()
+    def keep(self, state: State, measured: dict[str, float]) -> None:
+        """Log what a run has whose training failed after the last epoch of `state`, without a test; see `finish`."""
+        results, model = state.results() | measured, state.final_model()
         self.ranks.decided(lambda: self.tracker.keep(results, self.artifacts, model, self.splits))
 
-    def finish(self, state: State, evaluation: Evaluation) -> dict[str, float]:
-        """Close the run as finished, with its artifacts and its model, and return its final metrics."""
-        results = state.results() | (evaluation.metrics("test", self.splits.classes) if self.test else {})
+    def finish(self, state: State, measured: dict[str, float]) -> dict[str, float]:
+        """Close the run as finished, with its artifacts and its model, and return its final metrics.
+
+        Args:
+            measured: the metrics of the evaluation after training.
+        """
+        results = state.results() | measured
 
         def close() -> None:
             self.limit.note(state)

@@ -94,6 +94,7 @@ def save_model(
             metadata={
                 "classes": list(classes),
                 "preprocessing": "raw uint8 RGB images, normalised inside the model",
+                "temperature": model.temperature,
                 "sources": own_sources(config.model.target),
                 "data_sources": own_sources(config.data._target_),
             },

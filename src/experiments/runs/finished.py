@@ -24,8 +24,8 @@ from experiments.models.classifier import Classifier
 from experiments.runs.data_sets import check_place
 from experiments.runs.finding import STORE
 from experiments.runs.logged_model import TRUST, Logged, rebuilt
-from experiments.runs.recorded import artifact, read_membership, read_run
-from experiments.training import devices, evaluation
+from experiments.runs.recorded import artifact, has_artifact, read_membership, read_run
+from experiments.training import calibration, devices, evaluation
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class FinishedRun:
 
     Attributes:
         uri: the address of MLflow's store.
-        model: on the CPU, in evaluation mode; raw uint8 images (batch, 3, H, W) -> logits (batch, classes).
+        model: on the CPU, in evaluation mode; raw uint8 images (batch, 3, H, W) -> logits (batch, classes), calibrated.
         logged: the files of the model.
         trusted: whether classes that its configuration names are imported, and its files are loaded unchecked.
         metrics: the final metrics, by their names in MLflow.
@@ -65,17 +65,19 @@ class FinishedRun:
     def logits(self, pixels: np.ndarray | Images) -> torch.Tensor:
         """Logits, float32 (N, classes), of raw images, uint8 (N, 3, H, W) or `Images`, bit-identical to those of the run.
 
+        They are not divided by the temperature: loss and metrics of an evaluation are those of the network as it was trained.
         With the run's `evaluation.tta` they are means over several views, as in the evaluation of the run.
         """
         images = pixels
         if isinstance(images, np.ndarray):
             images = Images(images, np.zeros(len(images), dtype=np.int64), self.classes)
         batches = Batches(images, evaluation.batch_size(images.shape), torch.device("cpu"))
-        return evaluation.predict(self.model, batches, devices.autocast(self.config, "cpu"), self.config.evaluation.tta)
+        model, autocast = self.model.uncalibrated(), devices.autocast(self.config, "cpu")
+        return evaluation.predict(model, batches, autocast, self.config.evaluation.tta)
 
     def probabilities(self, pixels: np.ndarray | Images) -> np.ndarray:
-        """Class probabilities, float32 (N, classes), of raw images, see `logits`."""
-        return self.logits(pixels).softmax(dim=1).numpy()
+        """Class probabilities, float32 (N, classes), of raw images, see `logits`; calibrated if the run is."""
+        return calibration.probabilities(self.logits(pixels), self.model.temperature)
 
     @property
     def examined(self) -> Literal["test", "validation"]:
@@ -86,6 +88,10 @@ class FinishedRun:
     def membership(self) -> Membership | None:
         """The pictures of its splits; None if an earlier version made the run, which did not keep them."""
         return read_membership(self.uri, self.run_id)
+
+    def has_artifact(self, name: str) -> bool:
+        """Whether a file lies among the run's artifacts; an earlier version may not have written it."""
+        return has_artifact(self.uri, self.run_id, name)
 
     def splits(self) -> Splits:
         """The images that the run was trained, validated and tested on, read again; logs what has changed since.

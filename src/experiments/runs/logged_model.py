@@ -37,6 +37,7 @@ class Logged:
         classes: their names.
         weights: parameters and buffers by name.
         answer: the logits of `noise`; None for a run of an earlier version.
+        temperature: by which its logits are divided; 1 for a run that is not calibrated, or of an earlier version.
         sources: of a network and a data source of one's own, when it was logged; None where an earlier version logged none.
         fetch: the content of one of its files, by name; None if it is not there.
     """
@@ -45,6 +46,7 @@ class Logged:
     classes: tuple[str, ...]
     weights: Mapping[str, Tensor]
     answer: Tensor | None
+    temperature: float
     sources: Mapping[str, Mapping[str, str] | None]
     fetch: Callable[[str], bytes | None]
 
@@ -67,7 +69,10 @@ class Logged:
         sources = {"model": metadata.get("sources"), "data": metadata.get("data_sources")}
         known = {key: value if isinstance(value, dict) else None for key, value in sources.items()}
         answer = weights.pop(ANSWER, None)
-        return cls(run_id, tuple(classes), weights, answer, known, fetch)
+        temperature = metadata.get("temperature", 1.0)
+        if not isinstance(temperature, float) or not 0 < temperature < float("inf"):
+            raise UserError(f"run {run_id}: MLmodel is damaged: its temperature is not a positive number")
+        return cls(run_id, tuple(classes), weights, answer, temperature, known, fetch)
 
     def program(self, config: Config, trusted: bool) -> torch.export.ExportedProgram:
         """The exported network.
@@ -127,7 +132,7 @@ def rebuilt(config: Config, logged: Logged, trusted: bool) -> tuple[classifier.C
         return model, ""
     else:
         difference = "its network computes other values now"
-    return LoggedModel(config, logged.program(config, trusted)), difference
+    return LoggedModel(config, logged, trusted), difference
 
 
 def _built(config: Config, logged: Logged) -> classifier.Classifier | None:
@@ -142,6 +147,7 @@ def _built(config: Config, logged: Logged) -> classifier.Classifier | None:
                 return None
         model = build.build(config, len(logged.classes)).eval()
         model.load_state_dict(logged.weights)
+        model.temperature = logged.temperature
     except (UserError, RuntimeError, KeyError):
         return None
     return model
@@ -152,7 +158,7 @@ def _same_logits(model: classifier.Classifier, config: Config, logged: Logged, t
     """Whether the network computes what it did when it was logged, apart from rounding."""
     images, answer = noise(config.data.image_shape, torch.device("cpu")), logged.answer
     if answer is None:
-        answer = LoggedModel(config, logged.program(config, trusted))(images)
+        answer = LoggedModel(config, logged, trusted)(images)
     logits = model(images)
     return logits.shape == answer.shape and torch.allclose(logits, answer.to(logits.dtype), rtol=1e-3, atol=1e-3)
 
@@ -170,17 +176,19 @@ def layers_of(model: classifier.Classifier, image_shape: tuple[int, int, int]) -
 class LoggedModel(classifier.Classifier):
     """The exported network of a run, used where today's source does not compute what the run computed.
 
-    It takes raw images and returns logits like any `Classifier`; its layers are not accessible.
+    It takes raw images and returns logits like any `Classifier`; its layers are not accessible. The exported network has divided
+    the logits by the temperature already.
     """
 
-    def __init__(self, config: Config, program: torch.export.ExportedProgram) -> None:
+    def __init__(self, config: Config, logged: Logged, trusted: bool) -> None:
         super().__init__(classifier.Normalize(config.data.mean, config.data.std), _NoLayers())
-        self.exported = program.module()
+        self.exported = logged.program(config, trusted).module()
+        self.temperature = self.divided = logged.temperature
         self.training = False
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.exported(pixels)
-        return logits
+        return logits if self.temperature == self.divided else logits * self.divided
 
     def train(self, mode: bool = True) -> LoggedModel:
         """It stays in evaluation mode, in which it was exported."""

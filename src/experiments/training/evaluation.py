@@ -176,15 +176,15 @@ def evaluate_images(
     tta: str,
     size: int | None = None,
     ranks: OneProcess | Ranks = ALONE,
-) -> tuple[Evaluation, np.ndarray]:
-    """(evaluation, class probabilities float32 (N, classes)) of a model on images, `size` at a time.
+) -> tuple[Evaluation, Tensor]:
+    """(evaluation, logits float32 (N, classes) on the CPU) of a model on images, `size` at a time.
 
     A GPU does not keep the images, because they are read once.
     """
     streamed = None if device.type == "cpu" else True
     part = Batches(ranks.part(images), size or batch_size(images.shape, device.type), device, streamed=streamed)
     logits = ranks.gathered(predict(model, part, autocast, tta), len(images))
-    return score(logits, torch.tensor(images.labels, device=device)), logits.softmax(dim=1).cpu().numpy()
+    return score(logits, torch.tensor(images.labels, device=device)), logits.cpu()
 
 
 def evaluate(
