@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
+from experiments.config import Config
 from experiments.config.foreign import mask_passwords
 from experiments.runs import store
 from experiments.runs.finished import FinishedRun
@@ -35,6 +36,32 @@ def log_evaluation(
     client.log_artifacts(child, str(artifacts))
     client.set_terminated(child, store.FINISHED)
     return child
+
+
+def log_label_check(
+    config: Config, name: str, folds: Sequence[FinishedRun], results: Mapping[str, float], artifacts: Path
+) -> str:
+    """Log a label check as a run of its own, and return its id; the same folds have one run, whose files are replaced.
+
+    Args:
+        results: the metrics.
+        artifacts: a folder whose files are all logged.
+    """
+    assert config.tracking.uri is not None
+    client = store.connect(config.tracking.uri, patient=True)
+    experiment, ids = store.experiment_id(client, config), ",".join(run.run_id for run in folds)
+    with store.creation_lock(config):
+        same = f"tags.{store.TAG_LABEL_CHECK} = '{ids}'"
+        found = client.search_runs([experiment], same, max_results=1) or [
+            client.create_run(experiment, run_name=name[: store.MAX_NAME], tags={store.TAG_LABEL_CHECK: ids})
+        ]
+    run_id, known = found[0].info.run_id, found[0].data.metrics
+    now = int(time.time() * 1000)
+    new = [Metric(safe_name(key), value, now, 0) for key, value in results.items() if known.get(safe_name(key)) != value]
+    client.log_batch(run_id, new)
+    client.log_artifacts(run_id, str(artifacts))
+    client.set_terminated(run_id, store.FINISHED)
+    return run_id
 
 
 def count_test_evaluation(run: FinishedRun) -> int:
