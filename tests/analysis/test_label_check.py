@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from experiments.analysis import cross_validation, label_page
 from experiments.analysis.duplicates import find_duplicates
@@ -41,9 +41,11 @@ def test_only_duplicates_of_two_classes_are_asked_for():
     pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
     pixels[1] = pixels[2] = pixels[0]
     train = Images(pixels, np.array([0, 0, 1, 1, 0, 1]), ("a", "b"))
-    found = find_duplicates(Splits(train, train[:0], train[4:5]), of_two_classes=True)
-    assert {(pair.first.index, pair.second.index) for pair in found.pairs} == {(0, 2), (1, 2)}
-    assert found.count(across=False) == 2 and found.count(across=True) == 0
+    other = Images(pixels[2:3], np.array([0]), ("a", "b"))
+    found = find_duplicates(Splits(train, train[4:5], other), of_two_classes=True)
+    pairs = {(pair.first.split, pair.first.index, pair.second.split, pair.second.index) for pair in found.pairs}
+    assert pairs == {("train", 0, "train", 2), ("train", 1, "train", 2), ("train", 2, "test", 0)}
+    assert found.count(across=False) == 2 and found.count(across=True) == 1
 
 
 @pytest.fixture
@@ -69,7 +71,9 @@ def test_the_tables_can_be_given_to_a_run(hostile, here):
     (row,) = rows(files["labels.csv"])
     assert (row["path"], row["given"], row["label"]) == ("'=a/0.png", "'=a", "'@b<i>")
     splits = splits_of(*data, f"data.relabel={files['labels.csv']}")
-    labels = {name: part.classes[label] for part in splits.parts().values() for name, label in zip(part.names, part.labels)}
+    labels = {
+        name: part.classes[label] for part in splits.parts().values() for name, label in zip(part.names, part.labels)
+    }
     assert labels["=a/0.png"] == "@b<i>" and list(labels.values()).count("=a") == 5
     without = splits_of(*data, f"data.exclude={files['labels.csv']}")
     assert sum(map(len, without.parts().values())) == 11
@@ -92,18 +96,15 @@ def test_pictures_with_problems(here):
         if number == 1:
             picture = picture.point(lambda value: value // 12)
         if number == 2:
-            picture = picture.filter(ImageFilter.GaussianBlur(12))
+            picture = Image.linear_gradient("L").resize((64, 48)).convert("RGB")  # nothing is sharp
         if number == 3:
             picture = picture.resize((640, 480))
         if number == 4:
             picture = picture.resize((640, 40))
         picture.save(here / "pictures" / f"{number}.png")
-    images = Images(
-        np.stack([np.asarray(Image.open(here / "pictures" / f"{i}.png").resize((32, 32))).transpose(2, 0, 1) for i in range(12)]),
-        np.zeros(12, np.int64),
-        ("a",),
-        names=[f"{number}.png" for number in range(12)],
-    )
+    names = [f"{number}.png" for number in range(12)]
+    small = [np.asarray(Image.open(here / "pictures" / name).resize((32, 32))) for name in names]
+    images = Images(np.stack(small).transpose(0, 3, 1, 2), np.zeros(12, np.int64), ("a",), names=names)
     problems, common = find_problems(images, here / "pictures")
     found = {(one.index, one.kind) for one in problems}
     assert {(1, "dark"), (2, "blurred"), (3, "odd size"), (4, "odd shape")} <= found
@@ -115,7 +116,9 @@ def test_flipped_labels_are_found_and_left_out(tracked, command):
     pytest.importorskip("cleanlab"), pytest.importorskip("cleanvision")
     rng = np.random.default_rng(0)
     flipped = rng.permutation(1500)[:75]
-    labels = dict(zip((part := joined([(s := splits_of("data=digits")).train, s.validation])).names, part.labels))
+    splits = splits_of("data=digits")
+    known = joined([splits.train, splits.validation])
+    labels = dict(zip(known.names, known.labels))
     lines = [f"{index},{(labels[f'train[{index}]'] + rng.integers(1, 10)) % 10}" for index in flipped]
     (tracked / "flips.csv").write_text("\n".join(["index,label", *lines]))
     arguments = ("data=digits", "data.folds=2", "data.relabel=flips.csv", *TINY)
@@ -124,7 +127,7 @@ def test_flipped_labels_are_found_and_left_out(tracked, command):
     (folder,) = (tracked / "outputs/labels").iterdir()
     suspects = [row["index"] for row in rows(folder / "labels.csv")]
     wrong = {f"train[{index}]" for index in flipped}
-    assert len(wrong & set(suspects[:75])) > 60  # of 75; without a check 4 of 75 are wrong
+    assert len(wrong & set(suspects[:75])) > 50  # of 75; at random there would be 4
     again = command("scripts/check_labels.py", *arguments, cwd=tracked)
     assert again.stdout.count("this run is finished already") == 2
     client = MlflowClient(f"sqlite:///{tracked}/mlflow.db")
@@ -136,5 +139,5 @@ def test_flipped_labels_are_found_and_left_out(tracked, command):
     assert check.info.status == "FINISHED" and check.data.metrics["labels/suspicious"] == len(suspects)
     assert {file.path for file in client.list_artifacts(check.info.run_id)} == {path.name for path in folder.iterdir()}
     assert not any(run.data.metrics.keys() & {"test/loss"} for run in runs)
-    splits = splits_of("data=digits", "data.relabel=" + str(tracked / "flips.csv"), f"data.exclude={folder}/labels.csv")
-    assert len(splits.train) + len(splits.validation) == 1500 - len(suspects)
+    left = splits_of("data=digits", f"data.exclude={folder}/labels.csv")
+    assert len(left.train) + len(left.validation) == 1500 - len(suspects)

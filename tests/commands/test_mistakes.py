@@ -338,6 +338,26 @@ KEYS = [  # python train.py data=digits ...
 ]
 
 DATA = [  # python train.py ...
+    ("data=digits data.exclude=nowhere.csv", "data.exclude=nowhere.csv: there is no such file; it must contain"),
+    ("data=digits data.relabel=empty", "data.relabel=empty: is not a file; it must contain"),
+    ("data=digits data.exclude=[a]", "data.exclude=[a]"),
+    ("data=digits data.relabel=tables/good.csv", "line 2: there is no picture cat/0.png; pictures have names such as"),
+    (
+        "data=digits data.exclude=tables/headless.csv",
+        "there is no column path or index; the columns are cat/0.png, cat",
+    ),
+    (
+        "data=image_folder data.root=pictures data.relabel=tables/path.csv",
+        "data.relabel=tables/path.csv: line 1: there is no column label; the columns are path",
+    ),
+    (
+        "data=image_folder data.root=pictures data.exclude=tables/missing.csv",
+        "data.exclude=tables/missing.csv: 1 line cannot be read:\n  line 22: there is no picture cat/99.png",
+    ),
+    (
+        "data=image_folder data.root=pictures data.relabel=tables/unlabelled.csv",
+        "line 22: there is no class ; there are cat, dog",
+    ),
     ("data=null", "data=null: must be one of cifar10, cifar100, csv, digits, image_folder"),
     ("data=", "data=: must be one of cifar10"),
     ("data=image_folder", "data.root is missing"),
@@ -571,6 +591,7 @@ def make_tables(folder):
         "headless": rows,
         "semicolons": [row.replace(",", ";") for row in good],
         "grouped": grouped,
+        "path": ["path", "cat/0.png"],
     }
     folder.mkdir()
     for name, lines in tables.items():

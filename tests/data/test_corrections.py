@@ -121,7 +121,9 @@ def test_what_cannot_be_corrected_is_refused(key, lines, message, tmp_path):
 
 def test_a_class_must_keep_an_image(tmp_path):
     labels = splits_of("data=digits")
-    zeros = [name for part in (labels.train, labels.validation) for name, label in zip(part.names, part.labels) if label == 0]
+    zeros = [
+        name for part in (labels.train, labels.validation) for name, label in zip(part.names, part.labels) if label == 0
+    ]
     file = write(tmp_path / "out.csv", "index", *zeros)
     with pytest.raises(UserError, match="no image of 0 is left to train on"):
         splits_of("data=digits", f"data.exclude={file}")

@@ -32,7 +32,9 @@ def fold_overrides(overrides: Sequence[str], search: Sequence[str] = ()) -> list
         own.append(f"data.folds={FOLDS}")
     first = compose_config([*search, *own, "data.fold=0"])
     if first.tracking.uri is None:
-        raise UserError("tracking=none: the check loads the networks of its folds from MLflow, so it needs tracking=mlflow")
+        raise UserError(
+            "tracking=none: the check loads the networks of its folds from MLflow, so it needs tracking=mlflow"
+        )
     broken = ["data.skip_broken=true"] if first.data.of_files else []
     assert first.data.folds is not None
     folds = [(*own, *broken, "evaluate_test=false", f"data.fold={fold}") for fold in range(first.data.folds)]

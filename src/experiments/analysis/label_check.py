@@ -76,7 +76,9 @@ class LabelCheck:
 
     def indices(self, pair: Pair) -> tuple[int, int]:
         """The indices of two duplicates."""
-        first, second = (("test" if place.split == "test" else "train", place.name) for place in (pair.first, pair.second))
+        first, second = (
+            ("test" if place.split == "test" else "train", place.name) for place in (pair.first, pair.second)
+        )
         return self.places[first], self.places[second]
 
 
@@ -84,7 +86,9 @@ def _places(images: Images, splits: Sequence[str]) -> dict[tuple[str, str], int]
     return {key: index for index, key in enumerate(zip(splits, images.names))}
 
 
-def check_labels(folds: Sequence[FinishedRun], data: Sequence[DataSettings], similarity: float, test: bool) -> LabelCheck:
+def check_labels(
+    folds: Sequence[FinishedRun], data: Sequence[DataSettings], similarity: float, test: bool
+) -> LabelCheck:
     """Check the labels of the training images, and with `test` those of the test images.
 
     Args:

@@ -156,7 +156,9 @@ def _page(found: Found) -> str:
         suspects=[item(one.index) for one in suspects],
         rows=[[found.column, "given", "label"], *_chosen(found, suspects)],
         pairs=[(pair, [item(index) for index in labels.indices(pair)]) for pair in pairs],
-        problems={kind: (len(group), [item(one.index) for one in group[:PER_PROBLEM]]) for kind, group in of_kind.items()},
+        problems={
+            kind: (len(group), [item(one.index) for one in group[:PER_PROBLEM]]) for kind, group in of_kind.items()
+        },
     )
 
 
@@ -171,7 +173,11 @@ def _cards(found: Found) -> list[tuple[str, str]]:
         count_card(len(labels.suspects), "suspicious label"),
         (f"{int(labels.checked.sum()):,}", "labels checked"),
         (percent(labels.accuracy), f"of the training labels predicted, {found.folds} folds"),
-        count_card(labels.pair_count, "pair of near duplicates with different labels", "pairs of near duplicates with different labels"),
+        count_card(
+            labels.pair_count,
+            "pair of near duplicates with different labels",
+            "pairs of near duplicates with different labels",
+        ),
         count_card(len(found.problems) + len(labels.skipped), "problem of a picture", "problems of pictures"),
     ]
 

@@ -57,7 +57,9 @@ def log_label_check(
         ]
     run_id, known = found[0].info.run_id, found[0].data.metrics
     now = int(time.time() * 1000)
-    new = [Metric(safe_name(key), value, now, 0) for key, value in results.items() if known.get(safe_name(key)) != value]
+    new = [
+        Metric(safe_name(key), value, now, 0) for key, value in results.items() if known.get(safe_name(key)) != value
+    ]
     client.log_batch(run_id, new)
     client.log_artifacts(run_id, str(artifacts))
     client.set_terminated(run_id, store.FINISHED)
