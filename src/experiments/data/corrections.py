@@ -101,7 +101,8 @@ def corrected(splits: Splits, corrections: Sequence[Correction], settings: DataS
     before, after = splits.train.class_counts, changed["train"].class_counts
     if lost := [splits.classes[label] for label in np.flatnonzero((before > 0) & (after == 0))]:
         raise UserError(f"{where}: no image of {named(lost)} is left to train on")
-    return dataclasses.replace(splits, **changed)
+    train, validation, test = changed.values()
+    return dataclasses.replace(splits, train=train, validation=validation, test=test)
 
 
 def correct_parts(
