@@ -16,6 +16,8 @@ from experiments.runs import store
 from experiments.runs.finished import FinishedRun
 from experiments.runs.store import safe_name
 
+TAG_LABEL_CHECK = "label_check"  # of a label check: the ids of the runs of its folds
+
 
 def log_evaluation(
     run: FinishedRun, name: str, data: Mapping[str, Any], results: Mapping[str, float], artifacts: Path
@@ -51,9 +53,9 @@ def log_label_check(
     client = store.connect(config.tracking.uri, patient=True)
     experiment, ids = store.experiment_id(client, config), ",".join(run.run_id for run in folds)
     with store.creation_lock(config):
-        same = f"tags.{store.TAG_LABEL_CHECK} = '{ids}'"
+        same = f"tags.{TAG_LABEL_CHECK} = '{ids}'"
         found = client.search_runs([experiment], same, max_results=1) or [
-            client.create_run(experiment, run_name=name[: store.MAX_NAME], tags={store.TAG_LABEL_CHECK: ids})
+            client.create_run(experiment, run_name=name[: store.MAX_NAME], tags={TAG_LABEL_CHECK: ids})
         ]
     run_id, known = found[0].info.run_id, found[0].data.metrics
     now = int(time.time() * 1000)
