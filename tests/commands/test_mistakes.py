@@ -350,14 +350,6 @@ DATA = [  # python train.py ...
         "data=image_folder data.root=pictures data.relabel=tables/path.csv",
         "data.relabel=tables/path.csv: line 1: there is no column label; the columns are path",
     ),
-    (
-        "data=image_folder data.root=pictures data.exclude=tables/missing.csv",
-        "data.exclude=tables/missing.csv: 1 line cannot be read:\n  line 22: there is no picture cat/99.png",
-    ),
-    (
-        "data=image_folder data.root=pictures data.relabel=tables/unlabelled.csv",
-        "line 22: there is no class ; there are cat, dog",
-    ),
     ("data=null", "data=null: must be one of cifar10, cifar100, csv, digits, image_folder"),
     ("data=", "data=: must be one of cifar10"),
     ("data=image_folder", "data.root is missing"),

@@ -119,6 +119,12 @@ def test_what_cannot_be_corrected_is_refused(key, lines, message, tmp_path):
     assert str(caught.value).startswith(f"data.{key}={file}: ")
 
 
+def test_a_picture_that_is_not_in_the_folder_is_refused(picture_folder, here):
+    file = write(here / "out.csv", "path", "cat/0.png", "cat/99.png")
+    with pytest.raises(UserError, match=r"out.csv: 1 line cannot be read:\n  line 3: there is no picture cat/99.png"):
+        splits_of("data=image_folder", f"data.root={picture_folder}", f"data.exclude={file}")
+
+
 def test_a_class_must_keep_an_image(tmp_path):
     labels = splits_of("data=digits")
     zeros = [
