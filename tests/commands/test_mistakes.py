@@ -339,6 +339,18 @@ KEYS = [  # python train.py data=digits ...
 ]
 
 DATA = [  # python train.py ...
+    ("data=digits data.exclude=nowhere.csv", "data.exclude=nowhere.csv: there is no such file; it must contain"),
+    ("data=digits data.relabel=empty", "data.relabel=empty: is not a file; it must contain"),
+    ("data=digits data.exclude=[a]", "data.exclude=[a]"),
+    ("data=digits data.relabel=tables/good.csv", "line 2: there is no picture cat/0.png; pictures have names such as"),
+    (
+        "data=digits data.exclude=tables/headless.csv",
+        "there is no column path or index; the columns are cat/0.png, cat",
+    ),
+    (
+        "data=image_folder data.root=pictures data.relabel=tables/path.csv",
+        "data.relabel=tables/path.csv: line 1: there is no column label; the columns are path",
+    ),
     ("data=null", "data=null: must be one of cifar10, cifar100, csv, digits, image_folder"),
     ("data=", "data=: must be one of cifar10"),
     ("data=image_folder", "data.root is missing"),
@@ -551,6 +563,11 @@ SCRIPTS = [
         "line 22: pictures/cat/0.png is on line 2 too",
     ),
     ("explore.py data=image_folder data.root=2024", "data.root=2024: there is no such folder"),
+    ("check_labels.py data=digits model.filtres=3", "did you mean model.filters?"),
+    ("check_labels.py data=digits data.fold=1", "data.fold=1: the check trains on every fold"),
+    ("check_labels.py data=digits tracking=none", "tracking=none: the check loads the networks"),
+    ("check_labels.py data=digits --similarity 2", "--similarity 2: must be from 0.5 to 1"),
+    ("check_labels.py data=digits data.folds=1", "data.folds=1: must be a whole number from 2"),
     ("find_lr.py data=digits --from 1 --to 0.1", "must be above 0, and --to above --from"),
     ("find_lr.py data=digits --steps 1", "--steps 1: must be at least 20"),
     ("find_lr.py data=digits optimizer.lr=a,b", "optimizer.lr=a,b: several values need a multirun"),
@@ -572,6 +589,7 @@ def make_tables(folder):
         "headless": rows,
         "semicolons": [row.replace(",", ";") for row in good],
         "grouped": grouped,
+        "path": ["path", "cat/0.png"],
     }
     folder.mkdir()
     for name, lines in tables.items():

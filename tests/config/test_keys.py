@@ -31,7 +31,7 @@ KEYS = {
     Role.DECIDES: "precision data.mean data.std augment.flip model._target_ model.filters model.widths optimizer.lr "
     "optimizer.beta1 schedule.name training.epochs early_stopping.patience evaluation.tta evaluation.calibrate",
     Role.REPEATS: "seed data.fold",
-    Role.CONTENT: "data.name data.seed data.root data.urls data.image_size data.validation_size data.test_size data.split data.extra "
+    Role.CONTENT: "data.name data.seed data.root data.urls data.image_size data.validation_size data.test_size data.split data.extra data.exclude data.relabel "
     "model.weights data.folds data.file data.group_column data.class_names data.skip_broken",
     Role.HARDWARE: "device threads",
     Role.PLACE: "outputs data.cache tracking.uri tracking.artifacts",

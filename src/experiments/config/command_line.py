@@ -152,7 +152,7 @@ def exit_now() -> NoReturn:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line of train.py, as shown in reports and in the commands suggested to the user.
+    """A command line of train.py, or of a script that trains, as shown in reports and in the commands suggested to the user.
 
     Attributes:
         overrides: key=value, including Hydra's own keys.
@@ -164,6 +164,7 @@ class Command:
     config_dir: str | None = None
     multirun: bool = False
     started: float | None = dataclasses.field(default=None, compare=False)
+    script: str = "train.py"
 
     @classmethod
     def typed(cls) -> Command:
@@ -195,7 +196,7 @@ class Command:
         """The command line, with masked passwords. A single run refuses the preset of a search."""
         options = [*(["-m"] if self.multirun else []), *(["--config-dir", self.config_dir] if self.config_dir else [])]
         shown = [text for text in self.overrides if self.multirun or not text.startswith("search=")]
-        return shlex.join([*processes.launched().program, "train.py", *options, *map(mask_passwords, shown)])
+        return shlex.join([*processes.launched().program, self.script, *options, *map(mask_passwords, shown)])
 
 
 def process_start() -> float:

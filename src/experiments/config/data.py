@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,11 +58,16 @@ class DataSettings:
     mean: Annotated[tuple[Finite, Finite, Finite], Role.DECIDES]  # red, green, blue, of pixels scaled to 0..1
     std: Annotated[tuple[Positive, Positive, Positive], Role.DECIDES]
     extra: tuple[ExtraImages, ...]
+    exclude: Text | None
+    relabel: Text | None
 
     training_images: ClassVar[int | None] = None
     fixed_image_size: ClassVar[int | None] = None
     folders: ClassVar[Mapping[str, str]] = {}
-    files: ClassVar[Mapping[str, str]] = {}
+    files: ClassVar[Mapping[str, str]] = {
+        "exclude": "a line per picture, after a line with the name of the column: path or index",
+        "relabel": "a line per picture, after a line with the names of the columns: path or index, and label",
+    }
     of_files: ClassVar[bool] = False
 
     @property
@@ -73,6 +79,11 @@ class DataSettings:
     def title(self) -> str:
         """The name of the data set, as shown to users."""
         return self.name
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the names of the pictures are relative to; None if the images are not files."""
+        return None
 
     @property
     def division(self) -> str:
@@ -124,7 +135,7 @@ class PictureSettings(DataSettings):
     skip_broken: bool
     cache: Annotated[Text, Role.PLACE]
 
-    files = {"class_names": "a name per class"}  # noqa: RUF012 - a ClassVar of the base class
+    files = {"class_names": "a name per class", **DataSettings.files}  # noqa: RUF012 - a ClassVar of the base class
     of_files = True
 
 
@@ -142,6 +153,10 @@ class ImageFolderSettings(PictureSettings):
     @property
     def title(self) -> str:
         return folder_title(self.name, self.root)
+
+    @property
+    def folder(self) -> Path:
+        return Path(os.path.expanduser(self.root))  # noqa: PTH111 - that of Path raises an error for an unknown user
 
 
 @dataclass(frozen=True)
@@ -165,6 +180,10 @@ class CsvSettings(PictureSettings):
     @property
     def title(self) -> str:
         return table_title(self.name, self.file)
+
+    @property
+    def folder(self) -> Path:
+        return Path(os.path.expanduser(self.root or os.path.dirname(self.file)))  # noqa: PTH111, PTH120 - as above
 
 
 @dataclass(frozen=True)

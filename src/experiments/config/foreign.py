@@ -67,6 +67,11 @@ def cell(value: object) -> object:
     return value
 
 
+def text_of_cell(value: str) -> str:
+    """The text of a cell that `cell` may have given an apostrophe."""
+    return value[1:] if value.startswith("'") and cell(value[1:]) != value[1:] else value
+
+
 class Record(logging.LogRecord):
     """A log record whose message is harmless: `logging.setLogRecordFactory(Record)`."""
 

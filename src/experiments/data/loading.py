@@ -17,6 +17,7 @@ from experiments.config import DataSettings, ExtraImages, UserError
 from experiments.config.data import Decoding
 from experiments.config.targets import locate
 from experiments.config.wording import counted, named
+from experiments.data.corrections import Correction, correct_parts, corrected, read_corrections
 from experiments.data.finding import pictures_in
 from experiments.data.images import Images, Splits, joined
 from experiments.data.reading import read_few
@@ -44,7 +45,8 @@ def load_splits(config: DataSettings, keep_copies: bool = False) -> Splits:
     Raises:
         UserError: if data is missing, broken, or too small for the split.
     """
-    return _load(config, _source(config).listing(), _list_extra(config.extra), keep_copies)
+    corrections = read_corrections(config)
+    return _load(config, _source(config).listing(), _list_extra(config.extra), corrections, keep_copies)
 
 
 def load_all(config: DataSettings) -> Images:
@@ -53,9 +55,11 @@ def load_all(config: DataSettings) -> Images:
     Raises:
         UserError: as `load_splits`.
     """
-    images = _source(config).read_all()
+    source = _source(config)
+    images = source.read_all()
     if images is None:
         return joined(list(load_splits(config).parts().values()))
+    (images,) = correct_parts([images], read_corrections(config), config, source.skipped)
     extra = _list_extra(config.extra)
     return joined(_with_extra([images], extra, config.decoding)) if extra.labels else images
 
@@ -78,7 +82,13 @@ def _source(config: DataSettings) -> Source[Any, Any]:
 
 
 @functools.lru_cache(maxsize=4)  # consecutive runs of a process often differ in everything but the data
-def _load(config: DataSettings, listing: Hashable, extra: ExtraListing, keep_copies: bool) -> Splits:
+def _load(
+    config: DataSettings,
+    listing: Hashable,
+    extra: ExtraListing,
+    corrections: tuple[Correction, ...],
+    keep_copies: bool,
+) -> Splits:
     source = _source(config)
     train, *given, test = source.read(listing, config.seed)
     _check_read(config, train, *given, test)
@@ -88,6 +98,7 @@ def _load(config: DataSettings, listing: Hashable, extra: ExtraListing, keep_cop
     else:
         training, validation = _divide(config, train)
         splits = Splits(train[training], train[validation], test, skipped=source.skipped)
+    splits = corrected(splits, corrections, config)
     if source.may_hold_copies and not keep_copies:
         splits = drop_duplicates_across_splits(splits)
     return _add_extra(splits, extra, config.decoding) if extra.labels else splits

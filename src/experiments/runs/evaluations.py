@@ -10,11 +10,14 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
+from experiments.config import Config
 from experiments.config.foreign import mask_passwords
 from experiments.runs import store
 from experiments.runs.finished import FinishedRun
 from experiments.runs.recorded import Recorded
 from experiments.runs.store import safe_name
+
+TAG_LABEL_CHECK = "label_check"  # of a label check: the ids of the runs of its folds
 
 
 def log_evaluation(
@@ -67,6 +70,34 @@ def log_reproduction(
     client.log_artifacts(child, str(artifacts))
     client.set_terminated(child, store.FINISHED)
     return child
+
+
+def log_label_check(
+    config: Config, name: str, folds: Sequence[FinishedRun], results: Mapping[str, float], artifacts: Path
+) -> str:
+    """Log a label check as a run of its own, and return its id; the same folds have one run, whose files are replaced.
+
+    Args:
+        results: the metrics.
+        artifacts: a folder whose files are all logged.
+    """
+    assert config.tracking.uri is not None
+    client = store.connect(config.tracking.uri, patient=True)
+    experiment, ids = store.experiment_id(client, config), ",".join(run.run_id for run in folds)
+    with store.creation_lock(config):
+        same = f"tags.{TAG_LABEL_CHECK} = '{ids}'"
+        found = client.search_runs([experiment], same, max_results=1) or [
+            client.create_run(experiment, run_name=name[: store.MAX_NAME], tags={TAG_LABEL_CHECK: ids})
+        ]
+    run_id, known = found[0].info.run_id, found[0].data.metrics
+    now = int(time.time() * 1000)
+    new = [
+        Metric(safe_name(key), value, now, 0) for key, value in results.items() if known.get(safe_name(key)) != value
+    ]
+    client.log_batch(run_id, new)
+    client.log_artifacts(run_id, str(artifacts))
+    client.set_terminated(run_id, store.FINISHED)
+    return run_id
 
 
 def count_test_evaluation(run: FinishedRun) -> int:

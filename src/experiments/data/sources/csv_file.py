@@ -39,10 +39,7 @@ class CsvFile(PictureSource[CsvSettings]):
 
     @property
     def root(self) -> Path:
-        typed = self.settings.root
-        if typed is None:
-            return self._file.parent
-        return Path(os.path.expanduser(typed))  # noqa: PTH111 - as in the check of the settings
+        return self.settings.folder
 
     @property
     def _file(self) -> Path:

@@ -28,7 +28,7 @@ class ImageFolder(PictureSource[ImageFolderSettings]):
 
     @property
     def root(self) -> Path:
-        root = Path(os.path.expanduser(self.settings.root))  # noqa: PTH111 - as in the check of the settings
+        root = self.settings.folder
         if not os.path.isdir(root):  # noqa: PTH112
             raise UserError(f"data.root={root}: there is no such folder")
         return root

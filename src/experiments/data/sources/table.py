@@ -44,20 +44,24 @@ def read_table(content: bytes, settings: CsvSettings, root: str) -> list[Row]:
         UserError: it is not UTF-8 or not CSV, or lacks a column.
     """
     file = settings.file
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{file}: line {line}: is not UTF-8; save the file as CSV in UTF-8") from None
-    lines = _lines(text, file)
+    lines = read_lines(content, file)
     number, header = next(lines, (1, []))
     header = [unicodedata.normalize("NFC", cell) for cell in header]
     columns = _columns(header, settings, f"{file}: line {number}")
     return [_row(line, cells, columns, len(header), root) for line, cells in lines]
 
 
-def _lines(text: str, file: str) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each line that is not empty, with the number of the line."""
+def read_lines(content: bytes, file: str) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each line of a CSV file that is not empty, with the number of the line.
+
+    Raises:
+        UserError: it is not UTF-8 or not CSV.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{file}: line {line}: is not UTF-8; save the file as CSV in UTF-8") from None
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     while True:
         line = reader.line_num + 1
