@@ -2,10 +2,12 @@
 
 python scripts/evaluate.py --run best
 python scripts/evaluate.py --run best --data image_folder data.root=holiday
+python scripts/evaluate.py --run best --corruptions --limit 2000
 """
 
 import argparse
 
+from experiments.analysis.strengths import CORRUPTIONS, GROUPS, chosen
 from experiments.config.command_line import add_config_dir, add_run_arguments, exit_codes, run_arguments
 from experiments.config.composition import CONF
 from experiments.config.foreign import say
@@ -21,23 +23,39 @@ def main() -> None:
     parser.add_argument("--data", help=f"{', '.join(sources)}; the run's own data by default")
     splits = (*SPLITS, ALL)
     parser.add_argument("--split", choices=splits, help="default: test of the run's own data, all of other data")
+    parser.add_argument(
+        "--corruptions", action="store_true", help="also on the same images with noise, blur, snow, ..."
+    )
+    listed = f"of the corruptions: {', '.join(CORRUPTIONS)}; or {', '.join(GROUPS)}"
+    parser.add_argument("--only", metavar="NAME,NAME", help=listed)
+    parser.add_argument("--limit", metavar="N", type=int, help="corrupt only N of the images, drawn at random")
     arguments = parser.parse_intermixed_args()
+    names = chosen(arguments.only)
+    if not arguments.corruptions and (arguments.only is not None or arguments.limit is not None):
+        parser.error("--only and --limit: need --corruptions")
+    if arguments.limit is not None and arguments.limit < 1:
+        parser.error(f"--limit {arguments.limit}: must be at least 1")
     if arguments.data and "=" in arguments.data:
         parser.error(f"--data {arguments.data}: begins with the name of a source: --data image_folder {arguments.data}")
 
-    from experiments.analysis import evaluate_run
+    # late, because torch and mlflow take seconds to import
+    from experiments.analysis import evaluate_run, robustness
     from experiments.config.arguments import search_path
-    from experiments.reports import terminal  # imports torch, which --help must not wait for
+    from experiments.reports import terminal
     from experiments.runs import finished
 
     run = finished.load_run(**run_arguments(arguments))
     say(run)
-    search = search_path(arguments.config_dir)
-    found = evaluate_run.evaluate_run(run, arguments.data, arguments.overrides, arguments.split, search)
+    where = (arguments.data, arguments.overrides, arguments.split, search_path(arguments.config_dir))
+    if arguments.corruptions:
+        found = robustness.evaluate_corruptions(evaluate_run.find_subject(run, *where), names, arguments.limit)
+    else:
+        found = evaluate_run.evaluate_run(run, *where)
     terminal.show_results(found.metrics, run.config.evaluation.note, "")
     if found.warning:
         say(found.warning)
-    terminal.show_test(found.evaluation, found.classes)
+    if not arguments.corruptions:
+        terminal.show_test(found.evaluation, found.classes)
     terminal.show_next(found.name, found.run_id, found.url, has_model=False)
 
 

@@ -18,7 +18,8 @@ class Metric:
     """A row of the table.
 
     Attributes:
-        written: when it is logged: after every epoch, at the end of training, or with an evaluation of a split.
+        written: when it is logged: after every epoch, at the end of training, with an evaluation of a split, or with one of
+            corrupted images (step 1 to 5: the strength).
         monitor: early stopping may watch it.
         objective: a multirun may rank by it.
         at_most: its largest possible value; fractions, whose largest value is 1, are shown in percent.
@@ -26,7 +27,7 @@ class Metric:
 
     name: str
     higher_is_better: bool
-    written: Literal["epoch", "end", "evaluation"]
+    written: Literal["epoch", "end", "evaluation", "corruptions"]
     monitor: bool = False
     objective: bool = False
     at_most: float | None = None
@@ -46,6 +47,9 @@ METRICS = (
     Metric("seconds", False, "end", objective=True),
     Metric("test/macro_f1", True, "evaluation", at_most=1),
     Metric("test/f1/<class>", True, "evaluation", at_most=1),
+    Metric("test/corrupted_accuracy", True, "corruptions", at_most=1),  # mean over all corruptions and strengths
+    Metric("test/corrupted_ratio", True, "corruptions"),  # to the accuracy of the same images without corruption
+    Metric("test/corrupted/<corruption>", True, "corruptions", at_most=1),
 )
 _ROWS = {metric.name: metric for metric in METRICS}
 
@@ -53,7 +57,11 @@ EPOCH_METRICS = tuple(metric.name for metric in METRICS if metric.written == "ep
 MONITORS = tuple(metric.name for metric in METRICS if metric.monitor)
 OBJECTIVES = tuple(metric.name for metric in METRICS if metric.objective)
 SELECTING = tuple(metric.name for metric in METRICS if metric.objective and metric.written == "epoch")
-EVALUATED = tuple(name.partition("/")[2] for name in _ROWS if name.startswith(("val/", "test/")) and "<" not in name)
+EVALUATED = tuple(
+    metric.name.partition("/")[2]
+    for metric in METRICS
+    if metric.name.startswith(("val/", "test/")) and "<" not in metric.name and metric.written != "corruptions"
+)
 DEFAULT_FINAL = "kept/val_loss"  # the best run has the best value of this metric
 _IN_ONE_EPOCH = {name: name.replace("/", "_") for name in EPOCH_METRICS if name.startswith("val/")}
 
@@ -74,10 +82,12 @@ def final_value(metrics: Mapping[str, float], name: str) -> float | None:
 
 
 def find(name: str) -> Metric | None:
-    """The row of a metric; an evaluation of any split has the metrics of an evaluation, and every class has an F1."""
+    """The row of a metric; an evaluation of any split has the metrics of an evaluation, and every class has an F1,
+    every corruption an accuracy."""
     _, _, rest = name.partition("/")
-    if rest.startswith("f1/"):
-        return _ROWS["test/f1/<class>"]
+    for group, each in (("f1/", "<class>"), ("corrupted/", "<corruption>")):
+        if rest.startswith(group):
+            return _ROWS[f"test/{group}{each}"]
     names = (name, f"val/{rest.removeprefix('val_')}", f"test/{rest}", f"kept/{rest}")
     return next((_ROWS[name] for name in names if name in _ROWS), None)
 

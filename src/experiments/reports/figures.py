@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from rich.cells import cell_len
 
 from experiments.reports.content import Content
-from experiments.reports.drawing import BLUE, GREY, ORANGE, Figure, PageFigure, hide_frame, printable
+from experiments.reports.corruptions import Corrupted
+from experiments.reports.drawing import BLUE, GREY, ORANGE, SERIES, Figure, PageFigure, hide_frame, printable
 
 
 def curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> Figure:
@@ -123,6 +124,22 @@ def class_balance(counts: np.ndarray, classes: Sequence[str], splits: Sequence[s
     return figure
 
 
+def corruptions(corrupted: Corrupted) -> Figure:
+    """Accuracy against the strength, from 0 without corruption: a panel per group, a line per corruption."""
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    groups = corrupted.by_group
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for axes, (group, rows) in zip(panels, groups.items()):
+        for (name, accuracies), color in zip(rows.items(), SERIES):
+            values = [corrupted.clean, *accuracies]
+            axes.plot(values, "o-", ms=3, color=color, label=name.replace("_", " "))
+        axes.set(xlabel="strength", title=group.capitalize(), ylim=(0, 1))
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower left", fontsize=8)
+    panels[0].set_ylabel("accuracy")
+    return figure
+
+
 FIGURES: tuple[PageFigure[Content], ...] = (
     PageFigure(
         "curves",
@@ -164,5 +181,21 @@ FIGURES: tuple[PageFigure[Content], ...] = (
         "Of 100 predictions with a confidence of 0.8, 80 should be correct: the curve should follow the diagonal. "
         "Below the diagonal, the network is overconfident.",
         lambda content: calibration(*content.calibration),
+    ),
+    PageFigure(
+        "corruptions",
+        "Corrupted images",
+        "Accuracy on the same images with common corruptions (Hendrycks & Dietterich, 2019), from strength 1 to 5.",
+        lambda content: corruptions(content.corrupted),
+        applies=lambda content: bool(content.corrupted),
+        template="corruptions.html.j2",
+    ),
+    PageFigure(
+        "corruption_examples",
+        "Examples of the corruptions",
+        "An image without corruption, and with each corruption at strength 1 to 5.",
+        lambda content: augmentation(content.corrupted.examples),
+        applies=lambda content: bool(content.corrupted),
+        template="corruption_examples.html.j2",
     ),
 )

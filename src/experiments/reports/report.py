@@ -27,6 +27,8 @@ def write(folder: Path, content: Content) -> None:
     (folder / "classification_report.json").write_text(report, encoding="utf-8")
     matrix = ([name, *map(int, row)] for name, row in zip(classes, content.evaluation.confusion))
     _write_csv(folder / "confusion_matrix.csv", ["true class", *classes], matrix)
+    if content.corrupted:
+        _write_csv(folder / "corruptions.csv", ["group", "corruption", "strength", "accuracy"], content.corrupted.table)
     if content.history:
         names = list(
             dict.fromkeys(name for epoch in content.history for name in epoch)
