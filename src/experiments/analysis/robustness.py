@@ -60,7 +60,6 @@ def evaluate_corruptions(subject: Subject, names: Sequence[str], limit: int | No
         examples = {name: _example(images, name) for name in names}
         groups = {name: CORRUPTIONS[name].group for name in names}
         corrupted = Corrupted(content.evaluation.accuracy, accuracy, groups, examples)
-        log.end(corrupted)
         metrics = {f"{group}/corrupted_accuracy": corrupted.mean, f"{group}/corrupted_ratio": corrupted.ratio}
         metrics |= content.evaluation.metrics(group, run.classes)
         if not parts.finished:

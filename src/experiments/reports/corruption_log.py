@@ -8,7 +8,7 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from experiments.reports import terminal
-from experiments.reports.corruptions import Corrupted, Row
+from experiments.reports.corruptions import Row
 
 
 class Log:
@@ -40,9 +40,3 @@ class Log:
     def row(self, name: str, accuracies: Row) -> None:
         values = "".join(f"{100 * accuracy:>7.1f}" for accuracy in (*accuracies, float(np.mean(accuracies))))
         terminal.console.print(f"{name:<{self.WIDTH}}{values}")
-
-    def end(self, corrupted: Corrupted) -> None:
-        terminal.console.print(
-            f"\nmean accuracy on corrupted images {corrupted.mean:.4f}, "
-            f"{corrupted.ratio:.3f} of the {corrupted.clean:.4f} without corruption"
-        )

@@ -72,8 +72,9 @@ def in_parts(run: FinishedRun, name: str, data: Mapping[str, Any], identity: str
         try:
             yield parts
         except BaseException as error:
-            status = store.KILLED if isinstance(error, KeyboardInterrupt) else store.FAILED
-            parts.client.set_terminated(parts.run_id, status)
+            if not parts.finished:
+                status = store.KILLED if isinstance(error, KeyboardInterrupt) else store.FAILED
+                parts.client.set_terminated(parts.run_id, status)
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
