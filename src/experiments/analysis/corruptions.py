@@ -151,7 +151,7 @@ def pixelate(x: np.ndarray, draws: Draws, left: float) -> np.ndarray:
     few = max(1, round(side * left))
 
     def coarse(picture: Image.Image) -> Image.Image:
-        return picture.resize((few, few), Image.Resampling.BOX).resize((side, side), Image.Resampling.BOX)
+        return picture.resize((few, few), Image.Resampling.BOX).resize((side, side), Image.Resampling.NEAREST)
 
     return _by_pillow(x, coarse)
 
@@ -212,7 +212,10 @@ def _gathered(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarra
 
 
 def _clouds(draws: Draws, side: int, fading: float) -> np.ndarray:
-    """Random structures of all sizes, float32 (N, 1, side, side), from 0 to 1; each size is `fading` times weaker than its double."""
+    """Random structures of all sizes, float32 (N, 1, side, side), each size `fading` times weaker than its double.
+
+    The values of a picture are evenly distributed from 0 to 1, so all pictures get as much fog, or ice.
+    """
     total = np.zeros((len(draws), 1, side, side), dtype=np.float32)
     for octave in range(1, math.ceil(math.log2(side)) + 1):
         points = 2**octave + 1
@@ -221,8 +224,11 @@ def _clouds(draws: Draws, side: int, fading: float) -> np.ndarray:
         whole = np.floor(places)
         eased = (places - whole) ** 2 * (3 - 2 * (places - whole))  # no edges along the grid
         total += _stretched(noise, whole + eased) * np.float32(fading ** (1 - octave))
-    low, high = (function(total, axis=(2, 3), keepdims=True) for function in (np.min, np.max))
-    return (total - low) / (high - low)
+    flat = total.reshape(len(draws), -1)
+    ranked = np.empty_like(flat)
+    ranks = np.linspace(0, 1, flat.shape[1], dtype=np.float32)[None]
+    np.put_along_axis(ranked, flat.argsort(axis=1, kind="stable"), ranks, axis=1)
+    return ranked.reshape(total.shape)
 
 
 FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {

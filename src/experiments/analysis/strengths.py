@@ -1,9 +1,8 @@
 """The corruptions and their five strengths, for small images and for photographs. Imports nothing slow.
 
 A picture of 32 pixels loses more by the same noise than one of 224, so the levels of both sizes stand here, and those of
-other sizes are interpolated. Lengths are fractions of the picture's side. Where a level is a plain number (noise, zoom, fog,
-frost, brightness, contrast, pixelate, JPEG), it is that of CIFAR-10-C and of ImageNet-C (Hendrycks & Dietterich, 2019,
-arXiv:1903.12261).
+other sizes are interpolated. Lengths are fractions of the picture's side. The levels of noise, zoom, fog, brightness, contrast
+and JPEG are those of CIFAR-10-C and of ImageNet-C (Hendrycks & Dietterich, 2019, arXiv:1903.12261); the others are similar.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ CORRUPTIONS = {  # function in `corruptions`
         [(0.006, 0.05), (0.009, 0.05), (0.012, 0.045), (0.015, 0.045), (0.018, 0.045)],
     ),
     # pixels per side that are left, as a fraction
-    "pixelate": Corruption("digital", _one(0.9, 0.8, 0.7, 0.6, 0.5), _one(0.6, 0.5, 0.4, 0.3, 0.25)),
+    "pixelate": Corruption("digital", _one(0.95, 0.85, 0.75, 0.6, 0.45), _one(0.6, 0.5, 0.4, 0.3, 0.25)),
     # quality
     "jpeg_compression": Corruption("digital", _one(80, 65, 58, 50, 40), _one(25, 18, 15, 10, 7)),
 }

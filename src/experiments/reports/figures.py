@@ -126,14 +126,14 @@ def class_balance(counts: np.ndarray, classes: Sequence[str], splits: Sequence[s
 
 def corruptions(corrupted: Corrupted) -> Figure:
     """Accuracy against the strength, from 0 without corruption: a panel per group, a line per corruption."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
     groups = corrupted.by_group
+    figure = Figure(figsize=(max(4.5, 2.5 * len(groups)), 3.6), layout="constrained")
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for axes, (group, rows) in zip(panels, groups.items()):
         for (name, accuracies), color in zip(rows.items(), SERIES):
             values = [corrupted.clean, *accuracies]
             axes.plot(values, "o-", ms=3, color=color, label=name.replace("_", " "))
-        axes.set(xlabel="strength", title=group.capitalize(), ylim=(0, 1))
+        axes.set(xlabel="strength", title=group.capitalize(), ylim=(0, 1), xticks=range(len(values)))
         axes.grid(alpha=0.3)
         axes.legend(loc="lower left", fontsize=8)
     panels[0].set_ylabel("accuracy")
@@ -185,7 +185,8 @@ FIGURES: tuple[PageFigure[Content], ...] = (
     PageFigure(
         "corruptions",
         "Corrupted images",
-        "Accuracy on the same images with common corruptions (Hendrycks & Dietterich, 2019), from strength 1 to 5.",
+        "Accuracy on the same images with common corruptions (Hendrycks & Dietterich, 2019), from strength 1 to 5. "
+        "The darker a cell, the more accuracy is lost.",
         lambda content: corruptions(content.corrupted),
         applies=lambda content: bool(content.corrupted),
         template="corruptions.html.j2",
