@@ -127,7 +127,7 @@ def class_balance(counts: np.ndarray, classes: Sequence[str], splits: Sequence[s
 def corruptions(corrupted: Corrupted) -> Figure:
     """Accuracy against the strength, from 0 without corruption: a panel per group, a line per corruption."""
     groups = corrupted.by_group
-    figure = Figure(figsize=(max(4.5, 2.5 * len(groups)), 3.6), layout="constrained")
+    figure = Figure(figsize=(max(4.5, 2.5 * len(groups)), 4.2), layout="constrained")
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for axes, (group, rows) in zip(panels, groups.items()):
         for (name, accuracies), color in zip(rows.items(), SERIES):
@@ -135,7 +135,7 @@ def corruptions(corrupted: Corrupted) -> Figure:
             axes.plot(values, "o-", ms=3, color=color, label=name.replace("_", " "))
         axes.set(xlabel="strength", title=group.capitalize(), ylim=(0, 1), xticks=range(len(values)))
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower left", fontsize=8)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8)  # inside, it would hide lines
     panels[0].set_ylabel("accuracy")
     return figure
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,6 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
-from experiments.config.command_line import Command
 from experiments.config.defaults import default
 from experiments.config.foreign import mask_passwords
 from experiments.runs import store
@@ -50,10 +51,11 @@ class Parts:
         )
 
     def finish(self, results: Mapping[str, float], artifacts: Path) -> None:
-        """Log the other metrics and the files in a folder."""
-        now = int(time.time() * 1000)
+        """Log the files in a folder and the other metrics, which a killed process may have logged already."""
+        now, before = int(time.time() * 1000), self.client.get_run(self.run_id).data.metrics
         self.client.log_artifacts(self.run_id, str(artifacts))
-        self.client.log_batch(self.run_id, [Metric(safe_name(key), value, now, 0) for key, value in results.items()])
+        metrics = [Metric(safe_name(key), value, now, 0) for key, value in results.items()]
+        self.client.log_batch(self.run_id, [metric for metric in metrics if metric.key not in before])
         self.client.set_terminated(self.run_id, store.FINISHED)
 
 
@@ -67,7 +69,7 @@ def in_parts(run: FinishedRun, name: str, data: Mapping[str, Any], identity: str
         UserError: another process is working on it.
     """
     folder = Path(default("outputs")) / "evaluations" / identity[:16]
-    with locked(folder, Command.typed(), "evaluation", "wait for it"):
+    with locked(folder, shlex.join(["python", *sys.argv]), "evaluation", "wait for it"):
         parts = _begin(run, name, data, {store.TAG_EVALUATION: identity, store.TAG_HELD_BY: holder(folder)}, uses_test)
         try:
             yield parts
@@ -89,13 +91,13 @@ def _begin(run: FinishedRun, name: str, data: Mapping[str, Any], tags: Mapping[s
         count = next_test_evaluation(client.get_run(run.run_id)).value if uses_test else "0"
         tags = {**_child_tags(run), **tags, store.TAG_TEST_SET_EVALUATIONS: count}
         child = client.create_run(run.experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
-        client.log_batch(child.info.run_id, params=_params(data))
     number = int(child.data.tags[store.TAG_TEST_SET_EVALUATIONS])
     if int(next_test_evaluation(client.get_run(run.run_id)).value) <= number:  # the process may be killed before this
         client.set_tag(run.run_id, store.TAG_TEST_SET_EVALUATIONS, str(number))
     finished = child.info.status == store.FINISHED
     if not finished:
         client.update_run(child.info.run_id, store.RUNNING)
+        client.log_batch(child.info.run_id, params=_params(data))
     return Parts(client, child.info.run_id, number, finished)
 
 
