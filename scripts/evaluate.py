@@ -52,7 +52,9 @@ def main() -> None:
     say(run)
     where = (arguments.data, arguments.overrides, arguments.split, search_path(arguments.config_dir))
     if arguments.corruptions:
-        found = robustness.evaluate_corruptions(evaluate_run.find_subject(run, *where), arguments.names, arguments.limit)
+        found = robustness.evaluate_corruptions(
+            evaluate_run.find_subject(run, *where), arguments.names, arguments.limit
+        )
     else:
         found = evaluate_run.evaluate_run(run, *where)
     terminal.show_results(found.metrics, run.config.evaluation.note, "")

@@ -108,7 +108,7 @@ def assert_its_numbers_agree(client, subject, found):
     run, images = subject.run, subject.images
     pixels = corrupt(images.pixels, "contrast", 5)
     expected = (run.logits(pixels).argmax(dim=1).numpy() == images.labels).mean()
-    with open(client.download_artifacts(found.run_id, "corruptions.csv")) as file:
+    with Path(client.download_artifacts(found.run_id, "corruptions.csv")).open() as file:
         rows = list(csv.DictReader(file))
     accuracy = {(row["corruption"], int(row["strength"])): float(row["accuracy"]) for row in rows}
     assert accuracy["contrast", 5] == expected < accuracy["none", 0] == run.metrics["test/accuracy"]
