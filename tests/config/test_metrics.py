@@ -9,7 +9,15 @@ from experiments.config.loading import compose_config
 
 @pytest.mark.parametrize(
     "name",
-    ["val/accuracy", "best/val_accuracy", "kept/val_accuracy", "test/macro_f1", "train/macro_f1", "test/f1/a b/c"],
+    [
+        "val/accuracy",
+        "best/val_accuracy",
+        "kept/val_accuracy",
+        "test/macro_f1",
+        "train/macro_f1",
+        "test/f1/a b/c",
+        "train/corrupted/fog",
+    ],
 )
 def test_higher_is_better(name):
     assert metrics.higher_is_better(name) and metrics.at_most(name) == 1

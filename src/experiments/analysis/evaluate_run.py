@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -61,44 +62,81 @@ def evaluate_run(
     Raises:
         UserError: the data cannot be read, or has a class that the network does not know.
     """
+    subject = find_subject(run, data, overrides, split, search)
+    content = evaluated(subject, evaluations.count_test_evaluation(run) if subject.uses_test_set else 0)
+    metrics = content.evaluation.metrics(subject.metric_group, run.classes)
+    metrics |= content.calibration.metrics(f"{subject.metric_group}/") if content.calibration else {}
+    with tempfile.TemporaryDirectory() as folder:
+        report.write(Path(folder), content)
+        run_id = evaluations.log_evaluation(run, content.name, subject.described, metrics, Path(folder))
+    url = store.how_to_open(run.uri, run.experiment_id)
+    return RunEvaluation(run_id, content.name, content.evaluation, metrics, run.classes, url, subject.warning)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A finished run and the images that it is evaluated on.
+
+    Attributes:
+        uses_test_set: an image of the run's own test set is among them.
+        warning: why the numbers are not those of a test; usually empty.
+    """
+
+    run: FinishedRun
+    settings: DataSettings
+    split: str
+    images: Images
+    uses_test_set: bool
+    warning: str
+
+    @property
+    def metric_group(self) -> str:
+        """What the names of the metrics begin with."""
+        return "test" if self.split == ALL else self.split
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.name} on {self.settings.title} ({self.split})"
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The settings of the data, and the split, for MLflow."""
+        config = dataclasses.replace(self.run.config, data=self.settings)
+        return {**config.to_dict()["data"], "evaluated_split": self.split}
+
+
+def find_subject(
+    run: FinishedRun, data: str | None, overrides: Sequence[str], split: str | None, search: Sequence[str] = ()
+) -> Subject:
+    """The images that `evaluate_run` evaluates, with the same arguments."""
     settings = _data_settings(run, data, overrides, search)
     split = split or (ALL if data else "test")
     images, changes = _load_images(run, settings, data, split)
-    logits = run.logits(images)
-    evaluation = score(logits, torch.tensor(images.labels))
     warning = " ".join(filter(None, [_caution(run, settings, images, split), changes]))
-    protocol = f"Run {run.run_id} on {split} of {settings.title}: {counted(len(images), 'image')}."
-    if _uses_test_set(run, settings, images, data, split):
-        count = evaluations.count_test_evaluation(run)
-        protocol = f"This is evaluation number {count} of run {run.run_id} on its test set."
-    content = Content(
-        name=f"{run.name} on {settings.title} ({split})",
+    return Subject(run, settings, split, images, _uses_test_set(run, settings, images, data, split), warning)
+
+
+def evaluated(subject: Subject, number: int) -> Content:
+    """The evaluation as content of a report; `number`: of those on the run's own test set, 0 if it is on other images."""
+    run, images, split = subject.run, subject.images, subject.split
+    logits = run.logits(images)
+    protocol = f"Run {run.run_id} on {split} of {subject.settings.title}: {counted(len(images), 'image')}."
+    if number:
+        protocol = f"This is evaluation number {number} of run {run.run_id} on its test set."
+    return Content(
+        name=subject.name,
         command=shlex.join(["python", *sys.argv]),
-        config=dataclasses.replace(run.config, data=settings),
+        config=dataclasses.replace(run.config, data=subject.settings),
         split="overall" if split == ALL else split,
         images=images,
         probabilities=probabilities(logits, run.model.temperature),
-        evaluation=evaluation,
+        evaluation=score(logits, torch.tensor(images.labels)),
         class_counts={split: images.class_counts},
         layers=layers_of(run.model, images.shape[1:]),
-        protocol=f"{protocol} {warning}".strip(),
+        protocol=f"{protocol} {subject.warning}".strip(),
         environment=provenance.environment(torch.device("cpu"), images.digest),
         calibration=Calibration(run.model.temperature, logits, images.labels) if run.model.temperature != 1 else None,
     )
-    return _report(run, content, split, warning)
-
-
-def _report(run: FinishedRun, content: Content, split: str, warning: str) -> RunEvaluation:
-    """Log the report of an evaluation as a child run."""
-    split_name = "test" if split == ALL else split
-    metrics = content.evaluation.metrics(split_name, run.classes)
-    metrics |= content.calibration.metrics(f"{split_name}/") if content.calibration else {}
-    with tempfile.TemporaryDirectory() as folder:
-        report.write(Path(folder), content)
-        described = {**content.config.to_dict()["data"], "evaluated_split": split}
-        run_id = evaluations.log_evaluation(run, content.name, described, metrics, Path(folder))
-    url = store.how_to_open(run.uri, run.experiment_id)
-    return RunEvaluation(run_id, content.name, content.evaluation, metrics, run.classes, url, warning)
 
 
 def _data_settings(run: FinishedRun, data: str | None, overrides: Sequence[str], search: Sequence[str]) -> DataSettings:

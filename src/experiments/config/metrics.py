@@ -18,8 +18,8 @@ class Metric:
     """A row of the table.
 
     Attributes:
-        written: when it is logged: after every epoch, at the end of training, with an evaluation of a split, or with the
-            evaluation of calibrated probabilities.
+        written: when it is logged: after every epoch, at the end of training, with an evaluation of a split, with that of
+            calibrated probabilities, or with one of corrupted images (step 1 to 5: the strength).
         monitor: early stopping may watch it.
         objective: a multirun may rank by it.
         at_most: its largest possible value; fractions, whose largest value is 1, are shown in percent.
@@ -27,7 +27,7 @@ class Metric:
 
     name: str
     higher_is_better: bool
-    written: Literal["epoch", "end", "evaluation", "calibration"]
+    written: Literal["epoch", "end", "evaluation", "calibration", "corruptions"]
     monitor: bool = False
     objective: bool = False
     at_most: float | None = None
@@ -53,6 +53,9 @@ METRICS = (
     Metric("test/calibrated_loss", False, "calibration"),
     Metric("test/calibrated_ece", False, "calibration", at_most=1),
     Metric("test/calibrated_brier", False, "calibration", at_most=2),
+    Metric("test/corrupted_accuracy", True, "corruptions", at_most=1),  # mean over all corruptions and strengths
+    Metric("test/corrupted_ratio", True, "corruptions"),  # to the accuracy of the same images without corruption
+    Metric("test/corrupted/<corruption>", True, "corruptions", at_most=1),
 )
 _ROWS = {metric.name: metric for metric in METRICS}
 
@@ -61,7 +64,7 @@ MONITORS = tuple(metric.name for metric in METRICS if metric.monitor)
 OBJECTIVES = tuple(metric.name for metric in METRICS if metric.objective)
 SELECTING = tuple(metric.name for metric in METRICS if metric.objective and metric.written == "epoch")
 _OF_SPLITS = {name.partition("/")[2]: row for name, row in _ROWS.items() if name.startswith(("val/", "test/"))}
-EVALUATED = tuple(end for end, row in _OF_SPLITS.items() if row.written != "calibration" and "<" not in end)
+EVALUATED = tuple(end for end, row in _OF_SPLITS.items() if row.written in ("epoch", "evaluation") and "<" not in end)
 CALIBRATED = tuple(end for end, row in _OF_SPLITS.items() if row.written == "calibration")
 DEFAULT_FINAL = "kept/val_loss"  # the best run has the best value of this metric
 _IN_ONE_EPOCH = {name: name.replace("/", "_") for name in EPOCH_METRICS if name.startswith("val/")}
@@ -83,13 +86,13 @@ def final_value(metrics: Mapping[str, float], name: str) -> float | None:
 
 
 def find(name: str) -> Metric | None:
-    """The row of a metric; an evaluation of any split has the metrics of an evaluation, and every class has an F1.
-
-    A run that is not tested has kept/val_ece in place of test/ece.
+    """The row of a metric; an evaluation of any split has the metrics of an evaluation, every class an F1, and every
+    corruption an accuracy. A run that is not tested has kept/val_ece in place of test/ece.
     """
     _, _, rest = name.partition("/")
-    if rest.startswith("f1/"):
-        return _ROWS["test/f1/<class>"]
+    for group, each in (("f1/", "<class>"), ("corrupted/", "<corruption>")):
+        if rest.startswith(group):
+            return _ROWS[f"test/{group}{each}"]
     of_split = rest.removeprefix("val_")
     names = (name, f"val/{of_split}", f"test/{of_split}", f"kept/{rest}")
     return next((_ROWS[name] for name in names if name in _ROWS), None)

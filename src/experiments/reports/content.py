@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from experiments.config.metrics import final_value
 from experiments.config.wording import counted, named
 from experiments.data import Images, Splits
 from experiments.models.classifier import Layers
+from experiments.reports.corruptions import Corrupted
 from experiments.training.calibration import Calibration, calibration_error, reliability
 from experiments.training.coverage import Coverage
 from experiments.training.evaluation import Evaluation, wilson_interval
@@ -37,6 +38,7 @@ class Content:
         calibration: of these images; None if the network is not calibrated.
         augmented: training images without augmentation and as in the first epochs, uint8 (1 + epochs, images, 3, H, W);
             None if there is no augmentation.
+        corrupted: the accuracy on the same images with corruptions; empty if that was not measured.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Content:
     kept_epoch: int = 0
     augmented: np.ndarray | None = None
     calibration: Calibration | None = None
+    corrupted: Corrupted = field(default_factory=Corrupted)
 
     @property
     def note(self) -> str:

@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from rich.cells import cell_len
 
 from experiments.reports.content import Content, Reliability
-from experiments.reports.drawing import BLUE, GREY, ORANGE, Figure, PageFigure, hide_frame, printable
+from experiments.reports.corruptions import Corrupted
+from experiments.reports.drawing import BLUE, GREY, ORANGE, SERIES, Figure, PageFigure, hide_frame, printable
 from experiments.training.coverage import Coverage
 from experiments.training.evaluation import wilson_interval
 
@@ -148,6 +149,22 @@ def class_balance(counts: np.ndarray, classes: Sequence[str], splits: Sequence[s
     return figure
 
 
+def corruptions(corrupted: Corrupted) -> Figure:
+    """Accuracy against the strength, from 0 without corruption: a panel per group, a line per corruption."""
+    groups = corrupted.by_group
+    figure = Figure(figsize=(max(4.5, 2.5 * len(groups)), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for axes, (group, rows) in zip(panels, groups.items()):
+        for (name, accuracies), color in zip(rows.items(), SERIES):
+            values = [corrupted.clean, *accuracies]
+            axes.plot(values, "o-", ms=3, color=color, label=name.replace("_", " "))
+        axes.set(xlabel="strength", title=group.capitalize(), ylim=(0, 1), xticks=range(len(values)))
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8)  # inside, it would hide lines
+    panels[0].set_ylabel("accuracy")
+    return figure
+
+
 FIGURES: tuple[PageFigure[Content], ...] = (
     PageFigure(
         "curves",
@@ -197,5 +214,22 @@ FIGURES: tuple[PageFigure[Content], ...] = (
         "The images are ordered by the confidence of their predictions. The curve is the accuracy of the most confident ones if "
         "the others are left undecided, as predict.py --reject does; it finds its threshold on the validation images.",
         lambda content: coverage(content.coverage),
+    ),
+    PageFigure(
+        "corruptions",
+        "Corrupted images",
+        "Accuracy on the same images with common corruptions (Hendrycks & Dietterich, 2019), from strength 1 to 5. "
+        "The darker a cell, the more accuracy is lost.",
+        lambda content: corruptions(content.corrupted),
+        applies=lambda content: bool(content.corrupted),
+        template="corruptions.html.j2",
+    ),
+    PageFigure(
+        "corruption_examples",
+        "Examples of the corruptions",
+        "An image without corruption, and with each corruption at strength 1 to 5.",
+        lambda content: augmentation(content.corrupted.examples),
+        applies=lambda content: bool(content.corrupted),
+        template="corruption_examples.html.j2",
     ),
 )

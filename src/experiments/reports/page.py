@@ -44,6 +44,8 @@ def page(content: Content, figures: Sequence[tuple[PageFigure[Content], Figure]]
         balancing=_balancing(content.config),
         augmentations=_augmentations(content.config),
         augmented={name: sprite(images) for name, images in content.augmented_rows.items()},
+        corrupted=content.corrupted,
+        examples={name: sprite(images) for name, images in content.corrupted.examples.items()},
         **_thumbnails(content),
     )
 
@@ -110,7 +112,11 @@ def _scores(evaluation: Evaluation) -> dict[str, float]:
 
 def _cards(content: Content) -> list[tuple[str, str]]:
     if not content.history:
-        return [count_card(len(content.images), "image")]
+        images = count_card(len(content.images), "image")
+        if not content.corrupted:
+            return [images]
+        ratio = f"{content.corrupted.ratio:.3f} of the accuracy without corruption"
+        return [images, (percent(content.corrupted.mean), f"mean accuracy on corrupted images, {ratio}")]
     kept = content.history[content.kept_epoch - 1]
     seconds = sum(epoch["epoch_seconds"] for epoch in content.history)
     speed = np.mean([epoch["images_per_second"] for epoch in content.history])

@@ -30,6 +30,8 @@ def write(folder: Path, content: Content) -> None:
     _write_csv(folder / "confusion_matrix.csv", ["true class", *classes], matrix)
     if content.calibration and content.calibration.validation:
         _write_csv(folder / coverage.FILE, coverage.COLUMNS, content.calibration.validation.rows())
+    if content.corrupted:
+        _write_csv(folder / "corruptions.csv", ["group", "corruption", "strength", "accuracy"], content.corrupted.table)
     if content.history:
         names = list(
             dict.fromkeys(name for epoch in content.history for name in epoch)

@@ -20,7 +20,7 @@ from experiments.config.command_line import Command
 @contextlib.contextmanager
 def locked(
     folder: Path,
-    command: Command,
+    command: Command | str,
     what: str = "run",
     advice: str = "wait for it, or change seed=...",
     wait: bool = False,
