@@ -55,7 +55,7 @@ def _run(database: sqlite3.Connection, run: sqlite3.Row, tags: dict[str, str]) -
         return sorted(list(row) for row in database.execute(query, number))
 
     artifacts = _local(run["artifact_uri"])
-    models = database.execute("SELECT status, artifact_location FROM logged_models WHERE source_run_id = ?", number).fetchall()
+    models = database.execute("SELECT status, artifact_location FROM logged_models WHERE source_run_id = ? AND lifecycle_stage = 'active'", number).fetchall()
     metrics = rows("SELECT key, step, value FROM metrics WHERE run_uuid = ?")
     return {
         "name": run["name"],

@@ -99,6 +99,7 @@ def _show_again(active: ActiveRun) -> Result:
     """Show the results of a run that was finished before."""
     from experiments.reports import terminal  # imports torch
 
+    active.keep_one_checkpoint()
     tracker, results = active.tracker, active.tracker.results()
     history = tracker.history()
     cut = active.limit.text(history)

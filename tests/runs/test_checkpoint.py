@@ -118,8 +118,12 @@ def test_a_run_that_was_killed_between_two_checkpoints_has_the_first(here):
 
 
 def test_a_finished_run_keeps_one_checkpoint(here):
-    run(compose_config([*SMALL, "training.epochs=2", "tracking=none"]))
-    assert len(list(here.glob("outputs/runs/*/checkpoint*"))) == 1
+    settings = compose_config([*SMALL, "training.epochs=2", "tracking=none"])
+    run(settings)
+    (path,) = here.glob("outputs/runs/*/checkpoint*")
+    shutil.copy(path, path.with_stem("checkpoint-previous"))  # as when it is killed before it has deleted it
+    run(settings)
+    assert list(here.glob("outputs/runs/*/checkpoint*")) == [path]
 
 
 @pytest.mark.parametrize("damage", ["", "[1, 2]", '{"test/loss": 0.5', '{"test/loss": 0.5}', b"\xff\xfe\x00"])
