@@ -16,7 +16,7 @@ from typing import Any
 
 from campaigns.moments import Moments, kill
 from campaigns.outcomes import differences, outcome
-from campaigns.processes import OUTPUT, call, run
+from campaigns.processes import OUTPUT, call, run, used_by_ended
 from campaigns.works import Work
 
 WITHOUT_STORE = 0.1  # of the runs: MLflow's tables are made by them
@@ -29,7 +29,7 @@ class Reference:
 
     Attributes:
         outcome: what it left.
-        seconds: that it took.
+        seconds: that it took, see `processes.run`.
         moments, commits: the number of changes of files and databases, and of commits alone.
         store: an MLflow store without runs, to begin with.
     """
@@ -51,11 +51,12 @@ class Reference:
         counts, outcomes = [], []
         for commits_only in (False, True):
             folder = fresh(place / "undisturbed", store)
-            started = time.monotonic()
+            clock = used_by_ended if work.processes == 1 else time.monotonic
+            started = clock()
             watched = Moments(folder, 0, kill, folder, commits_only, folder / "moments") if work.processes == 1 else None
             if (code := run(work, folder, watched)) != 0:
                 raise RuntimeError(f"{work.name} ended with {code}: {(folder / OUTPUT).read_text()[-2000:]}")
-            seconds = time.monotonic() - started
+            seconds = clock() - started
             counts.append((folder / "moments").stat().st_size if watched else 0)
             outcomes.append(outcome(folder))
             shutil.rmtree(folder)

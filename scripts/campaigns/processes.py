@@ -10,6 +10,7 @@ import gc
 import importlib
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from campaigns.works import TRAIN, Work
 SLOW = ("torch._dynamo", "mlflow.pytorch", "sklearn.datasets", "experiments.experiment", "experiments.runs.tracker")
 SLOW += ("experiments.sweep.search", "experiments.comparison.page")
 OUTPUT = "output.txt"  # of the last command, in its folder
-LONGEST = 300  # seconds of one command
+LONGEST = 1000  # seconds of one command: the machine may be busy
 
 
 def import_all() -> None:
@@ -43,19 +44,34 @@ def run(work: Work, folder: Path, moments: Moments | None = None, after: float |
 
     Args:
         moments: watched in the process, which may end at one of them; not of torchrun.
-        after: seconds after which its process group is killed.
+        after: seconds after which its process group is killed: of the processor, which do not depend on what else the
+            machine does, but of the clock with torchrun.
     """
     sys.stdout.flush()
     if work.processes > 1:
         return _run_program(work, folder, after)
     process = multiprocessing.get_context("fork").Process(target=_typed, args=(work, folder, moments))
     process.start()
-    process.join(after or LONGEST)
+    assert process.pid
+    until = time.monotonic() + LONGEST
+    while process.exitcode is None and time.monotonic() < until and (not after or _used(process.pid) < after):
+        process.join(0.01 if after else LONGEST)
     if process.exitcode is None:
-        assert process.pid
         os.killpg(process.pid, signal.SIGKILL)
         process.join()
     return process.exitcode
+
+
+def _used(pid: int) -> float:
+    """Seconds of the processor that a process has used since it was forked."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def used_by_ended() -> float:
+    """Seconds of the processor that the processes which have ended have used."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def call(function: Callable[..., object], *arguments: object) -> None:
