@@ -20,7 +20,7 @@ from campaigns.processes import OUTPUT, call, run, used_by_ended
 from campaigns.works import Work
 
 WITHOUT_STORE = 0.1  # of the runs: MLflow's tables are made by them
-BATCH = 3  # at most as many kills before a run may end
+BATCH = 7  # at most as many kills before a run may end
 
 
 @dataclass

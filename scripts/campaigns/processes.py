@@ -20,12 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hydra.core.plugins import Plugins
+from PIL import Image
 
 from campaigns.moments import Moments
 from campaigns.works import TRAIN, Work
 
 SLOW = ("torch._dynamo", "mlflow.pytorch", "sklearn.datasets", "experiments.experiment", "experiments.runs.tracker")
-SLOW += ("experiments.sweep.search", "experiments.comparison.page")
+SLOW += ("experiments.sweep.search", "experiments.comparison.page", "mlflow.store.tracking.sqlalchemy_store")
+SLOW += ("cryptography.fernet", "alembic.command", "torch.export", "experiments.runs.export", "experiments.reports.report")
 OUTPUT = "output.txt"  # of the last command, in its folder
 LONGEST = 1000  # seconds of one command: the machine may be busy
 
@@ -36,6 +38,7 @@ def import_all() -> None:
     for name in SLOW:
         importlib.import_module(name)
     Plugins.instance()  # searches all packages for plugins
+    Image.init()
     gc.freeze()  # else a collection in a forked process copies all pages
 
 
