@@ -134,13 +134,13 @@ def random_kills(work: Work, count: int, seed: int, place: Path) -> Result:
     return result
 
 
-def after_every_commit(work: Work, place: Path, step: int = 1) -> Result:
-    """A kill after every `step`-th commit of a command to a database, each of another run."""
+def after_every_commit(work: Work, place: Path, last: int | None) -> Result:
+    """A kill after every commit of a command to a database, each of another run; `last`: after so many of the last ones."""
     reference, result = Reference.of(work, place), Result(f"{work.name}: a kill after every commit")
-    for at in range(1, reference.commits + 1, step):
+    for at in range(max(1, reference.commits + 1 - (last or reference.commits)), reference.commits + 1):
         folder = fresh(place / "disturbed", reference.store)
         code = run(work, folder, Moments(folder, at, kill, folder, commits_only=True))
         result.kills += code == -signal.SIGKILL
         result.check(reference, folder, f"commit {at} of {reference.commits}")
-    print(f"{result.name}: {result.kills}, {len(result.failures)} failed", flush=True)
+        print(f"{result.name}: commit {at} of {reference.commits}, {len(result.failures)} failed", flush=True)
     return result

@@ -17,6 +17,7 @@ from experiments.config import Config
 from experiments.config.command_line import Command
 from experiments.runs import provenance, store
 from experiments.runs.abandoned import holder
+from experiments.runs.evaluations import repair_test_count
 from experiments.runs.pool import Epochs
 
 
@@ -91,6 +92,7 @@ class Parent:
         found = []
         for run, name in self._runs():
             if run.info.run_id in (used.get(name) or {run.info.run_id}):
+                repair_test_count(self.client, run)
                 found.append(to_point(self.client, run, self.run_id))
             else:
                 self.client.delete_tag(run.info.run_id, self._tag)
