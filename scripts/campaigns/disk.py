@@ -12,7 +12,7 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from campaigns.kills import Reference, Result, fresh
@@ -80,7 +80,7 @@ FAILURES = {
 }
 
 
-def disturbed_disk(work: Work, count: int, seed: int, place: Path, names: tuple[str, ...] = tuple(FAILURES)) -> Result:
+def disturbed_disk(work: Work, count: int, seed: int, place: Path, names: Sequence[str]) -> Result:
     """`count` failures of each kind in each place, at random moments."""
     reference, result = Reference.of(work, place), Result(f"{work.name}: {', '.join(names)}")
     draw = random.Random(f"{work.name} {seed}")

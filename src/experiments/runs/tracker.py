@@ -215,7 +215,7 @@ class Tracker:
             status, tags = store.KILLED, {}
         try:
             store.close(self.client, self.run_id, status, tags)
-        except (MlflowException, UserError) as problem:  # the error that ended the run is shown, not this one
+        except (MlflowException, UserError, OSError) as problem:  # the error that ended the run is shown, not this one
             log.warning("run %s stays %s in MLflow (%s)", self.run_id, store.RUNNING, str(problem).splitlines()[0])
 
     def _log_final(self, results: Mapping[str, float]) -> None:
