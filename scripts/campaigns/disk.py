@@ -59,35 +59,49 @@ def mount_again(disk: Path) -> None:
     subprocess.run(["mount", "-o", "loop", disk.with_suffix(".img"), disk], check=True)
 
 
+def make_read_only(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+
+
+def make_writable(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+
+
 def nothing(_: Path) -> None:
     """A folder that was deleted is made again by the command."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """What happens to the disk, and what mends it; `whole`: to the disk, else to the folder of `PLACES` on it."""
+    """What happens to the disk, and what mends it.
+
+    Attributes:
+        whole: it happens to the disk, else to the folder of `PLACES` on it.
+        before: it happens before the command, instead of at one of its moments.
+    """
 
     act: Callable[[Path], None]
     mend: Callable[[Path], None]
-    places: tuple[str, ...]
+    places: tuple[str, ...] = tuple(PLACES)
     whole: bool = True
+    before: bool = False
 
 
 FAILURES = {
-    "full": Failure(fill, make_room, ("outputs", "mlruns", "database", "all")),
-    "broken": Failure(break_disk, mount_again, ("outputs", "mlruns", "database", "all")),
+    "full": Failure(fill, make_room),
+    "broken": Failure(break_disk, mount_again),
     "deleted": Failure(delete, nothing, ("outputs", "mlruns"), whole=False),
+    "readonly": Failure(make_read_only, make_writable, before=True),
 }
 
 
 def disturbed_disk(work: Work, count: int, seed: int, place: Path, names: Sequence[str]) -> Result:
-    """`count` failures of each kind in each place, at random moments."""
+    """`count` failures of each kind in each place, at random moments, or one before the command."""
     reference, result = Reference.of(work, place), Result(f"{work.name}: {', '.join(names)}")
     draw = random.Random(f"{work.name} {seed}")
     for name in names:
         for where in FAILURES[name].places:
-            moments = [1, *(draw.randint(1, reference.moments) for _ in range(count - 1))]
-            for at in moments:
+            for at in [0] if FAILURES[name].before else [draw.randint(1, reference.moments) for _ in range(count)]:
                 _disturb(reference, result, FAILURES[name], where, at, f"{name}, {where}, moment {at}")
             print(f"{work.name}, {name}, {where}: {count}, {len(result.failures)} failed", flush=True)
     return result
@@ -99,6 +113,8 @@ def _disturb(reference: Reference, result: Result, failure: Failure, where: str,
         shutil.copy(reference.store, (disk if where in ("database", "all") else folder) / "mlflow.db")
         work = dataclasses.replace(reference.work, arguments=(*reference.work.arguments, *PLACES[where]))
         place = disk if failure.whole else disk / where
+        if failure.before:
+            failure.act(place)
         code = run(work, folder, Moments(folder, at, failure.act, place))
         printed = (folder / OUTPUT).read_text(errors="replace")
         result.kills += 1
