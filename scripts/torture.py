@@ -42,13 +42,21 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("campaign", choices=["kills", "commits", "disk"], help="what happens to the commands")
-    parser.add_argument("--work", nargs="+", metavar="NAME", help="run digits photographs grid pair search shared torchrun")
-    parser.add_argument("--count", type=int, default=10, help="kills, or failures of the disk, per command (default: 10)")
-    parser.add_argument("--failures", nargs="+", default=["full", "broken", "deleted", "readonly"], help="of the disk (default: all)")
+    parser.add_argument(
+        "--work", nargs="+", metavar="NAME", help="run digits photographs grid pair search shared torchrun"
+    )
+    parser.add_argument(
+        "--count", type=int, default=10, help="kills, or failures of the disk, per command (default: 10)"
+    )
+    parser.add_argument(
+        "--failures", nargs="+", default=["full", "broken", "deleted", "readonly"], help="of the disk (default: all)"
+    )
     parser.add_argument("--last", type=int, metavar="N", help="only the last N commits (default: every one)")
     parser.add_argument("--seed", type=int, default=888, help="of the moments (default: 888)")
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="pictures in folders (default: drawn ones)")
-    parser.add_argument("--folder", type=Path, help="where all is written and deleted (default: that of temporary files)")
+    parser.add_argument(
+        "--folder", type=Path, help="where all is written and deleted (default: that of temporary files)"
+    )
     return parser.parse_args()
 
 

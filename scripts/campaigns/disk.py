@@ -38,7 +38,9 @@ def small_disk(folder: Path) -> Iterator[Path]:
     image = folder.with_suffix(".img")
     with image.open("wb") as file:
         file.truncate(SIZE << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0", "-e", "remount-ro", image], check=True)
+    subprocess.run(
+        ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0", "-e", "remount-ro", image], check=True
+    )
     folder.mkdir()
     subprocess.run(["mount", "-o", "loop", image, folder], check=True)
     try:

@@ -53,7 +53,9 @@ class Reference:
             folder = fresh(place / "undisturbed", store)
             clock = used_by_ended if work.processes == 1 else time.monotonic
             started = clock()
-            watched = Moments(folder, 0, kill, folder, commits_only, folder / "moments") if work.processes == 1 else None
+            watched = (
+                Moments(folder, 0, kill, folder, commits_only, folder / "moments") if work.processes == 1 else None
+            )
             if (code := run(work, folder, watched)) != 0:
                 raise RuntimeError(f"{work.name} ended with {code}: {(folder / OUTPUT).read_text()[-2000:]}")
             seconds = clock() - started
@@ -62,7 +64,9 @@ class Reference:
             shutil.rmtree(folder)
         if found := list(differences(*outcomes)):
             raise RuntimeError(f"{work.name} differs from itself: {found}")
-        print(f"{work.name}: {seconds:.1f} s, {counts[0]} changes of files and databases, {counts[1]} commits", flush=True)
+        print(
+            f"{work.name}: {seconds:.1f} s, {counts[0]} changes of files and databases, {counts[1]} commits", flush=True
+        )
         return cls(work, place, outcomes[0], seconds, *counts, store)
 
 

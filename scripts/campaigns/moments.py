@@ -43,7 +43,9 @@ def delete(folder: Path) -> None:
 
 def break_disk(folder: Path) -> None:
     """Let the kernel make the ext4 file system of a folder read-only, as after a failure of the disk."""
-    name = next(line.split()[0] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[1] == str(folder))
+    name = next(
+        line.split()[0] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[1] == str(folder)
+    )
     Path("/sys/fs/ext4", Path(name).name, "trigger_fs_error").write_text("1")
 
 

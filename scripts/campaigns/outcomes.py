@@ -18,9 +18,20 @@ from urllib.request import url2pathname
 from campaigns.processes import OUTPUT, call
 
 TIMED = ("epoch_seconds", "images_per_second", "seconds")
-TAGS = ("test_set_evaluations", "pruned", "failure", "epochs_trained", "epochs_saved", "objectives", "winner_command", "threads")
+TAGS = (
+    "test_set_evaluations",
+    "pruned",
+    "failure",
+    "epochs_trained",
+    "epochs_saved",
+    "objectives",
+    "winner_command",
+    "threads",
+)
 KEPT = ("model", "average", "best", "optimizer", "random", "stopping", "running")
-RESULTS = re.compile(r"^((best|kept|test)/\S+ +[\d.]+|(train it|most confused): .*)")  # lines that a command prints at its end
+RESULTS = re.compile(
+    r"^((best|kept|test)/\S+ +[\d.]+|(train it|most confused): .*)"
+)  # lines that a command prints at its end
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -28,14 +39,20 @@ def outcome(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"runs": [], "multiruns": []}
     with _database(folder / "mlflow.db") as database:
         for run in database.execute("SELECT * FROM runs WHERE lifecycle_stage = 'active'").fetchall():
-            tags = dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (run["run_uuid"],)).fetchall())
+            tags = dict(
+                database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (run["run_uuid"],)).fetchall()
+            )
             found["multiruns" if "sweep" in tags else "runs"].append(_run(database, run, tags))
-    found = {kind: sorted(entries, key=lambda entry: json.dumps(entry, sort_keys=True)) for kind, entries in found.items()}
+    found = {
+        kind: sorted(entries, key=lambda entry: json.dumps(entry, sort_keys=True)) for kind, entries in found.items()
+    }
     found["checkpoints"] = _checkpoints(folder)
     found["trials"] = _trials(folder / "outputs/optuna.db")
     found["parts"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.part"))
     printed = (folder / OUTPUT).read_text(errors="replace")
-    found["printed"] = [line for line in map(str.rstrip, printed.splitlines()) if RESULTS.match(line) and "most" not in line]
+    found["printed"] = [
+        line for line in map(str.rstrip, printed.splitlines()) if RESULTS.match(line) and "most" not in line
+    ]
     return found
 
 
@@ -55,7 +72,10 @@ def _run(database: sqlite3.Connection, run: sqlite3.Row, tags: dict[str, str]) -
         return sorted(list(row) for row in database.execute(query, number))
 
     artifacts = _local(run["artifact_uri"])
-    models = database.execute("SELECT status, artifact_location FROM logged_models WHERE source_run_id = ? AND lifecycle_stage = 'active'", number).fetchall()
+    models = database.execute(
+        "SELECT status, artifact_location FROM logged_models WHERE source_run_id = ? AND lifecycle_stage = 'active'",
+        number,
+    ).fetchall()
     metrics = rows("SELECT key, step, value FROM metrics WHERE run_uuid = ?")
     return {
         "name": run["name"],

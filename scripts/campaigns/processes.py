@@ -27,7 +27,13 @@ from campaigns.works import TRAIN, Work
 
 SLOW = ("torch._dynamo", "mlflow.pytorch", "sklearn.datasets", "experiments.experiment", "experiments.runs.tracker")
 SLOW += ("experiments.sweep.search", "experiments.comparison.page", "mlflow.store.tracking.sqlalchemy_store")
-SLOW += ("cryptography.fernet", "alembic.command", "torch.export", "experiments.runs.export", "experiments.reports.report")
+SLOW += (
+    "cryptography.fernet",
+    "alembic.command",
+    "torch.export",
+    "experiments.runs.export",
+    "experiments.reports.report",
+)
 OUTPUT = "output.txt"  # of the last command, in its folder
 LONGEST = 1000  # seconds of one command: the machine may be busy
 
@@ -112,7 +118,9 @@ def _run_program(work: Work, folder: Path, after: float | None) -> int | None:
 def _kill_all(leader: int) -> None:
     """Kill a session: torchrun starts each of its processes in a group of its own."""
     groups = subprocess.run(["ps", "-o", "pid=", "--sid", str(leader)], capture_output=True, text=True).stdout.split()
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(leader)], capture_output=True, text=True).stdout.split()
+    children = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(leader)], capture_output=True, text=True
+    ).stdout.split()
     for pid in {leader, *map(int, groups), *map(int, children)}:
         try:
             os.kill(pid, signal.SIGKILL)

@@ -40,8 +40,21 @@ def works(photographs: Path) -> dict[str, Work]:
     """All of them by name; `photographs`: a folder of pictures."""
     digits = ("data=digits", *STATEFUL, "augment=standard", "optimizer=muon", "training.epochs=4")
     pictures = ("data=image_folder", f"data.root={photographs}", "data.image_size=48", "data.fit=crop")
-    pictures += ("data.map_limit=0", *STATEFUL, "augment=photographs", "training.epochs=2", "training.batch_size=8", "data.workers=2")
-    search = ("-m", *TINY, "hydra/sweeper=optuna", "model.filters=range(2,6)", "optimizer.lr=tag(log,interval(1e-4,1e-2))")
+    pictures += (
+        "data.map_limit=0",
+        *STATEFUL,
+        "augment=photographs",
+        "training.epochs=2",
+        "training.batch_size=8",
+        "data.workers=2",
+    )
+    search = (
+        "-m",
+        *TINY,
+        "hydra/sweeper=optuna",
+        "model.filters=range(2,6)",
+        "optimizer.lr=tag(log,interval(1e-4,1e-2))",
+    )
     search += ("hydra.sweeper.n_trials=4", "hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=1")
     ranks = ("data=digits", *STATEFUL, "augment=standard", "training.epochs=3", "training.batch_size=256")
     found = [

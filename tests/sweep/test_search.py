@@ -292,7 +292,9 @@ def test_a_search_killed_in_training_continues_its_runs(found, start, multirun, 
     }
     client, above, _ = family(tmp_path)
     winner = above.data.tags["winner"]
-    client.set_tag(winner, "test_set_evaluations", "0")  # killed between two commits: the test is stored, its count is not
+    client.set_tag(
+        winner, "test_set_evaluations", "0"
+    )  # killed between two commits: the test is stored, its count is not
     client.update_run(above.info.run_id, status="RUNNING")
     assert multirun(tmp_path, *SEARCH)[0] == 0
     assert client.get_run(winner).data.tags["test_set_evaluations"] == "1"
