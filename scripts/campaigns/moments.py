@@ -43,10 +43,9 @@ def delete(folder: Path) -> None:
 
 def break_disk(folder: Path) -> None:
     """Let the kernel make the ext4 file system of a folder read-only, as after a failure of the disk."""
-    name = next(
-        line.split()[0] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[1] == str(folder)
-    )
-    Path("/sys/fs/ext4", Path(name).name, "trigger_fs_error").write_text("1")
+    mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    device = next(device for device, place, *_ in mounts if place == str(folder))
+    Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_bytes(b"1")
 
 
 @dataclass
@@ -93,9 +92,11 @@ class Moments:
             changes = bool(flags & WRITING)
         elif changes := event in CHANGES:
             path = arguments[0]
-        if changes and isinstance(path, str | bytes | os.PathLike):
-            if os.path.abspath(os.fsdecode(path)).startswith(self._start):  # noqa: PTH100 - Path is slow
-                self._next()
+        if changes and isinstance(path, str | bytes | os.PathLike) and self._is_inside(path):
+            self._next()
+
+    def _is_inside(self, path: str | bytes | os.PathLike[str]) -> bool:
+        return os.path.abspath(os.fsdecode(path)).startswith(self._start)  # noqa: PTH100 - Path is slow
 
     def _next(self) -> None:
         if self._acting:

@@ -156,7 +156,7 @@ def _write_digests(files: list[Path], result: Path) -> None:
         for part in [*(content[key] for key in KEPT), history]:
             _update(digest, part)
         digests[f"{file.parent.name.partition('-')[0]}/{file.name}"] = digest.hexdigest()
-    result.write_text(json.dumps(digests))
+    result.write_text(json.dumps(digests), encoding="utf-8")
 
 
 def _update(digest: Any, value: Any) -> None:

@@ -73,7 +73,7 @@ def run(work: Work, folder: Path, moments: Moments | None = None, after: float |
 
 def _used(pid: int) -> float:
     """Seconds of the processor that a process has used since it was forked."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
