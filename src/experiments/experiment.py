@@ -90,7 +90,7 @@ def run(
                     break
         if state.pruned:
             return Result(tracker.run_id, tracker.name, active.prune(state), state.history, state.why_pruned)
-        results = active.finish(state, evaluation := _evaluate_and_report(active, state))
+        results, evaluation = _finish(active, state)
     terminal.show_end(tracker, results, config.evaluation.note, evaluation, splits, active.limit.text(state.history))
     return Result(tracker.run_id, tracker.name, results, state.history)
 
@@ -126,6 +126,21 @@ def _keeping(active: ActiveRun, state: State) -> Iterator[None]:
         active.keep(state)
         kept = f"epoch {state.kept_epoch} and its report are kept; look at it:  {active.tracker.url()}"
         raise Diverged(f"{error}; {kept}") from None
+
+
+def _finish(active: ActiveRun, state: State) -> tuple[dict[str, float], Evaluation]:
+    """Evaluate, report and close the run, a second time if its folder was deleted meanwhile; the final metrics."""
+
+    def finish() -> tuple[dict[str, float], Evaluation]:
+        evaluation = _evaluate_and_report(active, state)
+        return active.finish(state, evaluation), evaluation
+
+    try:
+        return finish()
+    except FileNotFoundError:
+        if active.ranks.count > 1:  # the others have gone on
+            raise
+        return finish()
 
 
 def _evaluate_and_report(active: ActiveRun, state: State) -> Evaluation:
