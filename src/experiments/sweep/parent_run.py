@@ -123,7 +123,9 @@ class Parent:
             if test := comparison.test_accuracy:
                 spread = {f"test/accuracy_{end}": getattr(test, end) for end in ("sd", "low", "high")}
                 kept |= {name: value for name, value in spread.items() if math.isfinite(value)}
-            values = [Metric(store.safe_name(name), value, now, 0) for name, value in kept.items()]
+            known = self.client.get_run(self.run_id).data.metrics  # by an earlier command
+            named = {store.safe_name(name): value for name, value in kept.items()}
+            values = [Metric(name, value, now, 0) for name, value in named.items() if known.get(name) != value]
         self.client.log_artifacts(self.run_id, str(folder))
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
         self.client.set_terminated(self.run_id, store.FAILED if comparison.failed else store.FINISHED)
