@@ -39,7 +39,7 @@ class Work:
 def works(photographs: Path) -> dict[str, Work]:
     """All of them by name; `photographs`: a folder of pictures."""
     digits = ("data=digits", *STATEFUL, "augment=standard", "optimizer=muon", "training.epochs=4")
-    pictures = ("data=image_folder", f"data.root={photographs}", "data.image_size=48", "data.fit=crop")
+    pictures: tuple[str, ...] = ("data=image_folder", f"data.root={photographs}", "data.image_size=48", "data.fit=crop")
     pictures += (
         "data.map_limit=0",
         *STATEFUL,
@@ -48,7 +48,7 @@ def works(photographs: Path) -> dict[str, Work]:
         "training.batch_size=8",
         "data.workers=2",
     )
-    search = (
+    search: tuple[str, ...] = (
         "-m",
         *TINY,
         "hydra/sweeper=optuna",
