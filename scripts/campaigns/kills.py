@@ -62,12 +62,12 @@ class Reference:
             counts.append((folder / "moments").stat().st_size if watched else 0)
             outcomes.append(outcome(folder))
             shutil.rmtree(folder)
-        if found := list(differences(*outcomes)):
+        if found := list(differences(outcomes[0], outcomes[1])):
             raise RuntimeError(f"{work.name} differs from itself: {found}")
         print(
             f"{work.name}: {seconds:.1f} s, {counts[0]} changes of files and databases, {counts[1]} commits", flush=True
         )
-        return cls(work, place, outcomes[0], seconds, *counts, store)
+        return cls(work, place, outcomes[0], seconds, counts[0], counts[1], store)
 
 
 def _make_store(file: Path) -> None:

@@ -25,7 +25,13 @@ from PIL import Image
 from campaigns.moments import Moments
 from campaigns.works import TRAIN, Work
 
-SLOW = ("torch._dynamo", "mlflow.pytorch", "sklearn.datasets", "experiments.experiment", "experiments.runs.tracker")
+SLOW: tuple[str, ...] = (
+    "torch._dynamo",
+    "mlflow.pytorch",
+    "sklearn.datasets",
+    "experiments.experiment",
+    "experiments.runs.tracker",
+)
 SLOW += ("experiments.sweep.search", "experiments.comparison.page", "mlflow.store.tracking.sqlalchemy_store")
 SLOW += (
     "cryptography.fernet",
