@@ -189,7 +189,7 @@ def test_a_folder_that_is_deleted_in_the_middle_of_a_step_is_named(here, monkeyp
         (here / "outputs" / "gone").read_text()
 
     monkeypatch.setattr(State, "save", deleting)
-    with pytest.raises(RunFailed, match=r"outputs/runs/\w+ was deleted while the run used it; the same command"):
+    with pytest.raises(RunFailed, match=r"outputs/runs/\w+ was deleted while this run used it; the same command"):
         run(compose_config([*SMALL, "training.epochs=1"]))
 
 

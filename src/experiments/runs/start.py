@@ -12,7 +12,6 @@ import torch
 
 from experiments.config import MODELS, Config, UserError
 from experiments.config.command_line import Command
-from experiments.config.errors import RunFailed
 from experiments.config.keys import run_name
 from experiments.config.published import TIMM
 from experiments.data import Splits
@@ -108,9 +107,6 @@ def _leading(
         except BaseException as error:
             if not tracker.finished:  # a finished run is only shown; an error there does not change its status
                 tracker.fail(error)
-            if isinstance(error, FileNotFoundError) and not (lock / "lock").exists():
-                deleted = f"{lock} was deleted while the run used it; the same command trains the run again"
-                raise RunFailed(deleted) from None
             raise
 
 
