@@ -29,7 +29,7 @@ PLACES = {
     "all": ("outputs=disk/outputs", "tracking.artifacts=disk/mlruns", "tracking.uri=sqlite:///disk/mlflow.db"),
 }
 SAID = re.compile("No space left on device|disk is full|Read-only file system|may not be written to|readonly database|"
-                  "disk I/O error|unable to open database file|these are not there")  # fmt: skip
+                  "disk I/O error|unable to open database file|these are not there|was deleted while")  # fmt: skip
 
 
 @contextlib.contextmanager
