@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config.command_line import DATA, add_run_arguments, exit_codes, run_arguments
-from experiments.config.foreign import cell, printable, say
+from experiments.config.foreign import cell, json_text, printable, say
 
 REJECT = (
     "answer 'unsure' below the probability at which the other answers have this accuracy on the validation images: 0.95"
@@ -76,7 +76,7 @@ def main() -> int:
     if arguments.request:
         print(json.dumps({"inputs": requests}))
     elif arguments.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json_text(found))
     elif arguments.csv:
         write_csv(rows)
     elif rows:

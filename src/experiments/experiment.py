@@ -118,15 +118,25 @@ def _before_the_first_step(
 
 
 def _finish(active: ActiveRun, state: State) -> tuple[dict[str, float], Evaluation]:
-    """Evaluate the run, write its report, and close it; returns its final metrics and the evaluation."""
-    evaluation, measured = _evaluate_and_report(active, state)
-    return active.finish(state, measured), evaluation
+    """Evaluate, report and close the run, a second time if its folder was deleted meanwhile; its final metrics and evaluation."""
+
+    def finish() -> tuple[dict[str, float], Evaluation]:
+        evaluation, measured = _evaluate_and_report(active, state)
+        return active.finish(state, measured), evaluation
+
+    try:
+        return finish()
+    except FileNotFoundError:
+        if active.ranks.count > 1:  # the others have gone on
+            raise
+        return finish()
 
 
 def _show_again(active: ActiveRun) -> Result:
     """Show the results of a run that was finished before."""
     from experiments.reports import terminal  # imports torch
 
+    active.keep_one_checkpoint()
     tracker, results = active.tracker, active.tracker.results()
     history = tracker.history()
     cut = active.limit.text(history)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from experiments.runs import store
 from experiments.runs.finished import load_run, read_artifact
 from samples import paint
 
-CLASSES = ("=1+1", "@b", "-\x1b[31m[red]c")
+CLASSES = ("=1+1", "@b", "-\x1b[31m[red]c\x9b31m\u202e")
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +23,9 @@ def project(tmp_path_factory):
     for number, name in enumerate(CLASSES):
         paint(folder / "pictures", name, 12, 100 * number)
     overrides = "data=image_folder data.root=pictures data.image_size=20 model.filters=2 model.dense_width=8 threads=1"
-    command = f"{sys.executable} -u {ROOT}/train.py {overrides} training.epochs=2 | head -1"
+    command = f"set -o pipefail; {sys.executable} -u {ROOT}/train.py {overrides} training.epochs=2 | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.stdout.count("\n") == 1
+    assert done.stdout.count("\n") == 1 and done.returncode == 0
     return folder, done.stderr
 
 
@@ -54,4 +55,9 @@ def test_names_do_nothing_on_a_terminal(project, command):
     for picture in ("=cmd|x.png", "no\x1b]0;x\x07\nsuch.png"):
         done = command("scripts/predict.py", picture, cwd=folder)
         assert not {"\x1b", "\x07"} & set(done.stdout + done.stderr)
+    (picture, *_) = (folder / "pictures" / CLASSES[2]).iterdir()
+    done = command("scripts/predict.py", picture, "--json", "--top", 3, cwd=folder)
+    assert not set("\x1b\x9b\u202e") & set(done.stdout)
+    (found,) = json.loads(done.stdout)
+    assert {top["class"] for top in found["top"]} == set(CLASSES)
     assert "[red]c" in command("scripts/evaluate.py", "--split", "train", cwd=folder).stdout

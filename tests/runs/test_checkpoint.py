@@ -10,10 +10,13 @@ import torch
 
 from conftest import DIGITS
 from experiments.config import metrics
+from experiments.config.errors import RunFailed
 from experiments.config.loading import compose_config
 from experiments.data import load_splits
+from experiments.data.membership import Membership
 from experiments.experiment import run
 from experiments.runs import checkpoint_files, finished
+from experiments.runs.checkpoint import State
 from experiments.runs.fingerprint import fingerprint
 
 SMALL = [*DIGITS, "model.filters=2", "model.dense_width=8", "early_stopping.patience=null"]
@@ -118,8 +121,12 @@ def test_a_run_that_was_killed_between_two_checkpoints_has_the_first(here):
 
 
 def test_a_finished_run_keeps_one_checkpoint(here):
-    run(compose_config([*SMALL, "training.epochs=2", "tracking=none"]))
-    assert len(list(here.glob("outputs/runs/*/checkpoint*"))) == 1
+    settings = compose_config([*SMALL, "training.epochs=2", "tracking=none"])
+    run(settings)
+    (path,) = here.glob("outputs/runs/*/checkpoint*")
+    shutil.copy(path, path.with_stem("checkpoint-previous"))  # as when it is killed before it has deleted it
+    run(settings)
+    assert list(here.glob("outputs/runs/*/checkpoint*")) == [path]
 
 
 @pytest.mark.parametrize("damage", ["", "[1, 2]", '{"test/loss": 0.5', '{"test/loss": 0.5}', b"\xff\xfe\x00"])
@@ -155,6 +162,35 @@ def test_a_folder_that_is_deleted_while_a_run_is_trained_is_written_again(here):
         finished.load_run(result.run_id, uri="sqlite:///mlflow.db").metrics["test/loss"] == result.metrics["test/loss"]
     )
     assert list(here.glob("outputs/runs/*/artifacts/report.html"))
+
+
+@pytest.mark.usefixtures("tracked")
+def test_a_report_whose_folder_is_deleted_is_written_again(here, monkeypatch):
+    write, deleted = Membership.write, []
+
+    def delete_before(membership, path):
+        if not deleted:
+            deleted.append(shutil.rmtree("outputs"))
+        write(membership, path)
+
+    monkeypatch.setattr(Membership, "write", delete_before)
+    result = run(compose_config([*SMALL, "training.epochs=1"]))
+    place = f"mlruns/digits/{result.run_id}/artifacts"
+    assert {path.name for path in here.glob("outputs/runs/*/artifacts/*")} == {
+        path.name for path in here.glob(f"{place}/*")
+    }
+    assert (here / place / "report.html").exists()
+
+
+@pytest.mark.usefixtures("tracked")
+def test_a_folder_that_is_deleted_in_the_middle_of_a_step_is_named(here, monkeypatch):
+    def deleting(*_):
+        shutil.rmtree("outputs")
+        (here / "outputs" / "gone").read_text()
+
+    monkeypatch.setattr(State, "save", deleting)
+    with pytest.raises(RunFailed, match=r"outputs/runs/\w+ was deleted while this run used it; the same command"):
+        run(compose_config([*SMALL, "training.epochs=1"]))
 
 
 def write(path, content):

@@ -118,6 +118,12 @@ def test_what_is_missing_is_trained(damage, tmp_path):
     assert Pool(forked / "pool").totals.saved == (2 if damage == "no space" else 0)
 
 
+def test_an_epoch_that_is_trained_again_after_a_kill_is_counted_once(tmp_path):
+    for _ in range(2):
+        Pool(tmp_path).count("trained", "run", 1)
+    assert Pool(tmp_path).totals == (1, 0)
+
+
 def test_the_oldest_checkpoints_go_first(tmp_path):
     pool = Pool(tmp_path, gigabytes=25e-9)
     for epoch in range(1, 5):

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from sqlalchemy import Engine, event
 
 from conftest import DIGITS
 from experiments.analysis import evaluate_run
@@ -256,3 +257,17 @@ def test_a_lock_that_never_ends_is_an_error(locked, monkeypatch):
         client.log_metric(run_id, "val/loss", 0.5)
     with pytest.raises(UserError, match=r"cannot be used .*database is locked"):
         store.connect(STORE)
+
+
+def test_a_disk_that_is_full_is_named(tracked):
+    def fill(connection, _):
+        connection.execute("PRAGMA max_page_count=1")  # SQLite takes the number of pages that it has already
+
+    event.listen(Engine, "connect", fill)
+    try:
+        client = store.connect("sqlite:///mlflow.db")
+        with pytest.raises(OSError, match=r"No space left on device: .*mlflow\.db"):
+            for number in range(1000):
+                client.create_experiment(f"{number}")
+    finally:
+        event.remove(Engine, "connect", fill)

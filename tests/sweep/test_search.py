@@ -309,6 +309,14 @@ def test_a_search_killed_in_training_continues_its_runs(found, start, multirun, 
     assert {name: run.data.tags.get("pruned") for name, run in cut.items()} == {
         name: run.data.tags.get("pruned") for name, run in uncut.items()
     }
+    client, above, _ = family(tmp_path)
+    winner = above.data.tags["winner"]
+    client.set_tag(
+        winner, "test_set_evaluations", "0"
+    )  # killed between two commits: the test is stored, its count is not
+    client.update_run(above.info.run_id, status="RUNNING")
+    assert multirun(tmp_path, *SEARCH)[0] == 0
+    assert client.get_run(winner).data.tags["test_set_evaluations"] == "1"
 
 
 AUTO = [*DIGITS, "search=auto", "hydra.sweeper.n_trials=4", "training.epochs=3", "early_stopping.patience=null"]

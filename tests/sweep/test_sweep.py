@@ -140,6 +140,8 @@ def test_the_same_command_again_trains_nothing(swept, multirun):
     code, output = multirun(swept[0], *GRID)
     assert code == 0 and "4 of 4 points were run before" in output and "1/4" not in output
     assert outcome(swept[0]) == before
+    client, above, _ = family(swept[0])
+    assert all(len(client.get_metric_history(above.info.run_id, name)) == 1 for name in above.data.metrics)
 
 
 def evaluated_in(folder):

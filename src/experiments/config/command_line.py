@@ -112,18 +112,24 @@ def _prepare_streams(goes_on: bool) -> None:
 
 
 def _flush() -> None:
-    """Write what is buffered; exit with a message if it cannot be written."""
+    """Write what is buffered; exit with a message if it cannot be written, unless a run's reader needed no more, as `head`."""
     try:
         sys.stdout.flush()
         if error := getattr(sys.stdout, "error", None):
             raise error
     except OSError as error:
-        _end(1, f"{_refusal(error)}: only the output is not complete")
+        said = f"{_refusal(error)}: only the output is not complete"
+        if not (isinstance(error, BrokenPipeError) and isinstance(sys.stdout, Output)):
+            _end(1, said)
+        _discard_output(numbers=(1,))
+        sys.stdout.error = None
+        with contextlib.suppress(OSError):
+            say(said, file=sys.stderr)
 
 
-def _discard_output(terminals: bool = False) -> None:
+def _discard_output(terminals: bool = False, numbers: Sequence[int] = (1, 2)) -> None:
     """Write all further output to nowhere; `terminals`: only what goes to a terminal, which was closed."""
-    for number in (1, 2):
+    for number in numbers:
         with contextlib.suppress(OSError):  # it was closed
             if not terminals or stat.S_ISCHR(os.fstat(number).st_mode):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), number)

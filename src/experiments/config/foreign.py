@@ -7,6 +7,7 @@ cell("=cmd|x.png")                           # '=cmd|x.png, which a spreadsheet 
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -48,6 +49,12 @@ def printable(text: str, lines: bool = False) -> str:
         return found[0] if lines and found[0] in "\n\t" else found[0].encode("unicode_escape").decode()
 
     return CONTROL.sub(visible, text)
+
+
+def json_text(value: object) -> str:
+    """A value as JSON for people and programs, in which control characters are escapes as well."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return CONTROL.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 
 def say(*values: object, file: TextIO | None = None, lines: bool = False) -> None:

@@ -247,7 +247,11 @@ class ActiveRun:
             Membership.of(self.splits).write(self.artifacts / FILE)
             self._end(state)
             self.tracker.finish(results, self.artifacts, state.final_model(), self.splits)
-            previous(self.checkpoint).unlink(missing_ok=True)
 
         self.ranks.decided(close)
+        self.keep_one_checkpoint()
         return results
+
+    def keep_one_checkpoint(self) -> None:
+        """Delete the checkpoint before the last one of a finished run, also if its process was killed before it did that."""
+        self.ranks.decided(lambda: previous(self.checkpoint).unlink(missing_ok=True))

@@ -7,6 +7,7 @@ that is another place than the stored one, the project was moved or copied, and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -31,6 +32,11 @@ from experiments.runs.databases import database_address
 TAG_ARTIFACTS = "artifacts"  # of an MLflow experiment: its folder, relative to that of the database
 LOCK_SECONDS = 5.0  # SQLite itself waits as long for another process
 DAMAGED = ("database disk image is malformed", "file is not a database", "malformed database schema")
+REFUSED = {  # what SQLite says where the system refuses something
+    "database or disk is full": errno.ENOSPC,
+    "disk I/O error": errno.EIO,
+    "attempt to write a readonly database": errno.EROFS,
+}
 PATIENCE_SECONDS = 300.0  # as long as MLflow tries to reach a server
 LOCATIONS = (
     *(("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")),
@@ -58,7 +64,10 @@ def waiting(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 class WaitingClient:
-    """An MLflow client each of whose calls is made with `waiting`; a UserError says that the database is damaged."""
+    """An MLflow client each of whose calls is made with `waiting`.
+
+    A UserError says that the database is damaged, an OSError that the system refuses to write it.
+    """
 
     def __init__(self, client: Any, database: Path) -> None:
         self._client, self._database = client, database
@@ -70,12 +79,13 @@ class WaitingClient:
             try:
                 return waiting(method, *args, **kwargs)
             except Exception as error:  # SQLite's, or MLflow's with the text of SQLite's
-                found = next((text for text in DAMAGED if text in str(error)), None)
-                if found is None:
-                    raise
-                raise UserError(
-                    f"{self._database}: MLflow's database is damaged ({found}); restore a copy of it"
-                ) from None
+                text = str(error)
+                if refused := next((number for said, number in REFUSED.items() if said in text), None):
+                    raise OSError(refused, os.strerror(refused), str(self._database)) from None
+                if found := next((said for said in DAMAGED if said in text), None):
+                    damaged = f"MLflow's database is damaged ({found}); restore a copy of it"
+                    raise UserError(f"{self._database}: {damaged}") from None
+                raise
 
         return call if callable(method) else method
 

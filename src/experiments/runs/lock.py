@@ -15,6 +15,7 @@ import filelock
 
 from experiments.config import UserError
 from experiments.config.command_line import Command
+from experiments.config.errors import RunFailed
 
 
 @contextlib.contextmanager
@@ -29,6 +30,7 @@ def locked(
 
     Raises:
         UserError: another process has the lock, and `wait` is false; the message names it and gives the advice.
+        RunFailed: a file was not found in the block, because the folder was deleted.
     """
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder / "owner.json"
@@ -40,7 +42,12 @@ def locked(
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         content = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": str(command)}
         owner.write_text(json.dumps(content), encoding="utf-8")
-        yield folder
+        try:
+            yield folder
+        except FileNotFoundError:
+            if (folder / "lock").exists():
+                raise
+            raise RunFailed(f"{folder} was deleted while this {what} used it; the same command goes on") from None
 
 
 def _describe(owner: Path) -> str:

@@ -102,9 +102,9 @@ class Pool:
 
     @property
     def totals(self) -> Epochs:
-        """Over all processes, also those that were killed."""
+        """Over all processes; an epoch that was trained again, because its process was killed before it was saved, is one."""
         lines = self._counted.read_text(encoding="utf-8").splitlines() if self._counted.exists() else []
-        rows = [line.split() for line in lines]
+        rows = [line.split() for line in dict.fromkeys(lines)]
         shared = {name: int(epoch) for what, name, epoch in rows if what == "shared"}
         return Epochs(sum(what == "trained" for what, _, _ in rows), sum(shared.values()))
 

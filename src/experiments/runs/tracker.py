@@ -232,9 +232,7 @@ class Tracker:
         try:
             self._outbox.send("close", status=status, tags=tags, time=milliseconds())
             self._end()
-        except (
-            Exception
-        ) as problem:  # of MLflow, or of its database: the error that ended the run is shown, not this one
+        except Exception as problem:  # of MLflow, or its database: the error that ended the run is shown, not this one
             log.warning("run %s stays %s in MLflow (%s)", self.run_id, store.RUNNING, str(problem).splitlines()[0])
         if self.unsent:
             log.warning(self.unsent)

@@ -19,6 +19,7 @@ from experiments.config.command_line import Command
 from experiments.runs import provenance, store
 from experiments.runs.abandoned import holder
 from experiments.runs.delivery import log_files
+from experiments.runs.evaluations import repair_test_count
 from experiments.runs.pool import Epochs
 from experiments.runs.server import Unreachable
 
@@ -94,6 +95,7 @@ class Parent:
         found = []
         for run, name in self._runs():
             if run.info.run_id in (used.get(name) or {run.info.run_id}):
+                repair_test_count(self.client, run)
                 found.append(to_point(self.client, run, self.run_id))
             else:
                 self.client.delete_tag(run.info.run_id, self._tag)
@@ -124,7 +126,9 @@ class Parent:
             if test := comparison.test_accuracy:
                 spread = {f"test/accuracy_{end}": getattr(test, end) for end in ("sd", "low", "high")}
                 kept |= {name: value for name, value in spread.items() if math.isfinite(value)}
-            values = [Metric(store.safe_name(name), value, now, 0) for name, value in kept.items()]
+            known = self.client.get_run(self.run_id).data.metrics  # by an earlier command
+            named = {store.safe_name(name): value for name, value in kept.items()}
+            values = [Metric(name, value, now, 0) for name, value in named.items() if known.get(name) != value]
         log_files(self.client, self.run_id, folder)
         self.client.log_batch(self.run_id, values, tags=[RunTag(name, text) for name, text in tags.items()])
         self.client.set_terminated(self.run_id, store.FAILED if comparison.failed else store.FINISHED)

@@ -1,0 +1,1 @@
+"""Campaigns that kill runs, fill their disk and delete their folders; scripts/torture.py starts them."""
