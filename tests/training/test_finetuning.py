@@ -111,6 +111,7 @@ def test_only_named_modules_are_frozen():
 
 
 @pytest.mark.slow
+@pytest.mark.numbers
 @pytest.mark.parametrize(
     "overrides",
     [
