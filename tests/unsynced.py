@@ -1,8 +1,11 @@
-"""SQLite does not wait for the disk in the processes of the tests: a process that is killed loses nothing by that."""
+"""Nothing waits for the disk in the processes of the tests: a process that is killed loses nothing by that."""
 
+import os
 import sqlite3
 
 from sqlalchemy import Engine, event
+
+os.fsync = lambda descriptor: None
 
 
 @event.listens_for(Engine, "connect")

@@ -15,6 +15,7 @@ from experiments.config import UserError
 from experiments.models.classifier import Classifier, Normalize
 
 SIZE, SQUARE = 32, 8
+pytestmark = pytest.mark.numbers
 PLACES = [(0, 0), (0, 24), (24, 0), (24, 24), (12, 12), (4, 17)]
 
 

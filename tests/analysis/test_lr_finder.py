@@ -44,6 +44,25 @@ def test_learning_rates_that_are_all_too_large_are_an_error():
         lr_finder.range_test(settings, 50, 100, 20)
 
 
+class Undeterministic(torch.nn.Linear):
+    """With an operation that has no deterministic implementation on a CPU either."""
+
+    def __init__(self, image_shape, classes):
+        super().__init__(3 * 32 * 32, classes)
+
+    def forward(self, images):
+        torch.zeros(1).put_(torch.tensor([0]), torch.ones(1))
+        return super().forward(images.flatten(1))
+
+
+def test_it_computes_with_deterministic_algorithms_if_a_run_would():
+    keys = ("filters", "kernel_size", "dense_width", "blocks", "dropout")
+    own = ["model._target_=test_lr_finder.Undeterministic", *(f"~model.{key}" for key in keys)]
+    assert lr_finder.range_test(compose_config([*DIGITS, *own]), 1e-6, 1, 20).suggestion
+    with pytest.raises(UserError, match="deterministic=true: put_ has no deterministic implementation"):
+        lr_finder.range_test(compose_config([*DIGITS, *own, "deterministic=true"]), 1e-6, 1, 20)
+
+
 def test_the_command_prints_what_to_type_and_draws_the_curve(here, monkeypatch, capsys):
     small = ("model.filters=4", "model.dense_width=16", "optimizer.lr=0.5", "optimizer=muon")
     monkeypatch.setattr(sys, "argv", ["find_lr.py", *DIGITS, "--steps", "100", *small])

@@ -203,6 +203,7 @@ def false_tables(settings, seeds, tables):
     return wrong
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize(("settings", "seeds"), SIZES)
 def test_where_nothing_differs_few_tables_have_a_significant_difference(settings, seeds):
     """`python tests/comparison/test_significance.py` simulates 2,000 tables of each size."""

@@ -25,6 +25,7 @@ from experiments.reports.content import Content
 from experiments.training.evaluation import score
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.numbers
 NONE, STANDARD, STRONG = (compose_config([f"augment={choice}"]).augment for choice in ("none", "standard", "strong"))
 ALL = replace(STRONG, flip="random", crop=0.3, mixup=0.4)
 SHIFTS = torch.tensor([[0, 0], [3, -2], [-4, 4], [1, 0], [0, -1], [-4, -4]])

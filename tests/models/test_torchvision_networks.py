@@ -1,5 +1,7 @@
 """The networks of torchvision by name: trained, loaded from torchvision's own files, and equal to torchvision's own."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -64,6 +66,7 @@ def test_it_trains_an_epoch_at_its_size(name, here):
     assert config.data.image_size == {"efficientnet_v2_s": 384, "inception_v3": 299}.get(name, 224)
     result = run(config)
     assert result.metrics["seconds"] > 0 and result.history[0]["train/loss"] > 0
+    shutil.rmtree(here / "outputs")  # up to a gigabyte
 
 
 def test_it_predicts_what_torchvisions_own_network_predicts(published):

@@ -78,6 +78,7 @@ def content(folder):
     ]
 
 
+@pytest.mark.numbers
 def test_no_flipped_bit_of_a_checkpoint_is_believed(tmp_path, monkeypatch, caplog):
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     for folder, last in ((cut, 3), (whole, 4)):

@@ -118,6 +118,7 @@ def pictures(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.numbers
 @pytest.mark.parametrize("streamed", [False, True])
 def test_killed_inside_epochs_again_and_again_it_ends_in_the_same_bits(streamed, tmp_path, monkeypatch, capsys):
     data = [*DIGITS, *BASE]

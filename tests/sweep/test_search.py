@@ -346,6 +346,7 @@ def test_promoted_trials_continue_their_runs(multirun, command, tmp_path):
     assert len({run.data.metrics["test/loss"] for run in again}) == 1 < len(again)
 
 
+@pytest.mark.numbers
 def test_a_budget_too_short_for_one_training_still_has_a_winner(multirun, tmp_path):
     search = [*DIGITS, "hydra/sweeper=optuna", "hydra/sweeper/pruner=rungs", "hydra.sweeper.n_trials=100"]
     search += ["model.filters=range(4,9)", "training.epochs=100000", "early_stopping.patience=null"]

@@ -76,14 +76,6 @@ def test_killed_several_times_it_trains_nothing_twice(swept, start, multirun, tm
     assert set(counted(tmp_path).values()) == {1}
 
 
-def test_points_that_run_at_the_same_time_wait_for_each_other(start, tmp_path):
-    several = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "sweep.name=a"]
-    process = start(typed, tmp_path, "-m", *GRID[:-1], *several, "training.epochs=3", "early_stopping.patience=3,4")
-    process.join()
-    assert process.exitcode == 0, (tmp_path / "output.txt").read_text()
-    assert counted(tmp_path).total() == 3
-
-
 def test_points_that_share_nothing_start_side_by_side():
     jobs = [[f"seed={seed}", f"training.epochs={epochs}"] for seed in (1, 2) for epochs in (5, 10)]
     assert [jobs[place] for place in side_by_side(jobs)] == [jobs[0], jobs[2], jobs[1], jobs[3]]

@@ -22,6 +22,7 @@ from fake_device import FakeDevice, mps_operators
 
 SMALL = ("model.filters=4", "model.dense_width=8")
 FAST = ("model=fastnet", "model.widths=[4,4]")
+pytestmark = pytest.mark.numbers
 
 
 def noise(count, size):
@@ -137,7 +138,6 @@ def test_epochs_of_streamed_images_run_on_a_gpu(path, kind):
     check(FakeDevice(kind), f"{path}, streamed", *PATHS[path], streamed=True)
 
 
-@pytest.mark.numbers
 @pytest.mark.parametrize("path", NETWORKS)
 def test_every_network_runs_on_a_gpu(path):
     """On the meta device, which is faster than the fake CUDA device."""

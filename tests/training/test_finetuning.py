@@ -111,6 +111,7 @@ def test_only_named_modules_are_frozen():
 
 
 @pytest.mark.slow
+@pytest.mark.numbers
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -139,11 +140,11 @@ def test_a_run_that_is_cut_anywhere_continues_to_the_same_bits(tmp_path, monkeyp
         ]
     )
     found = []
-    for last in (None, 1, 2, 3):
-        folder = tmp_path / str(last)
+    for cuts in ((), (1, 2, 3)):
+        folder = tmp_path / str(len(cuts))
         folder.mkdir()
         monkeypatch.chdir(folder)
-        if last:
+        for last in cuts:
             assert run(settings, should_prune=lambda epoch, _, last=last: epoch == last).pruned
         run(settings)
         (path,) = folder.glob("outputs/runs/*/checkpoint.pt")

@@ -96,6 +96,7 @@ def test_a_step_of_muon(normalize_filters):
     torch.testing.assert_close(weight.detach(), expected)
 
 
+pytestmark = pytest.mark.numbers
 TORCHS = [
     (["optimizer=adam", "optimizer.weight_decay=0.1"], torch.optim.Adam, {"eps": 1e-7, "weight_decay": 0.1}),
     (["optimizer=adam"], torch.optim.Adam, {"eps": 1e-7}),

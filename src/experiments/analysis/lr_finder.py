@@ -12,7 +12,7 @@ from experiments.config import Config, UserError
 from experiments.data import load_splits
 from experiments.reports.features import prepared
 from experiments.runs.weights import initial_weights
-from experiments.training.devices import choose_device
+from experiments.training.devices import choose_device, deterministic
 from experiments.training.learner import Learner, initial_model, training_batches
 
 SMOOTHING = 0.9  # weight of the earlier losses in the smoothed loss
@@ -58,17 +58,18 @@ def range_test(config: Config, first: float, last: float, steps: int) -> RangeTe
     weights = total = 0.0
     learning_rates = np.geomspace(first, last, steps)
     learner.train_mode(epoch=1)  # with training.unfreeze_epoch: the learning rate of the frozen network
-    for lr, (epoch, batch) in zip(learning_rates, epochs):
-        learner.set_lr(lr / config.optimizer.lr)
-        loss = learner.step(batch, epoch)[0].item()
-        if not math.isfinite(loss):
-            break
-        losses.append(loss)
-        total = SMOOTHING * total + (1 - SMOOTHING) * loss
-        weights = SMOOTHING * weights + (1 - SMOOTHING)  # total / weights corrects the bias of the first steps
-        smoothed.append(total / weights)
-        if smoothed[-1] > EXPLODED * min(smoothed):
-            break
+    with deterministic(config):
+        for lr, (epoch, batch) in zip(learning_rates, epochs):
+            learner.set_lr(lr / config.optimizer.lr)
+            loss = learner.step(batch, epoch)[0].item()
+            if not math.isfinite(loss):
+                break
+            losses.append(loss)
+            total = SMOOTHING * total + (1 - SMOOTHING) * loss
+            weights = SMOOTHING * weights + (1 - SMOOTHING)  # total / weights corrects the bias of the first steps
+            smoothed.append(total / weights)
+            if smoothed[-1] > EXPLODED * min(smoothed):
+                break
     if not losses or min(smoothed) == smoothed[0]:
         raise UserError(
             f"no learning rate from {first:g} to {last:g} made the loss smaller: try others with --from and --to"
