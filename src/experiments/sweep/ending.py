@@ -41,9 +41,8 @@ def finalize(multirun: Multirun, outcomes: Sequence[Point]) -> None:
     _end_sharing(multirun, go_on=any(point.status in ("not started", "killed") for point in outcomes))
     if stored and not multirun.parent:
         report, command = multirun.folder / "report/report.html", multirun.command.resumed()
-        say(
-            f"not sent to the MLflow server: the ranking and some of its points; {report} has them, this sends them:  {command}"
-        )
+        what = f"the ranking and some of its points; {report} has them"
+        say(f"not sent to the MLflow server: {what}, this sends them and tests the winner:  {command}")
     if comparison.failed:
         sys.exit(1)
 
