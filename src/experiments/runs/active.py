@@ -86,8 +86,8 @@ class ActiveRun:
     @functools.cached_property
     def batches(self) -> Batches:
         """The training set."""
-        inputs = self.inputs
-        return training_batches(self.config, inputs.train, self.device, inputs.validation, rows=self.ranks.rows)
+        train, validation = self.inputs.train, self.inputs.validation
+        return training_batches(self.config, train, self.device, validation, rows=self.ranks.rows)
 
     @functools.cached_property
     def validation(self) -> Batches:
@@ -95,9 +95,9 @@ class ActiveRun:
         return self._batches_of(self.ranks.part(self.inputs.validation))
 
     def _batches_of(self, images: Images) -> Batches:
-        size, threads = batch_size(self.splits.image_shape, self.device.type), self.config.data.workers
+        size = batch_size(self.splits.image_shape, self.device.type)
         streamed = None if self.device.type == "cpu" else self.batches.streamed  # a GPU has room for both, or for none
-        return Batches(images, size, self.device, streamed=streamed, threads=threads)
+        return Batches(images, size, self.device, streamed=streamed, threads=self.config.data.workers)
 
     @property
     def is_complete(self) -> bool:
@@ -105,17 +105,12 @@ class ActiveRun:
         return self.ranks.decided(lambda: self.tracker.finished and (self.tracker.tested or not self.test))
 
     def restore(self, learner: Learner, should_prune: ShouldPrune) -> State:
-        """The state in which the last process left the training; without one, that of another run, or before the first epoch.
-
-        `should_prune` is asked about every epoch in it.
-        """
+        """The state in which the last process left the training; without one, that of another run, or before the first epoch."""
         state = State.fresh(learner)
         if self.ranks.leads:
             self._restore(state, should_prune)
             if state.remaining:
-                part = origin.Part.here(len(state.history) + 1, self.device, self.ranks.count)
-                weights = state.learner.model.weights_digest
-                origin.note(self.artifacts, self.config, self.splits.digest, weights, part)
+                origin.note(self.artifacts, state, self.splits.digest)
         self._hand_on(state)
         return state
 
@@ -231,15 +226,11 @@ class ActiveRun:
 
     def keep(self, state: State, measured: dict[str, float]) -> None:
         """Log what a run has whose training failed after the last epoch of `state`, without a test; see `finish`."""
-        results, model = state.results() | measured, state.final_model()
-        self.ranks.decided(lambda: self.tracker.keep(results, self.artifacts, model, self.splits))
+        results = state.results() | measured
+        self.ranks.decided(lambda: self.tracker.keep(results, self.artifacts, state.final_model(), self.splits))
 
     def finish(self, state: State, measured: dict[str, float]) -> dict[str, float]:
-        """Close the run as finished, with its artifacts and its model, and return its final metrics.
-
-        Args:
-            measured: the metrics of the evaluation after training.
-        """
+        """Close the run as finished, with its artifacts and model; its final metrics, with those `measured` after training."""
         results = state.results() | measured
 
         def close() -> None:
@@ -253,5 +244,5 @@ class ActiveRun:
         return results
 
     def keep_one_checkpoint(self) -> None:
-        """Delete the checkpoint before the last one of a finished run, also if its process was killed before it did that."""
+        """Delete the checkpoint before the last one of a finished run, also after a kill."""
         self.ranks.decided(lambda: previous(self.checkpoint).unlink(missing_ok=True))

@@ -12,14 +12,16 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from experiments.config import Config
 from experiments.files.atomic import atomic_write
 from experiments.runs.fingerprint import PACKAGE, own_files, package_sources
 from experiments.runs.provenance import machine, packages
+
+if TYPE_CHECKING:
+    from experiments.runs.checkpoint import State
 
 FILE, SOURCE = "origin.json", "source"
 
@@ -79,8 +81,15 @@ class Origin:
         return origin if parts and whole else None
 
 
-def note(folder: Path, config: Config, data: str, weights: str | None, part: Part) -> None:
-    """Note in a run's folder where its next epochs are trained, and keep the files of its own classes."""
+def note(folder: Path, state: State, data: str) -> None:
+    """Note in a run's folder where its next epochs are trained, and keep the files of its own classes.
+
+    Args:
+        data: digest of its images.
+    """
+    learner = state.learner
+    config, weights = learner.config, learner.model.weights_digest
+    part = Part.here(len(state.history) + 1, learner.device, learner.ranks.count)
     file, before = folder / FILE, None
     if part.first_epoch > 1 and file.exists():
         before = Origin.read(file.read_bytes())
