@@ -43,10 +43,7 @@ TAG_FORKED_FROM = "forked_from"  # RUN_ID:EPOCH, of the run from whose epoch it 
 TAG_EPOCHS_TRAINED, TAG_EPOCHS_SAVED = "epochs_trained", "epochs_saved"  # of a multirun
 TAG_HELD_BY = "held_by"  # machine and folder of the process that works on the run, or did last
 TAG_FAILURE = "failure"
-TAG_EVALUATED_RUN, TAG_EVALUATION = (
-    "evaluated_run",
-    "evaluation",
-)  # the latter: of one in parts, what decides its result
+TAG_EVALUATED_RUN, TAG_EVALUATION = "evaluated_run", "evaluation"  # and the digest of one in several parts
 TAG_REPRODUCED_RUN, TAG_VERDICT = "reproduced_run", "verdict"  # of a new training of a finished run
 TAG_MULTIRUN = "sweep"  # only the parent runs of multiruns have this and the tags below
 TAG_CONFIG_DIR = "config_dir"  # the user's folder of YAML files
