@@ -61,8 +61,8 @@ def test_images(trained):
 
 @pytest.mark.parametrize("which", ["predicted", "other"])
 def test_integrated_gradients_are_complete(trained, test_images, which):
-    pixels = test_images.pixels[:8]
-    pictures, black = logits(trained.model, pixels), logits(trained.model, np.zeros_like(pixels[:1]))[0]
+    pixels, model = test_images.pixels[:8], trained.model.uncalibrated()
+    pictures, black = logits(model, pixels), logits(model, np.zeros_like(pixels[:1]))[0]
     for image, answers in zip(pixels, pictures):
         target = int(answers.argmax()) if which == "predicted" else int(answers.argsort()[-2])
         contributions = integrated_gradients(trained.model, image, target)

@@ -125,7 +125,7 @@ def test_passwords_appear_nowhere(mlflow_server, command, tmp_path):
         ([*TINY, f"tracking.uri={server}"], 0),
         ([*DIGITS, f"tracking.uri={server}", "optimizer=sgd", "optimizer.lr=100"], 1),
         (["data=cifar10", f"'data.urls=[\"{url}\"]'".strip("'"), "tracking=none"], 2),
-        (["-m", "seed=1,2", "data=cifar10", f"'data.urls=[\"{url}\"]'".strip("'"), f"tracking.uri={server}"], 1),
+        (["-m", "seed=1,2", "data=cifar10", f"'data.urls=[\"{url}\"]'".strip("'"), f"tracking.uri={server}"], 2),
         (["-m", "search=cnn", "data=digits", f"hydra.sweeper.storage=postgresql://me:{SECRET}@127.0.0.1:9/x"], 2),
         ([*TINY, f"tracking.uri=mysql://me:{SECRET}@127.0.0.1:9/x"], 2),
         *(([*TINY, f"tracking.uri={server}", *option.split()], 0) for option in ("--help", "--cfg all", "--info all")),

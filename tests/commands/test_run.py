@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
-from conftest import DIGITS
+from conftest import DIGITS, FINISHED
 from experiments import notebook
 from experiments.analysis import evaluate_run
 from experiments.config import UserError
@@ -91,7 +91,7 @@ def test_one_metric_per_step(logged):
 def test_params_tags_and_data(logged):
     only = logged[1]
     assert only.data.params["model.filters"] == "32" and only.data.params["early_stopping.monitor"] == "val/loss"
-    assert only.data.tags["overrides"] == "data=digits threads=1 training.epochs=3"
+    assert only.data.tags["overrides"] == " ".join(FINISHED)
     assert only.data.tags["test_set_evaluations"] == "1" and len(only.data.tags["fingerprint"]) == 64
     assert only.info.run_name.startswith("data=digits epochs=3")
     inputs = {entry.tags[0].value: json.loads(entry.dataset.profile) for entry in only.inputs.dataset_inputs}
@@ -158,13 +158,13 @@ def test_the_model_holds_no_pickle(finished):
 
 
 def test_a_finished_run_prints_its_results_again(finished, logged, command):
-    again = command("train.py", *DIGITS, "training.epochs=3", cwd=finished[0])
+    again = command("train.py", *FINISHED, cwd=finished[0])
     client, only = logged
     assert again.returncode == 0 and "finished already" in again.stdout
     assert f"{only.data.metrics['test/accuracy']:.4f}" in again.stdout and only.info.run_id in again.stdout
     assert len(client.search_runs([only.info.experiment_id])) == 1
     assert "CPU threads" not in again.stdout
-    other = command("train.py", "data=digits", "threads=2", "training.epochs=3", cwd=finished[0])
+    other = command("train.py", "data=digits", "threads=2", *FINISHED[2:], cwd=finished[0])
     assert "finished already" in other.stdout
     assert "started with 1 CPU thread; with 2 the last digits may differ" in other.stdout
 

@@ -56,7 +56,7 @@ def test_each_epoch_is_trained_once(swept, tmp_path, monkeypatch):
     }
     assert not list(folder.glob("outputs/sweeps/*/checkpoints"))
     monkeypatch.chdir(tmp_path)
-    alone = run(compose_config([*GRID, "training.epochs=4", "tracking=none"]))
+    alone = run(compose_config([*GRID, "training.epochs=4", "tracking=none", "evaluate_test=false"]))
     found = metrics(folder)["epochs=4"]
     assert [value for _, value in found["val/loss"]] == [epoch["val/loss"] for epoch in alone.history]
     assert all(values[-1][1] == alone.metrics[name] for name, values in found.items() if name.startswith("kept/"))

@@ -89,7 +89,7 @@ class Content:
     @property
     def reliability(self) -> dict[str, Reliability]:
         """Confidence, accuracy and fraction of the images per bin, by a label with the expected calibration error."""
-        if self.calibration is None:
+        if self.calibration is None or self.calibration.temperature == 1:
             return {"the network": self._reliability(self.probabilities)}
         before, after = self.calibration.before.ece, self.calibration.after.ece
         return {

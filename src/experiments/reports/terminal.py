@@ -162,10 +162,13 @@ def show_results(results: Mapping[str, float], note: str, groups: str | tuple[st
 
 def _calibration(results: Mapping[str, float]) -> str:
     """The temperature, and what it changes: on the test set, or the validation set of a run that is not tested."""
-    ends = {"calibration error": "ece", "loss": "loss", "Brier score": "brier"}
+    ends = {"calibration error": "ece", "loss": "loss"}
     prefix = max(name.removesuffix("calibrated_ece") for name in results if name.endswith("calibrated_ece"))
     pairs = {name: tuple(results[f"{prefix}{form}{end}"] for form in ("", "calibrated_")) for name, end in ends.items()}
     split = "validation" if "val" in prefix else prefix.rstrip("/")
+    if results["temperature"] == 1:
+        error = f"{split} calibration error {results[f'{prefix}ece']:.4f}"
+        return f"{error}: no temperature is significantly better on the validation images"
     changes = ", ".join(f"{name} {before:.4f} -> {after:.4f}" for name, (before, after) in pairs.items())
     return f"calibrated with temperature {results['temperature']:.3g}: {split} {changes}"
 

@@ -27,6 +27,7 @@ BINS = 15  # as in Guo et al., 2017
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures
 SPREAD = 0.5  # standard deviation of the prior of 1 / temperature
 STEPS = 40  # of the bisection: the temperature is known to 11 digits
+SIGNIFICANT = 3.84  # the 95 % quantile of chi-squared with one degree of freedom
 
 
 def fit_temperature(logits: Tensor, labels: np.ndarray) -> float:
@@ -35,14 +36,15 @@ def fit_temperature(logits: Tensor, labels: np.ndarray) -> float:
     If all predictions are right, it would be 0, and with few images it depends on chance. So 1 / temperature has a normal prior
     around 1: it counts as much as one image, and keeps the temperature near 1 if there are few. On these images the
     cross-entropy is never larger than with temperature 1. It is convex in 1 / temperature, so bisection finds where its slope
-    is 0.
+    is 0. If the gain is not significant (likelihood ratio test, 95 %), the temperature is 1: a gain by chance is not one on
+    other images.
 
     Args:
         logits: (N, classes), on any device.
         labels: (N,).
 
     Returns:
-        1 if the logits are not finite.
+        1 if the logits are not finite, or no other temperature is significantly better.
     """
     logits, truth = logits.cpu().double(), torch.tensor(labels)
     if not logits.isfinite().all():
@@ -58,7 +60,8 @@ def fit_temperature(logits: Tensor, labels: np.ndarray) -> float:
     for _ in range(STEPS):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
-    return 1 / high
+    before, after = (functional.cross_entropy(logits * inverse, truth, reduction="sum").item() for inverse in (1, high))
+    return 1 / high if 2 * (before - after) > SIGNIFICANT else 1.0
 
 
 @dataclass(frozen=True)
