@@ -130,10 +130,7 @@ def test_passwords_appear_nowhere(mlflow_server, command, tmp_path):
         ([*TINY, f"tracking.uri=mysql://me:{SECRET}@127.0.0.1:9/x"], 2),
         *(([*TINY, f"tracking.uri={server}", *option.split()], 0) for option in ("--help", "--cfg all", "--info all")),
     ]:
-        alone = overrides[-2:] == [
-            "--info",
-            "all",
-        ]  # Hydra prints it through handlers that a forked process has already
+        alone = overrides[-2:] == ["--info", "all"]  # printed through handlers that a forked process has already
         done = train_py(*overrides, cwd=project) if alone else command("train.py", *overrides, cwd=project)
         assert done.returncode == code, done.stdout + done.stderr
         assert SECRET not in done.stdout + done.stderr

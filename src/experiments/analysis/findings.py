@@ -22,11 +22,7 @@ from experiments.runs.recorded import Recorded, has_artifact, read_membership
 from experiments.runs.weights import initial_weights
 
 NOT_RECORDED = "not recorded"
-NOT_COMPUTING = (
-    "experiments",
-    "mlflow",
-    "hydra-core",
-)  # packages that do not compute, and ours, whose code is compared
+NOT_COMPUTING = ("experiments", "mlflow", "hydra-core")  # packages; ours is compared by its code
 
 
 class Effect(enum.IntEnum):

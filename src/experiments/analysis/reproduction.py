@@ -27,6 +27,7 @@ from experiments.config.wording import counted
 from experiments.models.weights import Weights
 from experiments.runs import evaluations, provenance, store
 from experiments.runs.checkpoint_files import read
+from experiments.runs.forks import evaluated_weights
 from experiments.runs.lock import locked
 
 TIMES = ("epoch_seconds", "images_per_second", "seconds")  # not compared
@@ -133,8 +134,7 @@ def _kept_weights(rebuilt: Rebuilt) -> Mapping[str, Tensor]:
     """The weights that the new training would log as its model."""
     content = read(_checkpoint(rebuilt))
     assert content is not None  # it was written by this process
-    weights: Mapping[str, Tensor] = content["best"] or content["average"] or content["model"]
-    return weights
+    return content["best"] or evaluated_weights(content)
 
 
 def log_verdict(

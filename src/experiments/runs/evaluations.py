@@ -101,7 +101,7 @@ def _begin(run: FinishedRun, name: str, data: Mapping[str, Any], tags: Mapping[s
     finished = child.info.status == store.FINISHED
     if not finished:
         client.update_run(child.info.run_id, store.RUNNING)
-        client.log_batch(child.info.run_id, params=_params(data))
+        client.log_batch(child.info.run_id, params=_params(data, "data."))
     return Parts(client, child.info.run_id, number, finished)
 
 
@@ -118,7 +118,9 @@ def log_evaluation(
     client = store.connect(run.uri)
     created = client.create_run(run.experiment_id, run_name=name[: store.MAX_NAME], tags=_child_tags(run))
     child, now = created.info.run_id, int(time.time() * 1000)
-    client.log_batch(child, [Metric(safe_name(key), value, now, 0) for key, value in results.items()], _params(data))
+    client.log_batch(
+        child, [Metric(safe_name(key), value, now, 0) for key, value in results.items()], _params(data, "data.")
+    )
     client.log_artifacts(child, str(artifacts))
     client.set_terminated(child, store.FINISHED)
     return child
@@ -144,7 +146,7 @@ def log_reproduction(
     tags = {store.TAG_PARENT: info.run_id, store.TAG_REPRODUCED_RUN: info.run_id, **tags}
     name = f"reproduction of {info.run_name}"[: store.MAX_NAME]
     child = client.create_run(info.experiment_id, run_name=name, tags=tags).info.run_id
-    rows = [Param(key, str(mask_passwords(value))[: store.MAX_PARAM]) for key, value in params.items()]
+    rows = _params(params)
     for start in range(0, len(rows), store.MAX_BATCH):
         client.log_batch(child, params=rows[start : start + store.MAX_BATCH])
     now = int(time.time() * 1000)
@@ -187,8 +189,8 @@ def _child_tags(run: FinishedRun) -> dict[str, str]:
     return {store.TAG_PARENT: run.run_id, store.TAG_EVALUATED_RUN: run.run_id}
 
 
-def _params(data: Mapping[str, Any]) -> list[Param]:
-    return [Param(f"data.{key}", str(mask_passwords(value))[: store.MAX_PARAM]) for key, value in data.items()]
+def _params(values: Mapping[str, Any], prefix: str = "") -> list[Param]:
+    return [Param(f"{prefix}{key}", str(mask_passwords(value))[: store.MAX_PARAM]) for key, value in values.items()]
 
 
 def count_test_evaluation(run: FinishedRun) -> int:

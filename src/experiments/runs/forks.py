@@ -176,13 +176,13 @@ class Forks:
             history.append(metrics)
             stopping.update(len(history), metrics)
             if stopping.settings.restore_best and stopping.best_epoch == len(history):
-                best = _evaluated_weights(content)
+                best = evaluated_weights(content)
             reached = Fork(source, content, list(history), copy.copy(stopping), best)
         return reached
 
     def _evaluate(self, model: Classifier, content: Content) -> dict[str, float]:
         """The metrics of the validation with the weights of a checkpoint."""
-        model.load_state_dict(_evaluated_weights(content))
+        model.load_state_dict(evaluated_weights(content))
         learner = self._learner
         validation = evaluate(model, self._validation(), learner.autocast, learner.config.evaluation.tta)
         names = (name for name in EPOCH_METRICS if name.startswith("val/"))
@@ -220,12 +220,12 @@ def _best(epoch: int, content: Content, sources: Sequence[Source]) -> dict[str, 
         best: dict[str, Tensor] = content["best"]
         return best
     if len(content["history"]) == epoch:
-        return _evaluated_weights(content)
+        return evaluated_weights(content)
     found = (source.read() for source in sources if source.epoch == epoch)
-    return next((_evaluated_weights(each) for each in found if each), None)
+    return next((evaluated_weights(each) for each in found if each), None)
 
 
-def _evaluated_weights(content: Content) -> dict[str, Tensor]:
+def evaluated_weights(content: Content) -> dict[str, Tensor]:
     """The weights that are validated and kept: their average, if there is one."""
     weights: dict[str, Tensor] = content["average"] or content["model"]
     return weights

@@ -15,15 +15,8 @@ from experiments.config.foreign import mask_passwords
 from experiments.runs.journal import Entry, Journal
 
 PATIENCE_SECONDS = 4.0  # at the end of a run, for a server that does not answer; and before a warning says so
-PAUSES = (
-    0.05,
-    0.2,
-    0.5,
-    1.0,
-    2.0,
-    5.0,
-    10.0,
-)  # seconds before an entry is tried again; then the last one again and again
+# Seconds before an entry is tried again; then the last one again and again:
+PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 HURRY = 4  # the number of pauses at the end of a run
 Deliver = Callable[[Entry], None]
 log = logging.getLogger(__name__)
