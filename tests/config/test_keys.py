@@ -92,6 +92,7 @@ def test_names_of_runs():
         "resume=false",
     ]
     assert run_name(overrides, "0123456789") == "data=image_folder root=cats lr=0.1 012345"
+    assert run_name(["seed=1", "data.seed=2", "data.fold=0"], "0123456789") == "seed=1 data.seed=2 fold=0 012345"
 
 
 @pytest.mark.parametrize(

@@ -133,13 +133,20 @@ def standalone_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def run_name(overrides: Sequence[str], fingerprint: str) -> str:
-    """The overrides that identify a run, without the groups of their keys, and the start of its fingerprint."""
-    shown = []
-    for text in overrides:
-        key = key_of(text)
-        if role_of(key).identifies_multirun and not key.startswith("hydra"):
-            shown.append(_without_folders(text).split(".", 1)[-1] if "." in key else text)
-    return " ".join([*shown, fingerprint[:SHOWN_DIGITS]])
+    """The overrides that identify a run, without the groups of their keys if that is clear, and the start of its fingerprint."""
+    shown = [
+        text for text in overrides if role_of(key := key_of(text)).identifies_multirun and not key.startswith("hydra")
+    ]
+    names = [_in_group(key_of(text)) for text in shown]
+    short = [
+        text if names.count(name) > 1 else _in_group(text) for text, name in zip(map(_without_folders, shown), names)
+    ]
+    return " ".join([*short, fingerprint[:SHOWN_DIGITS]])
+
+
+def _in_group(text: str) -> str:
+    """A key, or an override, without the group of the key."""
+    return text.split(".", 1)[-1] if "." in key_of(text) else text
 
 
 def _without_folders(override: str) -> str:
