@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
+PARTIAL = ".artifact.uploading.*"  # MLflow's names of files that are being written
+
 
 def logged_models(client: MlflowClient, experiment_id: str, run_id: str) -> list[LoggedModel]:
     """The models of a run, also incomplete ones."""
@@ -34,18 +36,27 @@ def are_gone(client: MlflowClient, run: Run) -> bool:
 
 
 def check_written(client: MlflowClient, experiment_id: str, run_id: str, artifacts: Path) -> None:
-    """Check that MLflow has the files of `artifacts`, and the model of the run.
+    """Check that MLflow has the files of `artifacts`, and the model of the run; delete what a killed process wrote in part.
 
     Raises:
         RunFailed: they are not there.
     """
+    place, models = client.get_run(run_id).info.artifact_uri, logged_models(client, experiment_id, run_id)
+    for location in (place, *(logged.artifact_location for logged in models)):
+        _delete_partial(location)
     there = {Path(file.path).name for file in client.list_artifacts(run_id)}
     missing = sorted({path.name for path in artifacts.iterdir()} - there)
-    if not any(is_written(client, logged) for logged in logged_models(client, experiment_id, run_id)):
+    if not any(is_written(client, logged) for logged in models):
         missing.append("model")
     if missing:
-        place = client.get_run(run_id).info.artifact_uri
         raise RunFailed(
             f"the files of this run were logged to {place}, but these are not there: {', '.join(missing)}; "
             "the same command writes them again"
         )
+
+
+def _delete_partial(location: str) -> None:
+    """Delete the files that MLflow would have renamed when they were complete."""
+    place = local_path(location)
+    for path in place.rglob(PARTIAL) if place else ():
+        path.unlink(missing_ok=True)
