@@ -11,7 +11,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, Metric, Param, RunTa
 from experiments.runs import store
 from experiments.runs.evaluations import next_test_evaluation
 from experiments.runs.journal import Entry
-from experiments.runs.written import check_written, logged_models
+from experiments.runs.written import check_written, delete_partial, logged_models
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -114,9 +114,10 @@ def unnamed_model(experiment_id: str, run_id: str) -> LoggedModel:
 
 
 def log_files(client: MlflowClient, run_id: str, folder: Path) -> None:
-    """Log all files in a folder, each with a request of its own that may be made again."""
+    """Log all files in a folder, each with a request of its own that may be made again; delete what a killed process left."""
     for path in files_below(folder):
         client.log_artifact(run_id, str(folder / path), _parent(path))
+    delete_partial(client.get_run(run_id).info.artifact_uri)
 
 
 def files_below(folder: Path) -> list[str]:

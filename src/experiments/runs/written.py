@@ -43,7 +43,7 @@ def check_written(client: MlflowClient, experiment_id: str, run_id: str, artifac
     """
     place, models = client.get_run(run_id).info.artifact_uri, logged_models(client, experiment_id, run_id)
     for location in (place, *(logged.artifact_location for logged in models)):
-        _delete_partial(location)
+        delete_partial(location)
     there = {Path(file.path).name for file in client.list_artifacts(run_id)}
     missing = sorted({path.name for path in artifacts.iterdir()} - there)
     if not any(is_written(client, logged) for logged in models):
@@ -55,8 +55,8 @@ def check_written(client: MlflowClient, experiment_id: str, run_id: str, artifac
         )
 
 
-def _delete_partial(location: str) -> None:
-    """Delete the files that MLflow would have renamed when they were complete."""
+def delete_partial(location: str) -> None:
+    """Delete what a killed process was writing in a folder of MLflow: files that are renamed when they are complete."""
     place = local_path(location)
     for path in place.rglob(PARTIAL) if place else ():
         path.unlink(missing_ok=True)
