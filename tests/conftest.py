@@ -89,6 +89,16 @@ def typed_script(script, folder, arguments):
     typed(folder, *arguments, script=script, errors="errors.txt")
 
 
+def kill_group(process):
+    """SIGKILL for a process that was started by `start`, and for all that it has started, unless it has ended."""
+    if process.exitcode is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it is not yet so far that it leads a group
+            process.kill()
+        process.join()
+
+
 @pytest.fixture(scope="session")
 def command(start):
     """A function that runs `python SCRIPT ...` in a folder, without waiting for the imports; returns what `subprocess.run` does."""

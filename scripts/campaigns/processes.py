@@ -72,7 +72,10 @@ def run(work: Work, folder: Path, moments: Moments | None = None, after: float |
     while process.exitcode is None and time.monotonic() < until and (not after or _used(process.pid) < after):
         process.join(0.01 if after else LONGEST)
     if process.exitcode is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it is not yet so far that it leads a group
+            process.kill()
         process.join()
     return process.exitcode
 

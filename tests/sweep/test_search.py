@@ -5,7 +5,6 @@ import os
 import random
 import re
 import shlex
-import signal
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from optuna.distributions import IntDistribution as Integer
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 
-from conftest import DIGITS, family, typed
+from conftest import DIGITS, family, kill_group, typed
 from experiments.comparison.points import Point
 from experiments.config import UserError
 from experiments.config.composition import CONF
@@ -296,9 +295,7 @@ def test_a_search_killed_in_training_continues_its_runs(found, start, multirun, 
     for _ in range(2):
         process = start(typed, tmp_path, "-m", *SEARCH)
         process.join(moments.uniform(2, 5))
-        if process.exitcode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.join()
+        kill_group(process)
     code, output = multirun(tmp_path, *SEARCH)
     assert code == 0, output
     uncut, cut = family(found[0])[2], family(tmp_path)[2]

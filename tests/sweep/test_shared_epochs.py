@@ -2,12 +2,11 @@
 
 import os
 import random
-import signal
 from collections import Counter
 
 import pytest
 
-from conftest import DIGITS, family, typed
+from conftest import DIGITS, family, kill_group, typed
 from experiments.config.loading import compose_config
 from experiments.experiment import run
 from experiments.sweep.sharing import may_share, side_by_side
@@ -67,9 +66,7 @@ def test_killed_several_times_it_trains_nothing_twice(swept, start, multirun, tm
     for _ in range(KILLS):
         process = start(typed, tmp_path, "-m", *GRID, EPOCHS)
         process.join(moments.uniform(0.5, 5))
-        if process.exitcode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.join()
+        kill_group(process)
     code, output = multirun(tmp_path, *GRID, EPOCHS)
     assert code == 0, output
     assert metrics(tmp_path) == metrics(swept[0])

@@ -19,7 +19,7 @@ from pathlib import Path
 import joblib
 import pytest
 
-from conftest import DIGITS, ROOT, family, typed
+from conftest import DIGITS, ROOT, family, kill_group, typed
 from experiments import data
 from experiments.comparison import loading
 from experiments.config import UserError
@@ -160,15 +160,11 @@ def test_killed_several_times_it_has_the_same_results(swept, start, multirun, tm
     for _ in range(KILLS):
         process = start(typed, tmp_path, "-m", *GRID)
         process.join(moments.uniform(0.5, 6))
-        if process.exitcode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.join()
+        kill_group(process)
     process = start(typed, tmp_path, "-m", *GRID)
     while process.exitcode is None and not evaluated_in(tmp_path):  # between the tests of the winner's seeds
         process.join(0.01)
-    if process.exitcode is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.join()
+    kill_group(process)
     code, output = multirun(tmp_path, *GRID)
     assert code == 0, output
     assert outcome(tmp_path) == outcome(swept[0])
@@ -179,8 +175,7 @@ def test_a_multirun_that_was_given_up_is_closed_by_another_command(start, multir
     while not list(tmp_path.glob("outputs/runs/*/checkpoint.pt")):
         process.join(0.1)
         assert process.exitcode is None
-    os.killpg(process.pid, signal.SIGKILL)
-    process.join()
+    kill_group(process)
     assert multirun(tmp_path, *DIGITS, "training.epochs=1", "model.filters=4", "seed=1,2")[0] == 0
     client = store.connect(f"sqlite:///{tmp_path}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
