@@ -28,8 +28,8 @@ PLACES = {
     "database": ("tracking.uri=sqlite:///disk/mlflow.db",),
     "all": ("outputs=disk/outputs", "tracking.artifacts=disk/mlruns", "tracking.uri=sqlite:///disk/mlflow.db"),
 }
-SAID = re.compile("No space left on device|disk is full|Read-only file system|may not be written to|readonly database|"
-                  "disk I/O error|unable to open database file|these are not there|was deleted while")  # fmt: skip
+SAID = re.compile("No space left on device|disk is full|Read-only file system|may not be (?:read or )?written to|readonly database|"
+                  "Input/output error|these are not there|was deleted while")  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -80,6 +80,7 @@ class Failure:
     Attributes:
         whole: it happens to the disk, else to the folder of `PLACES` on it.
         before: it happens before the command, instead of at one of its moments.
+        lost: what may be missing afterwards, see `outcome`: a finished run needs no checkpoint.
     """
 
     act: Callable[[Path], None]
@@ -87,12 +88,13 @@ class Failure:
     places: tuple[str, ...] = tuple(PLACES)
     whole: bool = True
     before: bool = False
+    lost: tuple[str, ...] = ()
 
 
 FAILURES = {
     "full": Failure(fill, make_room),
     "broken": Failure(break_disk, mount_again),
-    "deleted": Failure(delete, nothing, ("outputs", "mlruns"), whole=False),
+    "deleted": Failure(delete, nothing, ("outputs", "mlruns"), whole=False, lost=("checkpoints",)),
     "readonly": Failure(make_read_only, make_writable, before=True),
 }
 
@@ -128,7 +130,9 @@ def _disturb(reference: Reference, result: Result, failure: Failure, where: str,
             problems.append(f"continued, it ended with {code}: {(folder / OUTPUT).read_text()[-1500:]}")
         else:
             _gather(folder, disk)
-            problems += differences(reference.outcome, outcome(folder))
+            found = outcome(folder)
+            lost = {name: reference.outcome[name] for name in failure.lost if not found[name]}
+            problems += differences(reference.outcome, found | lost)
         result.ended += 1
     if problems:
         result.failures.append(f"{title}: " + "; ".join(problems))

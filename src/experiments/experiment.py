@@ -178,6 +178,7 @@ def _evaluate_and_report(active: ActiveRun, state: State) -> tuple[Evaluation, d
     config, splits, learner = active.config, active.splits, state.learner
     split, test = ("test", True) if active.test else ("validation", False)
     state.final_model()  # has the weights to keep
+    learner.eval_model.temperature = 1.0  # not that of the first try, if the run's folder was deleted meanwhile
     evaluation, logits = _logits(active, learner, split)
     measured = evaluation.metrics("test", splits.classes) if test else {}
     images, calibration = splits.parts()[split], None

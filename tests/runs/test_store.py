@@ -2,6 +2,8 @@
 
 import dataclasses
 import logging
+import os
+import resource
 import shlex
 import shutil
 import sqlite3
@@ -257,6 +259,21 @@ def test_a_lock_that_never_ends_is_an_error(locked, monkeypatch):
         client.log_metric(run_id, "val/loss", 0.5)
     with pytest.raises(UserError, match=r"cannot be used .*database is locked"):
         store.connect(STORE)
+
+
+def test_a_database_that_cannot_be_opened_any_more_is_named(tracked, empty_store, tmp_path):
+    """SQLite can write no journal, as on a disk that the system has made read-only after an error: here, no file can be opened."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    client = store.connect(f"sqlite:///{tmp_path}/mlflow.db")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(first_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"Input/output error: .*mlflow\.db"):
+            client.create_experiment("a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_disk_that_is_full_is_named(tracked):

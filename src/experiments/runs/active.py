@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +53,11 @@ class ActiveRun:
         layers: of its network.
         test: whether to evaluate it on the test set.
         folder: has its checkpoint, and its artifacts until they are logged.
-        limit: its time.
         trunk: by which other runs with the same first epochs are found.
         pool: of its multirun.
         forks: the points of the multirun may share their first epochs, so its checkpoints are kept there.
         ranks: the processes that train it.
+        origin: files that say what it was made from.
     """
 
     config: Config
@@ -74,6 +74,7 @@ class ActiveRun:
     pool: Pool | None
     forks: bool
     ranks: OneProcess | Ranks
+    origin: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> Path:
@@ -95,9 +96,9 @@ class ActiveRun:
         return self._batches_of(self.ranks.part(self.inputs.validation))
 
     def _batches_of(self, images: Images) -> Batches:
-        size = batch_size(self.splits.image_shape, self.device.type)
         streamed = None if self.device.type == "cpu" else self.batches.streamed  # a GPU has room for both, or for none
-        return Batches(images, size, self.device, streamed=streamed, threads=self.config.data.workers)
+        size, threads = batch_size(self.splits.image_shape, self.device.type), self.config.data.workers
+        return Batches(images, size, self.device, streamed=streamed, threads=threads)
 
     @property
     def is_complete(self) -> bool:
@@ -110,7 +111,7 @@ class ActiveRun:
         if self.ranks.leads:
             self._restore(state, should_prune)
             if state.remaining:
-                origin.note(self.artifacts, state, self.splits.digest)
+                self.origin.update(origin.note(self.artifacts, state, self.splits.digest))
         self._hand_on(state)
         return state
 
@@ -235,6 +236,7 @@ class ActiveRun:
 
         def close() -> None:
             self.limit.note(state)
+            origin.write(self.artifacts, self.origin)
             Membership.of(self.splits).write(self.artifacts / FILE)
             self._end(state)
             self.tracker.finish(results, self.artifacts, state.final_model(), self.splits)

@@ -36,6 +36,7 @@ REFUSED = {  # what SQLite says where the system refuses something
     "database or disk is full": errno.ENOSPC,
     "disk I/O error": errno.EIO,
     "attempt to write a readonly database": errno.EROFS,
+    "unable to open database file": errno.EIO,  # or its journal
 }
 PATIENCE_SECONDS = 300.0  # as long as MLflow tries to reach a server
 LOCATIONS = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,11 +80,14 @@ class Origin:
         return origin if parts and whole else None
 
 
-def note(folder: Path, state: State, data: str) -> None:
+def note(folder: Path, state: State, data: str) -> dict[str, bytes]:
     """Note in a run's folder where its next epochs are trained, and keep the files of its own classes.
 
     Args:
         data: digest of its images.
+
+    Returns:
+        The content of these files, by their paths in the folder: it may be deleted during the training.
     """
     learner = state.learner
     config, weights = learner.config, learner.model.weights_digest
@@ -96,11 +98,15 @@ def note(folder: Path, state: State, data: str) -> None:
     parts = before.parts if before else ()
     if not parts or dataclasses.replace(parts[-1], first_epoch=part.first_epoch) != part:
         parts = (*parts, part)
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(dataclasses.asdict(Origin(package_sources(PACKAGE), data, weights, parts)), indent=1)
-    with atomic_write(file) as opened:
-        opened.write(text.encode())
-    for target in (config.model.target, config.data._target_):
-        for name, path in own_files(target).items():
-            (folder / SOURCE / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / SOURCE / name)
+    own = own_files(config.model.target) | own_files(config.data._target_)
+    content = {FILE: text.encode()} | {f"{SOURCE}/{name}": path.read_bytes() for name, path in own.items()}
+    write(folder, content)
+    return content
+
+
+def write(folder: Path, content: Mapping[str, bytes]) -> None:
+    """Write files, by their paths in a folder."""
+    for name, data in content.items():
+        with atomic_write(folder / name) as opened:
+            opened.write(data)
