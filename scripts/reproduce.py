@@ -20,7 +20,13 @@ from experiments.config.processes import launched
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help=WHICH)
-    parser.add_argument("overrides", nargs="*", help="where data and weights are now: data.root=... model.weights=...")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help="where data and weights are now: data.root=... model.weights=...",
+    )
     parser.add_argument("--check", action="store_true", help="only list what is missing or has changed")
     parser.add_argument("--threads", type=int, help="CPU threads (default: as many as the run had)")
     add_store_arguments(parser)

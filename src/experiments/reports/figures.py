@@ -77,7 +77,7 @@ def calibration(reliabilities: Mapping[str, Reliability]) -> Figure:
         below.stairs(fraction, edges, color=color, fill=color == BLUE, alpha=0.5 if color == BLUE else 1)
     above.plot([0, 1], [0, 1], "--", color=GREY, label="perfect calibration")
     above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    below.set(xlabel="confidence", ylabel="fraction of images")
+    below.set(xlabel="confidence", ylabel="fraction\nof images")
     figure.legend(loc="outside lower center", ncols=1)  # inside, it would hide bars
     return figure
 
@@ -204,8 +204,8 @@ FIGURES: tuple[PageFigure[Content], ...] = (
         "calibration",
         "Calibration",
         "Of 100 predictions with a confidence of 0.8, 80 should be correct: the curve should follow the diagonal. "
-        "Below the diagonal, the network is overconfident. Calibration divides all logits by a temperature, which was "
-        "fitted to the validation images.",
+        "Below the diagonal, the network is overconfident. Where that is significantly better on the validation images, all "
+        "logits are divided by a temperature, which is fitted to them.",
         lambda content: calibration(content.reliability),
     ),
     PageFigure(
