@@ -182,6 +182,23 @@ FIGURES: tuple[PageFigure[Content], ...] = (
         template="augmentation.html.j2",
     ),
     PageFigure(
+        "corruptions",
+        "Corrupted images",
+        "Accuracy on the same images with common corruptions (Hendrycks & Dietterich, 2019), from strength 1 to 5. "
+        "The darker a cell, the more accuracy is lost.",
+        lambda content: corruptions(content.corrupted),
+        applies=lambda content: bool(content.corrupted),
+        template="corruptions.html.j2",
+    ),
+    PageFigure(
+        "corruption_examples",
+        "Examples of the corruptions",
+        "An image without corruption, and with each corruption at strength 1 to 5.",
+        lambda content: augmentation(content.corrupted.examples),
+        applies=lambda content: bool(content.corrupted),
+        template="corruption_examples.html.j2",
+    ),
+    PageFigure(
         "confusion_matrix",
         "Confusion matrix",
         "Rows: true class. Columns: predicted class. Click a cell to see its images.",
@@ -214,22 +231,5 @@ FIGURES: tuple[PageFigure[Content], ...] = (
         "The images are ordered by the confidence of their predictions. The curve is the accuracy of the most confident ones if "
         "the others are left undecided, as predict.py --reject does; it finds its threshold on the validation images.",
         lambda content: coverage(content.coverage),
-    ),
-    PageFigure(
-        "corruptions",
-        "Corrupted images",
-        "Accuracy on the same images with common corruptions (Hendrycks & Dietterich, 2019), from strength 1 to 5. "
-        "The darker a cell, the more accuracy is lost.",
-        lambda content: corruptions(content.corrupted),
-        applies=lambda content: bool(content.corrupted),
-        template="corruptions.html.j2",
-    ),
-    PageFigure(
-        "corruption_examples",
-        "Examples of the corruptions",
-        "An image without corruption, and with each corruption at strength 1 to 5.",
-        lambda content: augmentation(content.corrupted.examples),
-        applies=lambda content: bool(content.corrupted),
-        template="corruption_examples.html.j2",
     ),
 )
