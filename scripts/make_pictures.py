@@ -1,7 +1,7 @@
 """Make the two pictures of the README, docs/report.png and docs/multirun.png, from the newest reports in outputs/.
 
 python train.py -m data=digits training.epochs=4 model.filters=8,16,32 seed=1,2,3
-python train.py experiment=baseline training.epochs=4 model.filters=64 seed=3
+python train.py experiment=baseline training.epochs=4 model.filters=64 seed=3 threads=1 evaluate_test=true
 python scripts/make_pictures.py
 """
 

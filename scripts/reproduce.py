@@ -20,7 +20,8 @@ from experiments.config.processes import launched
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help=WHICH)
-    parser.add_argument("overrides", nargs="*", help="where data and weights are now: data.root=... model.weights=...")
+    where = "where data and weights are now: data.root=... model.weights=..."
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=where)
     parser.add_argument("--check", action="store_true", help="only list what is missing or has changed")
     parser.add_argument("--threads", type=int, help="CPU threads (default: as many as the run had)")
     add_store_arguments(parser)
@@ -31,7 +32,7 @@ def main() -> int:
     # late, because torch and mlflow take seconds to import
     from experiments import experiment
     from experiments.analysis import rebuilding, reproduction
-    from experiments.runs import recorded, store
+    from experiments.runs import evaluations, recorded, store
 
     which = run_arguments(arguments)
     trust, leads = which.pop("trust"), launched().rank == 0
@@ -49,7 +50,7 @@ def main() -> int:
         verdict = reproduction.compare(found, result.history, result.metrics)
         child = reproduction.log_verdict(found, verdict, result.history, result.metrics)
     say("", verdict, f"comparison: run {child}, a child of run {found.run_id}")
-    say(f"look at it: {store.how_to_open(found.recorded.uri, found.recorded.run.info.experiment_id)}")
+    say(f"look at it: {evaluations.how_to_open(found.recorded.uri, child)}")
     return int(verdict.word == "different")
 
 

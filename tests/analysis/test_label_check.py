@@ -125,6 +125,7 @@ def test_flipped_labels_are_found_and_left_out(tracked, command):
     arguments = ("data=digits", "data.folds=2", "data.relabel=flips.csv", *TINY)
     done = command("scripts/check_labels.py", *arguments, cwd=tracked)
     assert done.returncode == 0, done.stderr
+    assert "it/s" not in done.stderr  # no progress bar where there is no terminal
     (folder,) = (tracked / "outputs/labels").iterdir()
     suspects = [row["index"] for row in rows(folder / "labels.csv")]
     wrong = {f"train[{index}]" for index in flipped}

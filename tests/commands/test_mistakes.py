@@ -546,7 +546,7 @@ SCRIPTS = [
         "begins with the name of a source: --data image_folder data.root=pictures",
     ),
     ("evaluate.py --split nothing", "invalid choice: 'nothing'"),
-    ("reproduce.py", "the following arguments are required: RUN"),
+    ("reproduce.py", "the following arguments are required: RUN\n"),
     ("reproduce.py latest", "there are no runs here"),
     ("reproduce.py latest --threads 0", "--threads 0: must be from 1 to 1,024"),
     ("evaluate.py --corruptions", "there are no runs here"),

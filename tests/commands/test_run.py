@@ -71,6 +71,8 @@ def test_what_the_terminal_shows(finished, logged):
         f"mlflow ui, then http://127.0.0.1:5000/#/experiments/{logged[1].info.experiment_id}/runs?workflowType=machine_learning"
         in output
     )
+    page = re.search(r"^look at it:   (outputs/\S+/report\.html), or mlflow ui", output, re.MULTILINE)
+    assert (finished[0] / page[1]).is_file()
     assert output.count("\nepoch ") == 3
     assert "Traceback" not in output and "Warning" not in output
 

@@ -20,7 +20,7 @@ from experiments.config.wording import counted, named
 from experiments.data import Images, load_all, load_splits
 from experiments.reports import report
 from experiments.reports.content import Content
-from experiments.runs import evaluations, provenance, store
+from experiments.runs import evaluations, provenance
 from experiments.runs.finished import FinishedRun
 from experiments.runs.logged_model import layers_of
 from experiments.training.calibration import Calibration, probabilities
@@ -69,7 +69,7 @@ def evaluate_run(
     with tempfile.TemporaryDirectory() as folder:
         report.write(Path(folder), content)
         run_id = evaluations.log_evaluation(run, content.name, subject.described, metrics, Path(folder))
-    url = store.how_to_open(run.uri, run.experiment_id)
+    url = evaluations.how_to_open(run.uri, run_id)
     return RunEvaluation(run_id, content.name, content.evaluation, metrics, run.classes, url, subject.warning)
 
 

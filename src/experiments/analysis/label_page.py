@@ -19,7 +19,8 @@ from experiments.runs.evaluations import log_label_check
 from experiments.runs.finished import load_run
 
 SUSPECTS, PAIRS, PER_PROBLEM = 300, 60, 24  # shown in the page, at most; the tables have all
-LABELS, DUPLICATES, PICTURES = "labels.csv", "duplicates.csv", "pictures.csv"
+MANY = 0.1  # of the labels; if more are suspicious, the networks are usually wrong, and not the labels
+PAGE, LABELS, DUPLICATES, PICTURES = "report.html", "labels.csv", "duplicates.csv", "pictures.csv"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,14 @@ class Found:
             "pictures/unreadable": len(self.labels.skipped),
             "labels/cross_validated_accuracy": self.labels.accuracy,
         }
+
+    @property
+    def weak(self) -> str:
+        """Says that the networks may be too weak for a list that is worth reading; empty if they seem good enough."""
+        if len(self.labels.suspects) <= MANY * self.labels.checked.sum():
+            return ""
+        share = percent(self.labels.accuracy, 0)
+        return f"The networks predict only {share} of the labels. Unless so many are wrong, use more epochs or a better network."
 
 
 def check_and_write(
@@ -83,8 +92,8 @@ def check_and_write(
 def write(folder: Path, found: Found) -> Iterator[Path]:
     """Write all files, replacing those of an earlier check, and yield the path of each."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.html").write_text(_page(found), encoding="utf-8", errors="replace")
-    yield folder / "report.html"
+    (folder / PAGE).write_text(_page(found), encoding="utf-8", errors="replace")
+    yield folder / PAGE
     names, splits = found.labels.images.names, found.labels.splits
     tables = {LABELS: _label_rows(found), DUPLICATES: _pair_rows(found), PICTURES: _problem_rows(found)}
     for name, rows in tables.items():
@@ -178,7 +187,7 @@ def _cards(found: Found) -> list[tuple[str, str]]:
             "pair of near duplicates with different labels",
             "pairs of near duplicates with different labels",
         ),
-        count_card(len(found.problems) + len(labels.skipped), "problem of a picture", "problems of pictures"),
+        count_card(len(found.problems) + len(labels.skipped), "picture with a problem", "pictures with problems"),
     ]
 
 
@@ -187,6 +196,8 @@ def lines(found: Found, folder: Path) -> Iterator[str]:
     labels, images = found.labels, found.labels.images
     checked = int(labels.checked.sum())
     yield f"{counted(len(labels.suspects), 'suspicious label')} of {checked:,} checked; the networks predict {percent(labels.accuracy)}"
+    if found.weak:
+        yield found.weak
     for one in labels.suspects[:10]:
         yield f"  {images.name(one.index)}: {one.given}, predicted as {one.suggested} {percent(one.probability, 0)}"
     yield f"{counted(labels.pair_count, 'pair')} of near duplicates with different labels"
@@ -196,6 +207,8 @@ def lines(found: Found, folder: Path) -> Iterator[str]:
     yield f"pictures with problems: {', '.join(counts) or 'none'}"
     for kind, fraction in found.common.items():
         yield f"  {kind}: {percent(fraction, 0)} of the pictures, so it belongs to the data set"
-    yield f"look at them, and delete the lines that are right:  {folder / LABELS}"
-    yield f"then leave out what is left:  data.exclude={folder / LABELS}"
-    yield f"or give it the labels in the column label:  data.relabel={folder / LABELS}"
+    if labels.suspects:
+        yield ""
+        yield f"look at them:    {folder / PAGE}; select the wrong ones, and save them as {LABELS} in this folder"
+        yield f"leave them out:  the same keys for train.py, and data.exclude={LABELS}"
+        yield f"correct them:    the same keys for train.py, and data.relabel={LABELS} (gives them the predicted labels)"

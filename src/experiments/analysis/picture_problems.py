@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from PIL import Image
@@ -61,7 +64,8 @@ def find_problems(images: Images, folder: Path | None) -> tuple[list[Problem], d
     from cleanvision import Imagelab  # an extra
 
     lab = Imagelab(torchvision_dataset=_Pictures(images, folder), verbose=False)
-    lab.find_issues({kind: {} for kind in PROBLEMS}, n_jobs=1, verbose=False)
+    with nullcontext() if sys.stderr.isatty() else redirect_stderr(StringIO()):  # a progress bar belongs on a terminal
+        lab.find_issues({kind: {} for kind in PROBLEMS}, n_jobs=1, verbose=False)
     found: list[Problem] = []
     common: dict[str, float] = {}
     for kind, name in PROBLEMS.items():

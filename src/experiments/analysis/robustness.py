@@ -24,7 +24,7 @@ from experiments.reports import report
 from experiments.reports.content import Content
 from experiments.reports.corruption_log import Log
 from experiments.reports.corruptions import Corrupted, Row
-from experiments.runs import evaluations, store
+from experiments.runs import evaluations
 from experiments.runs.evaluations import Parts
 from experiments.runs.finished import FinishedRun
 from experiments.training.evaluation import batch_size
@@ -64,7 +64,7 @@ def evaluate_corruptions(subject: Subject, names: Sequence[str], limit: int | No
         metrics |= content.evaluation.metrics(group, run.classes)
         if not parts.finished:
             _finish(parts, dataclasses.replace(content, corrupted=corrupted), metrics)
-    url = store.how_to_open(run.uri, run.experiment_id)
+    url = evaluations.how_to_open(run.uri, parts.run_id)
     return RunEvaluation(parts.run_id, name, content.evaluation, metrics, run.classes, url, subject.warning)
 
 

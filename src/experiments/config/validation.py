@@ -19,6 +19,14 @@ from experiments.config.errors import UserError
 from experiments.config.networks import MODELS, ModelSettings, NetworkSettings
 from experiments.config.renamed import RENAMED, explain_rename
 from experiments.config.schema import FAMILIES, Config
+from experiments.config.wording import named
+
+ELSEWHERE = {  # what other programs call a key, where the name is not similar
+    "learning_rate": "optimizer.lr",
+    "dataset": "data",
+    "bs": "training.batch_size",
+    "gpus": "device",
+}
 
 
 def parse(composed: Mapping[str, Any]) -> Config:
@@ -62,7 +70,14 @@ class _Parser:
         hint, *_ = without_marks(hint)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             if not isinstance(value, Mapping):
-                return self.refuse(key, value, f"a group of keys, for example {key}={{...}}")
+                keys = [field.name for field in dataclasses.fields(hint)]
+                item = key.endswith("]")  # of a list: its keys are written together
+                shown = (
+                    "{" + ", ".join(f"{name}: ..." for name in keys) + "}"
+                    if item
+                    else named([f"{key}.{name}" for name in keys])
+                )
+                return self.refuse(key, value, f"a group of keys: {shown}")
             return self.section(hint, value, key)
         if get_origin(hint) is Mapping:  # the parameters of a custom source
             return value
@@ -178,6 +193,8 @@ def unknown_key(key: str, known: list[str]) -> str:
     if key in RENAMED:
         return explain_rename(key)
     group, _, end = key.rpartition(".")
+    if end in ELSEWHERE:
+        return f"{key}: there is no such key; did you mean {ELSEWHERE[end]}?"
     beside = {name.removeprefix(f"{group}."): name for name in known if group and name.startswith(f"{group}.")}
     anywhere = {name.rpartition(".")[2]: name for name in known}  # the right name in the wrong group: filters
     first = (end, beside, 0.5) if beside else (key, dict(zip(known, known)), 0.6)

@@ -87,9 +87,14 @@ class Content:
         return self.probabilities.argmax(axis=1)
 
     @property
+    def calibrated(self) -> bool:
+        """Whether the probabilities differ from those of the network as it was trained."""
+        return self.calibration is not None and self.calibration.temperature != 1
+
+    @property
     def reliability(self) -> dict[str, Reliability]:
         """Confidence, accuracy and fraction of the images per bin, by a label with the expected calibration error."""
-        if self.calibration is None or self.calibration.temperature == 1:
+        if self.calibration is None or not self.calibrated:
             return {"the network": self._reliability(self.probabilities)}
         before, after = self.calibration.before.ece, self.calibration.after.ece
         return {

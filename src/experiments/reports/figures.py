@@ -77,7 +77,7 @@ def calibration(reliabilities: Mapping[str, Reliability]) -> Figure:
         below.stairs(fraction, edges, color=color, fill=color == BLUE, alpha=0.5 if color == BLUE else 1)
     above.plot([0, 1], [0, 1], "--", color=GREY, label="perfect calibration")
     above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    below.set(xlabel="confidence", ylabel="fraction of images")
+    below.set(xlabel="confidence", ylabel="fraction\nof images")
     figure.legend(loc="outside lower center", ncols=1)  # inside, it would hide bars
     return figure
 
@@ -182,6 +182,23 @@ FIGURES: tuple[PageFigure[Content], ...] = (
         template="augmentation.html.j2",
     ),
     PageFigure(
+        "corruptions",
+        "Corrupted images",
+        "Accuracy on the same images with common corruptions (Hendrycks & Dietterich, 2019), from strength 1 to 5. "
+        "The darker a cell, the more accuracy is lost.",
+        lambda content: corruptions(content.corrupted),
+        applies=lambda content: bool(content.corrupted),
+        template="corruptions.html.j2",
+    ),
+    PageFigure(
+        "corruption_examples",
+        "Examples of the corruptions",
+        "An image without corruption, and with each corruption at strength 1 to 5.",
+        lambda content: augmentation(content.corrupted.examples),
+        applies=lambda content: bool(content.corrupted),
+        template="corruption_examples.html.j2",
+    ),
+    PageFigure(
         "confusion_matrix",
         "Confusion matrix",
         "Rows: true class. Columns: predicted class. Click a cell to see its images.",
@@ -204,8 +221,8 @@ FIGURES: tuple[PageFigure[Content], ...] = (
         "calibration",
         "Calibration",
         "Of 100 predictions with a confidence of 0.8, 80 should be correct: the curve should follow the diagonal. "
-        "Below the diagonal, the network is overconfident. Calibration divides all logits by a temperature, which was "
-        "fitted to the validation images.",
+        "Below the diagonal, the network is overconfident. Where that is significantly better on the validation images, all "
+        "logits are divided by a temperature, which is fitted to them.",
         lambda content: calibration(content.reliability),
     ),
     PageFigure(
@@ -214,22 +231,5 @@ FIGURES: tuple[PageFigure[Content], ...] = (
         "The images are ordered by the confidence of their predictions. The curve is the accuracy of the most confident ones if "
         "the others are left undecided, as predict.py --reject does; it finds its threshold on the validation images.",
         lambda content: coverage(content.coverage),
-    ),
-    PageFigure(
-        "corruptions",
-        "Corrupted images",
-        "Accuracy on the same images with common corruptions (Hendrycks & Dietterich, 2019), from strength 1 to 5. "
-        "The darker a cell, the more accuracy is lost.",
-        lambda content: corruptions(content.corrupted),
-        applies=lambda content: bool(content.corrupted),
-        template="corruptions.html.j2",
-    ),
-    PageFigure(
-        "corruption_examples",
-        "Examples of the corruptions",
-        "An image without corruption, and with each corruption at strength 1 to 5.",
-        lambda content: augmentation(content.corrupted.examples),
-        applies=lambda content: bool(content.corrupted),
-        template="corruption_examples.html.j2",
     ),
 )

@@ -185,8 +185,8 @@ def show_test(test: Evaluation, classes: Sequence[str]) -> None:
 
 
 def show_next(name: str, run_id: str, url: str, has_model: bool = True) -> None:
-    """Print the run's name and id, and what to type next."""
-    console.print(f"\nrun [bold]{escape(name)}[/bold] ({run_id})")
+    """Print the run's name and id (none without MLflow), and what to type next."""
+    console.print(f"\nrun [bold]{escape(name)}[/bold]{'' if run_id == 'none' else f' ({run_id})'}")
     console.print(f"look at it:   {url}", markup=False)
     if has_model:
         console.print(f"use it:       python scripts/predict.py PICTURE --run {run_id[:8]}", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import shutil
 import sys
@@ -21,6 +22,7 @@ from experiments.config.foreign import mask_passwords
 from experiments.runs import store
 from experiments.runs.abandoned import holder
 from experiments.runs.finished import FinishedRun
+from experiments.runs.local_store import local_path
 from experiments.runs.lock import locked
 from experiments.runs.recorded import Recorded
 from experiments.runs.store import safe_name
@@ -183,6 +185,13 @@ def log_label_check(
     client.log_artifacts(run_id, str(artifacts))
     client.set_terminated(run_id, store.FINISHED)
     return run_id
+
+
+def how_to_open(uri: str, child: str) -> str:
+    """The report of a child run, if its files are on this machine, and how to open MLflow."""
+    info = store.connect(uri).get_run(child).info
+    folder, in_mlflow = local_path(info.artifact_uri), store.how_to_open(uri, info.experiment_id)
+    return f"{os.path.relpath(folder / 'report.html')}, or {in_mlflow}" if folder else in_mlflow
 
 
 def _child_tags(run: FinishedRun) -> dict[str, str]:

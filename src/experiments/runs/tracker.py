@@ -244,4 +244,5 @@ class Tracker:
         self._outbox.stop(ended=self.finished)
 
     def url(self) -> str:
-        return store.how_to_open(self.uri, self.experiment_id)
+        page, in_mlflow = self.folder / ARTIFACTS / "report.html", store.how_to_open(self.uri, self.experiment_id)
+        return f"{page}, or {in_mlflow}" if page.exists() else in_mlflow
