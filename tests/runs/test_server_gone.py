@@ -11,10 +11,12 @@ from mlflow import MlflowClient
 from proxy import Proxy, free_port
 
 from conftest import DIGITS
+from experiments.analysis.evaluate_run import evaluate_run
 from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.experiment import run
 from experiments.runs import outbox
+from experiments.runs.finished import load_run
 
 EPOCHS = 4
 SMALL = [*DIGITS, "model.filters=2", "model.dense_width=8", "early_stopping.patience=null", f"training.epochs={EPOCHS}"]
@@ -66,6 +68,12 @@ def test_every_third_request_fails(fault, proxy, here):
     result = run(settings(proxy, here))
     assert proxy.faults > 10
     assert check_complete(proxy, here).data.metrics["test/loss"] == result.metrics["test/loss"]
+    evaluated = evaluate_run(load_run(result.run_id, uri=proxy.uri), None, [], None)
+    client = MlflowClient(f"http://127.0.0.1:{proxy.to}")
+    child = client.get_run(evaluated.run_id)
+    assert child.info.status == "FINISHED" and evaluated.metrics.items() <= child.data.metrics.items()
+    assert "report.html" in {file.path for file in client.list_artifacts(evaluated.run_id)}
+    assert client.get_run(result.run_id).data.tags["test_set_evaluations"] == "2"
 
 
 def test_a_server_that_dies_and_returns_after_the_run(proxy, here, capsys):

@@ -5,6 +5,7 @@ MLflow's own client tries again for minutes, also to create a run: if the reply 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 from experiments.config import UserError
+from experiments.config.foreign import mask_passwords
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,6 +26,7 @@ PAUSES = (0.05, 0.2, 0.5, 1.0)  # seconds before a call is made again; then the 
 BUSY = (408, 429, 500, 502, 503, 504)  # replies of a server, or of a proxy before it, that may be others soon
 P = ParamSpec("P")
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class Unreachable(UserError):
@@ -46,14 +49,23 @@ def reach(uri: str, patient: bool) -> None:
         Unreachable: it does not answer.
     """
     ask_once()
-    often = Retry(7, backoff_factor=1, backoff_max=60, status_forcelist=BUSY)
-    thrice = Retry(3, connect=0, read=0, backoff_factor=0.2, status_forcelist=BUSY)
     try:
-        with requests.Session() as session:
-            session.mount("http", HTTPAdapter(max_retries=often if patient else thrice))
-            session.get(f"{uri}/health", timeout=5).raise_for_status()
+        try:
+            _get(uri, Retry(3, connect=0, read=0, backoff_factor=0.2, status_forcelist=BUSY))
+        except requests.RequestException:
+            if not patient:
+                raise
+            text = "tracking.uri=%s: no MLflow server answers there; waiting for it, two minutes at most"
+            log.warning(text, mask_passwords(uri))
+            _get(uri, Retry(7, backoff_factor=1, backoff_max=60, status_forcelist=BUSY))
     except requests.RequestException as error:
         raise Unreachable(f"no MLflow server answers there ({type(error).__name__})") from None
+
+
+def _get(uri: str, retry: Retry) -> None:
+    with requests.Session() as session:
+        session.mount("http", HTTPAdapter(max_retries=retry))
+        session.get(f"{uri}/health", timeout=5).raise_for_status()
 
 
 def is_away(error: Exception) -> bool:
