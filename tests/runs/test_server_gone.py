@@ -15,7 +15,7 @@ from experiments.analysis.evaluate_run import evaluate_run
 from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.experiment import run
-from experiments.runs import outbox
+from experiments.runs import outbox, server, store
 from experiments.runs.finished import load_run
 
 EPOCHS = 4
@@ -100,6 +100,23 @@ def test_a_server_that_dies_and_returns_after_the_run(proxy, here, capsys):
         stored = check_complete(back, here)
         back.end()
     assert once_more.metrics["test/loss"] == stored.data.metrics["test/loss"] == result.metrics["test/loss"]
+
+
+def test_a_point_of_a_multirun_waits_for_a_server_that_is_restarted(proxy, monkeypatch):
+    def restart(record):
+        said.append(record.getMessage())
+        servers.append(Proxy(proxy.server_port, proxy.to))
+
+    said, servers = [], []
+    proxy.end()
+    with monkeypatch.context() as patch:
+        patch.setattr(server.log, "handle", restart)
+        assert store.connect(proxy.uri, patient=True).search_experiments()
+    servers[0].end()
+    assert said == [f"tracking.uri={proxy.uri}: no MLflow server answers there; waiting for it, two minutes at most"]
+    monkeypatch.setattr(server, "LONG_SECONDS", 0.1)
+    with pytest.raises(server.Unreachable, match=r"^tracking.uri=http://127.*: no MLflow server answers there \(Conn"):
+        store.connect(proxy.uri, patient=True)
 
 
 def test_a_server_that_hangs_holds_no_epoch_up(proxy, here, monkeypatch):

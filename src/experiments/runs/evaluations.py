@@ -112,8 +112,8 @@ def _begin(
         child = before[0]
     else:
         count = next_test_evaluation(client.get_run(run.run_id)) if uses_test else "0"
-        tags = {store.TAG_PARENT: run.run_id, store.TAG_EVALUATED_RUN: run.run_id, **tags}
-        tags |= {store.TAG_TEST_SET_EVALUATIONS: count}
+        above = {store.TAG_PARENT: run.run_id, store.TAG_EVALUATED_RUN: run.run_id}
+        tags = {**above, **tags, store.TAG_TEST_SET_EVALUATIONS: count}
         child = client.create_run(run.experiment_id, run_name=name[: store.MAX_NAME], tags=tags)
     number = int(child.data.tags[store.TAG_TEST_SET_EVALUATIONS])
     if int(next_test_evaluation(client.get_run(run.run_id))) <= number:  # the process may be killed before this
