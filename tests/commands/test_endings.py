@@ -115,7 +115,7 @@ class Net(nn.Sequential):
 
     def forward(self, images):
         if self.width == 3 and self.training and len(images) > 2:
-            secret = "{SECRET[::-1]}"[::-1]
+            secret = bytes.fromhex("{SECRET.encode().hex()}").decode()
             at = f"postgresql://me:a@{{secret}}@127.0.0.1:9/x?user=me&password={{secret}}"
             raise OSError(f"cannot reach {{at}}, nor https://{{secret}}@127.0.0.1:9/x")
         return super().forward(images)
@@ -152,5 +152,5 @@ def test_passwords_appear_nowhere(mlflow_server, command, tmp_path):
         done = train_py(*overrides, cwd=project) if alone else command("train.py", *overrides, cwd=project)
         assert done.returncode == code, done.stdout + done.stderr
         assert SECRET not in done.stdout + done.stderr
-        assert code != 1 or "https://***@127.0.0.1:9" in done.stdout or "Diverged" in done.stderr
+        assert "failing" not in " ".join(overrides) or "nor https://***@127.0.0.1:9/x" in done.stdout  # the reason
     assert leaks(project) == leaks(folder) == [] == leaks(tmp_path)

@@ -64,11 +64,18 @@ def check_complete(proxy, here):
 
 @pytest.mark.parametrize("fault", [500, "lose"])
 def test_every_third_request_fails(fault, proxy, here):
-    proxy.mode = lambda count, _: "pass" if count % 3 else fault
+    def fail(count, _):
+        return "pass" if count % 3 else fault
+
+    proxy.mode = fail
     result = run(settings(proxy, here))
     assert proxy.faults > 10
     assert check_complete(proxy, here).data.metrics["test/loss"] == result.metrics["test/loss"]
-    evaluated = evaluate_run(load_run(result.run_id, uri=proxy.uri), None, [], None)
+    proxy.mode = lambda count, path: "pass"
+    finished = load_run(result.run_id, uri=proxy.uri)
+    assert finished.membership  # is read now
+    proxy.mode = fail
+    evaluated = evaluate_run(finished, None, [], None)
     client = MlflowClient(f"http://127.0.0.1:{proxy.to}")
     child = client.get_run(evaluated.run_id)
     assert child.info.status == "FINISHED" and evaluated.metrics.items() <= child.data.metrics.items()
