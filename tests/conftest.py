@@ -130,8 +130,11 @@ def mlflow_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mlflow_server")
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # seven processes that no test needs
     with (folder / "server.txt").open("w") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=output, stderr=output, start_new_session=True, env=environment
+        )
     while True:
         try:
             requests.get(f"http://127.0.0.1:{port}/health", timeout=5).raise_for_status()

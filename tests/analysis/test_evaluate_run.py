@@ -15,6 +15,7 @@ from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.config.metrics import find
 from experiments.config.splits import SPLITS
+from experiments.reports import report
 from experiments.runs.finding import find_run
 from experiments.runs.finished import load_run
 from samples import paint
@@ -25,8 +26,16 @@ FOLDER = (
 )  # fmt: skip
 
 
-def test_evaluation_on_the_runs_own_test_set_is_counted(trained, store):
-    found = evaluate_run(trained, None, [], None)
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def test_evaluation_on_the_runs_own_test_set_is_counted(trained, store, here, monkeypatch):
+    """Once, also if it is interrupted and continued."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(report, "write", stop)
+        evaluate_run(trained, None, [], None)
+    found = evaluate_run(trained, None, ["data.workers=1"], None)  # another parameter, the same images
     assert found.metrics["test/accuracy"] == trained.metrics["test/accuracy"]
     assert found.metrics["test/loss"] == trained.metrics["test/loss"]
     calibrated = {name: value for name, value in trained.metrics.items() if find(name).written == "calibration"}
@@ -42,28 +51,29 @@ def test_evaluation_on_the_runs_own_test_set_is_counted(trained, store):
         everything.evaluation.confusion.sum() == 1797
         and "trained with 1,200 of these 1,797 images, and validated on 300" in everything.warning
     )
+    names = [run.info.run_name for run in client.search_runs(["1"], "tags.evaluated_run != ''")]
+    assert len(names) == 4 and names.count(found.name) == 2  # the other one: with the name of the data
     child = client.get_run(found.run_id)
     assert child.data.tags["mlflow.parentRunId"] == trained.run_id and child.info.status == "FINISHED"
     assert {"report.html", "confusion_matrix.csv"} <= {file.path for file in client.list_artifacts(found.run_id)}
     assert find_run("latest", uri=store).info.run_id == trained.run_id
 
 
-def test_evaluation_on_other_pictures_matches_classes_by_name(trained, test_images, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_evaluation_on_other_pictures_matches_classes_by_name(trained, test_images, here):
     for label in (7, 3):
-        (tmp_path / f"set/{label}").mkdir(parents=True)
+        (here / f"set/{label}").mkdir(parents=True)
         for row in np.flatnonzero(test_images.labels == label)[:6]:
-            Image.fromarray(test_images.pixels[row].transpose(1, 2, 0)).save(tmp_path / f"set/{label}/{row}.png")
-    found = evaluate_run(trained, "image_folder", [f"data.root={tmp_path}/set"], None)
+            Image.fromarray(test_images.pixels[row].transpose(1, 2, 0)).save(here / f"set/{label}/{row}.png")
+    found = evaluate_run(trained, "image_folder", [f"data.root={here}/set"], None)
     assert found.evaluation.support.tolist() == [0, 0, 0, 6, 0, 0, 0, 6, 0, 0]
     assert found.metrics["test/accuracy"] > 0.5
-    shutil.rmtree(tmp_path / "set/7")
-    assert evaluate_run(trained, "image_folder", [f"data.root={tmp_path}/set"], None).evaluation.confusion.sum() == 6
+    shutil.rmtree(here / "set/7")
+    assert evaluate_run(trained, "image_folder", [f"data.root={here}/set"], None).evaluation.confusion.sum() == 6
     with pytest.raises(UserError, match="seed=3: only keys of the data"):
         evaluate_run(trained, None, ["seed=3"], None)
-    (tmp_path / "set/3").rename(tmp_path / "set/three")
+    (here / "set/3").rename(here / "set/three")
     with pytest.raises(UserError, match="does not know three; it knows 0, 1"):
-        evaluate_run(trained, "image_folder", [f"data.root={tmp_path}/set"], None)
+        evaluate_run(trained, "image_folder", [f"data.root={here}/set"], None)
 
 
 def test_the_names_of_the_splits(trained):

@@ -9,11 +9,12 @@ from PIL import Image
 
 from experiments.analysis import cross_validation, label_page
 from experiments.analysis.duplicates import find_duplicates
-from experiments.analysis.label_check import LabelCheck, Suspect
+from experiments.analysis.label_check import LabelCheck, Suspect, check_labels
 from experiments.analysis.picture_problems import Problem, find_problems
 from experiments.config import UserError
 from experiments.data import Images, Splits
 from experiments.data.images import joined
+from experiments.runs.finished import load_run
 from samples import paint, photograph, splits_of
 
 TINY = ("model.filters=8", "model.dense_width=32", "training.epochs=3", "threads=1")
@@ -130,7 +131,7 @@ def test_flipped_labels_are_found_and_left_out(tracked, command):
     suspects = [row["index"] for row in rows(folder / "labels.csv")]
     wrong = {f"train[{index}]" for index in flipped}
     assert len(wrong & set(suspects[:75])) > 50  # of 75; at random there would be 4
-    again = command("scripts/check_labels.py", *arguments, cwd=tracked)
+    again = command("scripts/check_labels.py", *arguments, "--test", cwd=tracked)
     assert again.stdout.count("this run is finished already") == 2
     client = MlflowClient(f"sqlite:///{tracked}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
@@ -138,8 +139,14 @@ def test_flipped_labels_are_found_and_left_out(tracked, command):
     assert len(runs) == 3 and set(check.data.tags["label_check"].split(",")) == {run.info.run_id for run in runs} - {
         check.info.run_id
     }
-    assert check.info.status == "FINISHED" and check.data.metrics["labels/suspicious"] == len(suspects)
+    assert check.info.status == "FINISHED" and check.data.metrics["labels/checked"] == 1797
     assert {file.path for file in client.list_artifacts(check.info.run_id)} == {path.name for path in folder.iterdir()}
     assert not any(run.data.metrics.keys() & {"test/loss"} for run in runs)
+    folds = [load_run(run_id, uri="sqlite:///mlflow.db") for run_id in check.data.tags["label_check"].split(",")]
+    whole = check_labels(folds, [fold.config.data for fold in folds], 0.9, test=True)
+    assert whole.checked.all()
+    tags = [client.get_run(fold.run_id).data.tags for fold in folds]
+    assert [each["test_set_evaluations"] for each in tags] == ["1", "1"]  # of the same images by the same networks
     left = splits_of("data=digits", f"data.exclude={folder}/labels.csv")
-    assert len(left.train) + len(left.validation) == 1500 - len(suspects)
+    listed = [row["split"] for row in rows(folder / "labels.csv")].count("train")
+    assert listed > 50 and len(left.train) + len(left.validation) == 1500 - listed

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from conftest import DIGITS, ROOT
-from experiments.analysis import lr_finder
+from experiments.analysis import batch_finder, lr_finder
 from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.data import load_splits
@@ -55,12 +55,20 @@ class Undeterministic(torch.nn.Linear):
         return super().forward(images.flatten(1))
 
 
-def test_it_computes_with_deterministic_algorithms_if_a_run_would():
+def test_it_computes_with_deterministic_algorithms_if_a_run_would(monkeypatch):
+    """And so does the search for the largest batch."""
+    monkeypatch.setattr(batch_finder, "limit_memory", lambda: None)  # of this process
     keys = ("filters", "kernel_size", "dense_width", "blocks", "dropout")
     own = ["model._target_=test_lr_finder.Undeterministic", *(f"~model.{key}" for key in keys)]
     assert lr_finder.range_test(compose_config([*DIGITS, *own]), 1e-6, 1, 20).suggestion
-    with pytest.raises(UserError, match="deterministic=true: put_ has no deterministic implementation"):
-        lr_finder.range_test(compose_config([*DIGITS, *own, "deterministic=true"]), 1e-6, 1, 20)
+    assert batch_finder.computes(compose_config([*DIGITS, *own]))
+    deterministic = compose_config([*DIGITS, *own, "deterministic=true"])
+    for compute in (
+        lambda: lr_finder.range_test(deterministic, 1e-6, 1, 20),
+        lambda: batch_finder.computes(deterministic),
+    ):
+        with pytest.raises(UserError, match="deterministic=true: put_ has no deterministic implementation"):
+            compute()
 
 
 def test_the_command_prints_what_to_type_and_draws_the_curve(here, monkeypatch, capsys):

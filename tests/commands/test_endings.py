@@ -104,6 +104,22 @@ def test_a_closed_error_output_is_no_problem(tmp_path):
 
 
 SECRET = "geheim1"
+# A network of the user's own, of which one point of a multirun fails in training as a driver of a database would.
+FAILING = f'''
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, image_shape, classes, width):
+        super().__init__(nn.Flatten(), nn.Linear(3 * 32 * 32, width), nn.Linear(width, classes))
+        self.width = width
+
+    def forward(self, images):
+        if self.width == 3 and self.training and len(images) > 2:
+            secret = bytes.fromhex("{SECRET.encode().hex()}").decode()
+            at = f"postgresql://me:a@{{secret}}@127.0.0.1:9/x?user=me&password={{secret}}"
+            raise OSError(f"cannot reach {{at}}, nor https://{{secret}}@127.0.0.1:9/x")
+        return super().forward(images)
+'''
 
 
 def leaks(folder):
@@ -118,10 +134,12 @@ def test_passwords_appear_nowhere(mlflow_server, command, tmp_path):
     port, folder = mlflow_server
     server = f"http://me:{SECRET}@127.0.0.1:{port}"  # which ignores the user and the password
     project = tmp_path / "project"
-    project.mkdir()
+    (project / "own/model").mkdir(parents=True)
+    (project / "failing.py").write_text(FAILING)
+    (project / "own/model/failing.yaml").write_text("_target_: failing.Net\nwidth: 2\n")
     url = f"https://me:{SECRET}@127.0.0.1:9/data.tar.gz?token={SECRET}"
     for overrides, code in [
-        (["-m", "model.filters=2,3", *TINY[:-2], "model.dense_width=8", f"tracking.uri={server}"], 0),
+        (["-m", "--config-dir=own", "model=failing", "model.width=2,3", *TINY[:-2], f"tracking.uri={server}"], 1),
         ([*TINY, f"tracking.uri={server}"], 0),
         ([*DIGITS, f"tracking.uri={server}", "optimizer=sgd", "optimizer.lr=100"], 1),
         (["data=cifar10", f"'data.urls=[\"{url}\"]'".strip("'"), "tracking=none"], 2),
@@ -134,4 +152,5 @@ def test_passwords_appear_nowhere(mlflow_server, command, tmp_path):
         done = train_py(*overrides, cwd=project) if alone else command("train.py", *overrides, cwd=project)
         assert done.returncode == code, done.stdout + done.stderr
         assert SECRET not in done.stdout + done.stderr
+        assert "failing" not in " ".join(overrides) or "nor https://***@127.0.0.1:9/x" in done.stdout  # the reason
     assert leaks(project) == leaks(folder) == [] == leaks(tmp_path)

@@ -11,10 +11,12 @@ from mlflow import MlflowClient
 from proxy import Proxy, free_port
 
 from conftest import DIGITS
+from experiments.analysis.evaluate_run import evaluate_run
 from experiments.config import UserError
 from experiments.config.loading import compose_config
 from experiments.experiment import run
-from experiments.runs import outbox
+from experiments.runs import outbox, server, store
+from experiments.runs.finished import load_run
 
 EPOCHS = 4
 SMALL = [*DIGITS, "model.filters=2", "model.dense_width=8", "early_stopping.patience=null", f"training.epochs={EPOCHS}"]
@@ -62,10 +64,23 @@ def check_complete(proxy, here):
 
 @pytest.mark.parametrize("fault", [500, "lose"])
 def test_every_third_request_fails(fault, proxy, here):
-    proxy.mode = lambda count, _: "pass" if count % 3 else fault
+    def fail(count, _):
+        return "pass" if count % 3 else fault
+
+    proxy.mode = fail
     result = run(settings(proxy, here))
     assert proxy.faults > 10
     assert check_complete(proxy, here).data.metrics["test/loss"] == result.metrics["test/loss"]
+    proxy.mode = lambda count, path: "pass"
+    finished = load_run(result.run_id, uri=proxy.uri)
+    assert finished.membership  # is read now
+    proxy.mode = fail
+    evaluated = evaluate_run(finished, None, [], None)
+    client = MlflowClient(f"http://127.0.0.1:{proxy.to}")
+    child = client.get_run(evaluated.run_id)
+    assert child.info.status == "FINISHED" and evaluated.metrics.items() <= child.data.metrics.items()
+    assert "report.html" in {file.path for file in client.list_artifacts(evaluated.run_id)}
+    assert client.get_run(result.run_id).data.tags["test_set_evaluations"] == "2"
 
 
 def test_a_server_that_dies_and_returns_after_the_run(proxy, here, capsys):
@@ -92,6 +107,23 @@ def test_a_server_that_dies_and_returns_after_the_run(proxy, here, capsys):
         stored = check_complete(back, here)
         back.end()
     assert once_more.metrics["test/loss"] == stored.data.metrics["test/loss"] == result.metrics["test/loss"]
+
+
+def test_a_point_of_a_multirun_waits_for_a_server_that_is_restarted(proxy, monkeypatch):
+    def restart(record):
+        said.append(record.getMessage())
+        servers.append(Proxy(proxy.server_port, proxy.to))
+
+    said, servers = [], []
+    proxy.end()
+    with monkeypatch.context() as patch:
+        patch.setattr(server.log, "handle", restart)
+        assert store.connect(proxy.uri, patient=True).search_experiments()
+    servers[0].end()
+    assert said == [f"tracking.uri={proxy.uri}: no MLflow server answers there; waiting for it, two minutes at most"]
+    monkeypatch.setattr(server, "LONG_SECONDS", 0.1)
+    with pytest.raises(server.Unreachable, match=r"^tracking.uri=http://127.*: no MLflow server answers there \(Conn"):
+        store.connect(proxy.uri, patient=True)
 
 
 def test_a_server_that_hangs_holds_no_epoch_up(proxy, here, monkeypatch):

@@ -10,14 +10,15 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
+import torch
 
 from experiments.config import Config, UserError
-from experiments.data import load_splits
+from experiments.data import Splits, load_splits
 from experiments.data.batches import Batches
 from experiments.reports.features import prepared
 from experiments.reports.terminal import silenced
 from experiments.runs.weights import initial_weights
-from experiments.training.devices import choose_device
+from experiments.training.devices import choose_device, deterministic
 from experiments.training.evaluation import batch_size, predict
 from experiments.training.learner import Learner, initial_model, training_batches
 from experiments.training.out_of_memory import is_out_of_memory, limit_memory
@@ -88,23 +89,28 @@ def computes(config: Config) -> bool:
         if device.type == "cpu":
             limit_memory()
             reserve = np.empty(RESERVE, dtype=np.uint8)  # noqa: F841 - until the end
-        learner = Learner.create(config, initial_model(config, splits, initial_weights(config)), splits.train, device)
-        with silenced():
-            inputs = prepared(learner, splits)
-        batches = training_batches(config, inputs.train, device, inputs.validation)
-        epoch = config.training.epochs  # the last one trains all layers, with images of full size
-        learner.train_mode(epoch)
-        place = max(range(len(batches)), key=batches.sizes.__getitem__)
-        for _ in range(STEPS):
-            loss, _ = learner.step(next(batches.from_step(place)), epoch)
-            if learner.average:
-                learner.average.update(place)
-        loss.item()  # waits for a GPU
-        size = batch_size(splits.image_shape, device.type)
-        some = Batches(inputs.validation[:size], size, device, streamed=False)
-        predict(learner.eval_forward, some, learner.autocast, config.evaluation.tta)
+        with deterministic(config):  # its algorithms take more memory
+            _compute(config, splits, device)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return False
     return True
+
+
+def _compute(config: Config, splits: Splits, device: torch.device) -> None:
+    learner = Learner.create(config, initial_model(config, splits, initial_weights(config)), splits.train, device)
+    with silenced():
+        inputs = prepared(learner, splits)
+    batches = training_batches(config, inputs.train, device, inputs.validation)
+    epoch = config.training.epochs  # the last one trains all layers, with images of full size
+    learner.train_mode(epoch)
+    place = max(range(len(batches)), key=batches.sizes.__getitem__)
+    for _ in range(STEPS):
+        loss, _ = learner.step(next(batches.from_step(place)), epoch)
+        if learner.average:
+            learner.average.update(place)
+    loss.item()  # waits for a GPU
+    size = batch_size(splits.image_shape, device.type)
+    some = Batches(inputs.validation[:size], size, device, streamed=False)
+    predict(learner.eval_forward, some, learner.autocast, config.evaluation.tta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shlex
 import sys
 import tempfile
@@ -63,14 +64,20 @@ def evaluate_run(
         UserError: the data cannot be read, or has a class that the network does not know.
     """
     subject = find_subject(run, data, overrides, split, search)
-    content = evaluated(subject, evaluations.count_test_evaluation(run) if subject.uses_test_set else 0)
-    metrics = content.evaluation.metrics(subject.metric_group, run.classes)
-    metrics |= content.calibration.metrics(f"{subject.metric_group}/") if content.calibration else {}
-    with tempfile.TemporaryDirectory() as folder:
+    identity = hashlib.sha256(repr((run.run_id, subject.split, subject.images.digest)).encode()).hexdigest()
+    with (
+        evaluations.evaluation(
+            run, subject.name, subject.described, identity, subject.uses_test_set, again=True
+        ) as logged,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        content = evaluated(subject, logged.number)
+        metrics = content.evaluation.metrics(subject.metric_group, run.classes)
+        metrics |= content.calibration.metrics(f"{subject.metric_group}/") if content.calibration else {}
         report.write(Path(folder), content)
-        run_id = evaluations.log_evaluation(run, content.name, subject.described, metrics, Path(folder))
-    url = evaluations.how_to_open(run.uri, run_id)
-    return RunEvaluation(run_id, content.name, content.evaluation, metrics, run.classes, url, subject.warning)
+        logged.finish(metrics, Path(folder))
+    url = evaluations.how_to_open(run.uri, logged.run_id)
+    return RunEvaluation(logged.run_id, content.name, content.evaluation, metrics, run.classes, url, subject.warning)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _probabilities(
         held_out = load_splits(settings).validation
         found[[place["train", name] for name in held_out.names]] = run.probabilities(held_out)
         if test:
-            evaluations.count_test_evaluation(run)
+            evaluations.count_label_check(run, images[of_test].digest)
             sums += run.probabilities(images[of_test])
     if test:
         found[of_test] = sums / len(folds)

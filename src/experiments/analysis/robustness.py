@@ -25,7 +25,7 @@ from experiments.reports.content import Content
 from experiments.reports.corruption_log import Log
 from experiments.reports.corruptions import Corrupted, Row
 from experiments.runs import evaluations
-from experiments.runs.evaluations import Parts
+from experiments.runs.evaluations import Logged
 from experiments.runs.finished import FinishedRun
 from experiments.training.evaluation import batch_size
 
@@ -51,21 +51,21 @@ def evaluate_corruptions(subject: Subject, names: Sequence[str], limit: int | No
     described = {**subject.described, "evaluated_images": len(images), "corruptions": ", ".join(names)}
     name = f"{subject.name}, corrupted"
     with (
-        evaluations.in_parts(run, name, described, _identity(subject, names), subject.uses_test_set) as parts,
+        evaluations.evaluation(run, name, described, _identity(subject, names), subject.uses_test_set) as logged,
         Log(len(names) * len(STRENGTHS) * len(images)) as log,
     ):
-        content = dataclasses.replace(evaluated(subject, parts.number), name=name)
+        content = dataclasses.replace(evaluated(subject, logged.number), name=name)
         log.start(content.evaluation.accuracy, STRENGTHS)
-        accuracy = dict(_measured(run, images, names, group, parts, log))
+        accuracy = dict(_measured(run, images, names, group, logged, log))
         examples = {name: _example(images, name) for name in names}
         groups = {name: CORRUPTIONS[name].group for name in names}
         corrupted = Corrupted(content.evaluation.accuracy, accuracy, groups, examples)
         metrics = {f"{group}/corrupted_accuracy": corrupted.mean, f"{group}/corrupted_ratio": corrupted.ratio}
         metrics |= content.evaluation.metrics(group, run.classes)
-        if not parts.finished:
-            _finish(parts, dataclasses.replace(content, corrupted=corrupted), metrics)
-    url = evaluations.how_to_open(run.uri, parts.run_id)
-    return RunEvaluation(parts.run_id, name, content.evaluation, metrics, run.classes, url, subject.warning)
+        if not logged.finished:
+            _finish(logged, dataclasses.replace(content, corrupted=corrupted), metrics)
+    url = evaluations.how_to_open(run.uri, logged.run_id)
+    return RunEvaluation(logged.run_id, name, content.evaluation, metrics, run.classes, url, subject.warning)
 
 
 def _identity(subject: Subject, names: Sequence[str]) -> str:
@@ -76,17 +76,17 @@ def _identity(subject: Subject, names: Sequence[str]) -> str:
 
 
 def _measured(
-    run: FinishedRun, images: Images, names: Sequence[str], group: str, parts: Parts, log: Log
+    run: FinishedRun, images: Images, names: Sequence[str], group: str, logged: Logged, log: Log
 ) -> Iterator[tuple[str, Row]]:
     """(corruption, accuracy at each strength), measured now or logged before."""
     for name in names:
         metric = f"{group}/corrupted/{name}"
-        accuracies = parts.logged(metric)
+        accuracies = logged.values(metric)
         if accuracies:
             log.advance(name, len(STRENGTHS) * len(images))
         else:
             accuracies = _accuracies(run, images, name, log)
-            parts.log(metric, accuracies)
+            logged.log(metric, accuracies)
         log.row(name, accuracies)
         yield name, accuracies
 
@@ -114,7 +114,7 @@ def _example(images: Images, name: str) -> np.ndarray:
     return np.concatenate([first, *(corrupt(first, name, strength) for strength in STRENGTHS)])
 
 
-def _finish(parts: Parts, content: Content, metrics: dict[str, float]) -> None:
+def _finish(logged: Logged, content: Content, metrics: dict[str, float]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         report.write(Path(folder), content)
-        parts.finish(metrics, Path(folder))
+        logged.finish(metrics, Path(folder))

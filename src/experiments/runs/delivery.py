@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.entities import LoggedModel, LoggedModelOutput, Metric, Param, RunTag
 
 from experiments.runs import store
-from experiments.runs.evaluations import next_test_evaluation
+from experiments.runs.evaluation_count import next_test_evaluation
 from experiments.runs.journal import Entry
 from experiments.runs.written import check_written, delete_partial, logged_models
 
@@ -38,9 +39,7 @@ class Delivery:
         self._client.log_batch(self._run_id, [Metric(*row) for row in rows])
 
     def params(self, params: Mapping[str, str]) -> None:
-        rows = [Param(*row) for row in params.items()]
-        for start in range(0, len(rows), store.MAX_BATCH):
-            self._client.log_batch(self._run_id, params=rows[start : start + store.MAX_BATCH])
+        self._client.log_batch(self._run_id, params=[Param(*row) for row in params.items()])
 
     def tags(self, tags: Mapping[str, str]) -> None:
         self._client.log_batch(self._run_id, tags=[RunTag(name, text) for name, text in tags.items()])
@@ -91,14 +90,15 @@ class Delivery:
         """Log the final metrics that are new or have changed; count the evaluation on the test set if its loss is one of them."""
         run = self._client.get_run(self._run_id)
         new = {name: value for name, value in results.items() if run.data.metrics.get(store.safe_name(name)) != value}
-        tags = [next_test_evaluation(run)] if "test/loss" in new else []
+        tags = [RunTag(store.TAG_TEST_SET_EVALUATIONS, next_test_evaluation(run))] if "test/loss" in new else []
         # At step 0, whatever the best epoch: MLflow draws metrics with a single step 0 as bars, others as curves.
         values = [Metric(store.safe_name(name), value, time, 0) for name, value in new.items()]
         self._client.log_batch(self._run_id, values, tags=tags)
 
     def check(self) -> None:
-        """Check that MLflow has all files."""
+        """Check that MLflow has all files, and delete the model: it was only kept to be sent."""
         check_written(self._client, self._experiment_id, self._run_id, self._folder / ARTIFACTS)
+        shutil.rmtree(self._folder / MODEL, ignore_errors=True)
 
     def finish(self, time: int) -> None:
         self._client.set_terminated(self._run_id, store.FINISHED, time)

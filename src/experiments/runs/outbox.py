@@ -39,7 +39,7 @@ class Direct:
     def flush(self) -> bool:
         return True
 
-    def stop(self, ended: bool = False) -> None:
+    def stop(self) -> None:
         pass
 
 
@@ -139,9 +139,9 @@ class Outbox:
         """The final metrics, as far as the journal has them."""
         return self.journal.results
 
-    def stop(self, ended: bool = False) -> None:
-        """Let the thread end; what is not delivered stays in the journal, which a run that has `ended` needs for nothing else."""
-        if ended and not self.journal.pending:
+    def stop(self) -> None:
+        """Let the thread end; what is not delivered stays in the journal, which a finished run needs for nothing else."""
+        if self.journal.finished and not self.journal.pending:
             self.journal.delete()
         self._stopped = True
         self._work.set()

@@ -5,25 +5,27 @@ MLflow's own client tries again for minutes, also to create a run: if the reply 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import Retry
 
 from experiments.config import UserError
+from experiments.config.foreign import mask_passwords
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PATIENCE_SECONDS = 10.0  # for a server that fails between two calls
+SHORT_SECONDS, LONG_SECONDS = 1.0, 120.0  # for a server at the start, and for one that is being restarted
 PAUSES = (0.05, 0.2, 0.5, 1.0)  # seconds before a call is made again; then the last one again and again
 BUSY = (408, 429, 500, 502, 503, 504)  # replies of a server, or of a proxy before it, that may be others soon
 P = ParamSpec("P")
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class Unreachable(UserError):
@@ -40,20 +42,31 @@ def reach(uri: str, patient: bool) -> None:
     """Check that a server answers, before MLflow asks it.
 
     Args:
-        patient: wait up to two minutes for a server that is being restarted.
+        patient: wait up to two minutes for a server that is being restarted, and say so.
 
     Raises:
         Unreachable: it does not answer.
     """
     ask_once()
-    often = Retry(7, backoff_factor=1, backoff_max=60, status_forcelist=BUSY)
-    thrice = Retry(3, connect=0, read=0, backoff_factor=0.2, status_forcelist=BUSY)
     try:
-        with requests.Session() as session:
-            session.mount("http", HTTPAdapter(max_retries=often if patient else thrice))
-            session.get(f"{uri}/health", timeout=5).raise_for_status()
-    except requests.RequestException as error:
-        raise Unreachable(f"no MLflow server answers there ({type(error).__name__})") from None
+        _find(uri, SHORT_SECONDS)
+    except Unreachable:
+        if not patient:
+            raise
+        text = "tracking.uri=%s: no MLflow server answers there; waiting for it, two minutes at most"
+        log.warning(text, mask_passwords(uri))
+        _find(uri, LONG_SECONDS)
+
+
+def _find(uri: str, patience: float) -> None:
+    def ask() -> None:
+        requests.get(f"{uri}/health", timeout=5).raise_for_status()
+
+    try:
+        again(patience, ask)
+    except (Unreachable, requests.RequestException) as error:
+        reason = error.__context__ if isinstance(error, Unreachable) else error
+        raise Unreachable(f"no MLflow server answers there ({type(reason).__name__})") from None
 
 
 def is_away(error: Exception) -> bool:

@@ -25,7 +25,6 @@ from experiments.runs.databases import database_address, database_file
 MAX_NAME = 250  # characters of the name of a run, a metric, a parameter, or a tag
 MAX_TAG = 5000  # characters of a tag's value
 MAX_PARAM = 6000  # characters of a parameter's value
-MAX_BATCH = 100  # parameters per request
 PAGE = 1000  # runs per request
 
 FINISHED, FAILED, KILLED, RUNNING = "FINISHED", "FAILED", "KILLED", "RUNNING"  # MLflow's statuses

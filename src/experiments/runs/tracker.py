@@ -18,7 +18,7 @@ from experiments.runs import export, finished, store
 from experiments.runs.abandoned import close_abandoned, holder
 from experiments.runs.begun import describe, find_or_start, logged_epochs, missing_params
 from experiments.runs.delivery import ARTIFACTS, MODEL, Delivery, files_below, unnamed_model
-from experiments.runs.evaluations import repair_test_count
+from experiments.runs.evaluation_count import repair_test_count
 from experiments.runs.journal import Journal, milliseconds, run_folder
 from experiments.runs.null_tracker import read_history
 from experiments.runs.outbox import Direct, Outbox
@@ -69,7 +69,7 @@ class Tracker:
         self.uri, name = config.tracking.uri.rstrip("/"), mask_passwords(name)
         self.client, self._config, self._lock, self._resumed = client, config, folder, resumed
         if journal:
-            self._know(journal)
+            self._go_on_without_server(journal)
             return
         self.experiment_id = store.experiment_id(client, config)
         close_abandoned(client, self.experiment_id, parent.run_id if parent else None)
@@ -77,15 +77,15 @@ class Tracker:
         self.run_id: str = run.info.run_id
         self.folder = run_folder(folder, self.run_id)
         if (left := Journal.read(self.folder)) and left.pending:
-            if not self._send_left(left):
+            if not self._sent(left):
                 return
             run = client.get_run(self.run_id)
         self.name: str = name if parent else run.info.run_name
-        self.threads = int(run.data.tags.get(store.TAG_THREADS, 0))
         self._look_at(run, splits)
 
     def _look_at(self, run: Run, splits: Splits) -> None:
         """Learn from MLflow how far the run is, and prepare it to go on."""
+        self.threads = int(run.data.tags.get(store.TAG_THREADS, 0))
         self.finished = run.info.status == store.FINISHED
         if self.finished and are_gone(self.client, run):
             self.finished = False
@@ -118,8 +118,8 @@ class Tracker:
     def _delivery(self, client: MlflowClient) -> Delivery:
         return Delivery(client, self.experiment_id, self.run_id, self.folder)
 
-    def _know(self, journal: Journal) -> None:
-        """Take from the journal what MLflow cannot be asked."""
+    def _go_on_without_server(self, journal: Journal) -> None:
+        """Take from the journal what the server cannot be asked; what is in it is sent when the server answers again."""
         run = journal.run
         self.run_id, self.name, self.threads = run["run_id"], run["name"], run["threads"]
         self.experiment_id, self.folder = run["experiment_id"], journal.path.parent
@@ -129,14 +129,14 @@ class Tracker:
         if not self.finished:
             self._outbox.send("running")
 
-    def _send_left(self, journal: Journal) -> bool:
+    def _sent(self, left: Journal) -> bool:
         """Send what an earlier process could not send; if that fails again, the run goes on without the server."""
-        what = journal.unsent
-        self._know(journal)
-        self._end()
-        if not self.unsent:
+        what = left.unsent
+        self._go_on_without_server(left)
+        if sent := self._outbox.flush():
+            self._outbox.stop()
             log.warning("sent to the MLflow server what it lacked: %s", what)
-        return not self.unsent
+        return sent
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics of an epoch, in one transaction."""
@@ -185,7 +185,7 @@ class Tracker:
         if not self.finished:  # when the winner of a multirun is tested, its duration stays that of its training
             self._outbox.send("finish", time=milliseconds())
         self.finished = True
-        self._end()
+        self._close()
 
     def keep(self, results: Mapping[str, float], artifacts: Path, model: Classifier, splits: Splits) -> None:
         """Log everything that a finished run has: final metrics, artifacts, and the model, which is in evaluation mode."""
@@ -221,7 +221,7 @@ class Tracker:
         """Close the run as pruned; the same command without a pruner, or with a larger budget, continues it."""
         self._outbox.send("final", results=dict(results), time=milliseconds())
         self._outbox.send("close", status=store.KILLED, tags={store.TAG_PRUNED: why}, time=milliseconds())
-        self._end()
+        self._close()
 
     def fail(self, error: BaseException) -> None:
         """Close the run as KILLED after Ctrl-C, else as FAILED with the reason."""
@@ -231,17 +231,16 @@ class Tracker:
             status, tags = store.KILLED, {}
         try:
             self._outbox.send("close", status=status, tags=tags, time=milliseconds())
-            self._end()
+            self._close()
         except Exception as problem:  # of MLflow, or its database: the error that ended the run is shown, not this one
             log.warning("run %s stays %s in MLflow (%s)", self.run_id, store.RUNNING, str(problem).splitlines()[0])
         if self.unsent:
             log.warning(self.unsent)
 
-    def _end(self) -> None:
-        """Wait for what is still being sent; delete what was only kept for that."""
-        if self._outbox.flush():
-            shutil.rmtree(self.folder / MODEL, ignore_errors=True)
-        self._outbox.stop(ended=self.finished)
+    def _close(self) -> None:
+        """Wait for what is still being sent, but not for long if the server does not answer; the journal keeps the rest."""
+        self._outbox.flush()
+        self._outbox.stop()
 
     def url(self) -> str:
         page, in_mlflow = self.folder / ARTIFACTS / "report.html", store.how_to_open(self.uri, self.experiment_id)

@@ -19,7 +19,7 @@ from experiments.config.command_line import Command
 from experiments.runs import provenance, store
 from experiments.runs.abandoned import holder
 from experiments.runs.delivery import log_files
-from experiments.runs.evaluations import repair_test_count
+from experiments.runs.evaluation_count import repair_test_count
 from experiments.runs.pool import Epochs
 from experiments.runs.server import Unreachable
 
