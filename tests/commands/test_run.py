@@ -231,16 +231,6 @@ def test_resume_false_trains_anew_and_without_mlflow_results_stay_in_outputs(her
     assert not (here / "mlflow.db").exists()
 
 
-def test_without_mlflow_a_run_does_not_import_it(here):
-    program = (
-        "import sys; from experiments.config.loading import compose_config as load; from experiments.experiment import run;"
-        "run(load(sys.argv[1:])); sys.exit(bool({'mlflow', 'pandas'} & set(sys.modules)))"
-    )
-    command = [sys.executable, "-c", program, *DIGITS, "tracking=none", "training.epochs=1", "model.filters=4"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0 and "test/accuracy" in done.stdout, done.stdout + done.stderr
-
-
 def test_missing_data_is_reported_before_torch_is_imported(here):
     program = (
         "import sys; from experiments.config.loading import compose_config as load; from experiments.experiment import run\n"
