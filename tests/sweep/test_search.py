@@ -351,7 +351,7 @@ def test_promoted_trials_continue_their_runs(multirun, command, tmp_path):
 def test_a_budget_too_short_for_one_training_still_has_a_winner(multirun, tmp_path):
     search = [*DIGITS, "hydra/sweeper=optuna", "hydra/sweeper/pruner=rungs", "hydra.sweeper.n_trials=100"]
     search += ["model.filters=range(4,9)", "training.epochs=100000", "early_stopping.patience=null"]
-    code, output = multirun(tmp_path, *search, "sweep.budget=25s")
+    code, output = multirun(tmp_path, *search, "sweep.budget=30s")
     assert code == 0 and "the best trial was trained while the time lasted" in output, output
     client, _, children = family(tmp_path)
     (ended,) = (run for run in children.values() if run.info.status == "FINISHED")
