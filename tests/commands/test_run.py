@@ -231,6 +231,16 @@ def test_resume_false_trains_anew_and_without_mlflow_results_stay_in_outputs(her
     assert not (here / "mlflow.db").exists()
 
 
+def test_without_mlflow_a_run_does_not_import_it(here):
+    program = (
+        "import sys; from experiments.config.loading import compose_config as load; from experiments.experiment import run;"
+        "run(load(sys.argv[1:])); sys.exit(bool({'mlflow', 'pandas'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program, *DIGITS, "tracking=none", "training.epochs=1", "model.filters=4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and "test/accuracy" in done.stdout, done.stdout + done.stderr
+
+
 def test_missing_data_is_reported_before_torch_is_imported(here):
     program = (
         "import sys; from experiments.config.loading import compose_config as load; from experiments.experiment import run\n"
@@ -305,15 +315,22 @@ def test_a_finished_run_stays_finished_whatever_happens_while_it_is_shown(here, 
 
 @pytest.mark.usefixtures("tracked")
 def test_a_run_that_died_on_its_last_step_is_finished(here):
-    """All is written but the status: nothing is written twice, and the numbers stay."""
+    """All is written but the status: nothing is written twice, the numbers stay, and nothing is left of what it was writing."""
     from mlflow import MlflowClient
 
     overrides = [*DIGITS, "training.epochs=1", "model.filters=4"]
     first = run(compose_config(overrides))
     client = MlflowClient(f"sqlite:///{here}/mlflow.db")
     client.update_run(first.run_id, status="RUNNING")
+    (model,) = (here / "mlruns").glob("*/models/*/artifacts")
+    partial = [
+        folder / ".artifact.uploading.a1b2c3d4" for folder in (model.parents[2] / first.run_id / "artifacts", model)
+    ]
+    for path in partial:
+        path.write_bytes(b"half of a file")
     again = run(compose_config(overrides))
     found = client.get_run(first.run_id)
+    assert not any(path.exists() for path in partial)
     assert again.metrics == first.metrics and again.run_id == first.run_id and found.info.status == "FINISHED"
     assert len(found.outputs.model_outputs) == len(client.search_logged_models([found.info.experiment_id])) == 1
     assert all(len(client.get_metric_history(first.run_id, name)) == 1 for name in found.data.metrics)

@@ -365,7 +365,7 @@ def test_without_mlflow_it_ranks_and_tests_the_winner_and_does_not_import_it(tmp
     assert winner in done.stdout
     tested = [path for path in tmp_path.glob("outputs/runs/*/results.json") if "test/loss" in path.read_text()]
     assert len(tested) == 2 and not (tmp_path / "mlflow.db").exists()
-    assert "torch" in imported(done) and not {"mlflow", "pandas"} & imported(done)
+    assert "torch" in imported(done) and "mlflow" not in imported(done)
 
 
 @pytest.mark.parametrize("mistake", ["seed=3,4", "hydra/sweeper=optuna", "sweep.name=a,b", "model=glob(x*)"])
