@@ -1,5 +1,6 @@
 """What is slow to make, once per session: files in the official format of CIFAR-10, and one finished run."""
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -41,6 +42,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent.name in SLOW or "finished" in item.fixturenames:  # a whole run is made for it
             item.add_marker("slow")
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()  # else each full collection looks at everything that was imported: 0.3 s
 
 
 def train_py(*overrides: str, cwd: Path, **options) -> subprocess.CompletedProcess:
@@ -125,16 +131,26 @@ def empty_store(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory):
+def ready_store(empty_store):
+    """A function that puts an MLflow store without runs in a folder, and returns its address."""
+
+    def put(folder):
+        shutil.copy(empty_store, folder / "mlflow.db")
+        return f"sqlite:///{folder}/mlflow.db"
+
+    return put
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(ready_store, tmp_path_factory):
     """(port, folder) of an MLflow server: it starts slowly."""
     folder = tmp_path_factory.mktemp("mlflow_server")
+    ready_store(folder)
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # seven processes that no test needs
+    quick = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # six more processes, which nothing here uses
     with (folder / "server.txt").open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=output, start_new_session=True, env=environment
-        )
+        process = subprocess.Popen(command, cwd=folder, env=quick, stdout=output, stderr=output, start_new_session=True)
     while True:
         try:
             requests.get(f"http://127.0.0.1:{port}/health", timeout=5).raise_for_status()
@@ -147,12 +163,12 @@ def mlflow_server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def multirun(start, empty_store):
+def multirun(start, ready_store):
     """A function that types `python train.py -m ...` in a folder and waits; returns the exit code and the output."""
 
     def run(folder, *arguments):
         if not (folder / "mlflow.db").exists() and "tracking=none" not in arguments:
-            shutil.copy(empty_store, folder / "mlflow.db")
+            ready_store(folder)
         (folder / "output.txt").unlink(missing_ok=True)
         process = start(typed, folder, "-m", *arguments)
         process.join()
@@ -174,10 +190,11 @@ def family(folder):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def finished(command, ready_store, tmp_path_factory):
     """(folder, output) of `python train.py data=digits` with three epochs and smoothed labels."""
     folder = tmp_path_factory.mktemp("finished")
-    done = train_py(*FINISHED, cwd=folder)
+    ready_store(folder)
+    done = command("train.py", *FINISHED, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -212,9 +229,9 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def tracked(here, empty_store):
+def tracked(here, ready_store):
     """A working directory with an MLflow store without runs."""
-    shutil.copy(empty_store, here / "mlflow.db")
+    ready_store(here)
     return here
 
 

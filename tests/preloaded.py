@@ -11,7 +11,8 @@ from hydra.core.plugins import Plugins
 from experiments.config.loading import compose_config
 from experiments.experiment import run
 
-for name in ("captum.attr", "sklearn.datasets", "unsynced", "experiments.sweep.search", "experiments.comparison.page"):
+MODULES = ("captum.attr", "sklearn.datasets", "unsynced", "experiments.sweep.search", "experiments.comparison.page")
+for name in (*MODULES, "conftest"):  # with pytest, which the bodies of the processes import
     importlib.import_module(name)
 Plugins.instance()  # searches all packages for plugins
 tiny = compose_config(["data=digits", "model.filters=2", "model.dense_width=8", "training.epochs=1", "threads=1"])

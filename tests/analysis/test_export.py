@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from experiments.analysis import export as exporting
 from experiments.analysis.export import check, export
 from experiments.analysis.formats import FORMATS, check_packages, default_output
 from experiments.analysis.prediction import predict
@@ -29,6 +30,14 @@ ALONE = (  # a Python program, run where this package cannot be imported
     "import runpy, sys; sys.modules['experiments'] = None; sys.argv = sys.argv[1:]; "
     "runpy.run_path(sys.argv[0], run_name='__main__')"
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_calls():
+    """The timings need not be exact."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "SECONDS", 0.01)
+        yield
 
 
 def logits_of(path, images):
@@ -195,10 +204,9 @@ class Named(nn.Module):
 @pytest.mark.slow
 @pytest.mark.numbers
 @pytest.mark.parametrize("model", ["fastnet", "resnet10", "squeezenet1_1"])
-def test_other_networks(model, tmp_path, monkeypatch):
+def test_other_networks(model, tracked, tmp_path, monkeypatch):
     from experiments.experiment import run
 
-    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for name, start in (("cat", 0), ("dog", 100)):
         paint(tmp_path / "pics", name, 30, start)

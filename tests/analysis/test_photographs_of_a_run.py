@@ -16,12 +16,12 @@ SMALL = ("model.filters=4", "model.dense_width=8", "training.epochs=1", "threads
 
 
 @pytest.fixture(scope="module")
-def overrides(tmp_path_factory):
+def overrides(ready_store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     read = photographs(folder / "pictures", {"cat": 15, "dog": 20})
     places = (
         f"outputs={folder}/outputs",
-        f"tracking.uri=sqlite:///{folder}/mlflow.db",
+        f"tracking.uri={ready_store(folder)}",
         f"tracking.artifacts={folder}/mlruns",
     )
     return (*read, *places, *SMALL)

@@ -3,7 +3,8 @@
 from conftest import DIGITS
 
 
-def test_the_page_is_written_where_the_runs_wrote_theirs(command, tmp_path):
+def test_the_page_is_written_where_the_runs_wrote_theirs(command, ready_store, tmp_path):
+    ready_store(tmp_path)
     done = command("train.py", *DIGITS, "training.epochs=1", "model.filters=4", "outputs=elsewhere", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run_id = done.stdout.rpartition("--run ")[2].split()[0]

@@ -49,10 +49,13 @@ def test_before_that_ctrl_c_ends_the_process_at_once(tmp_path):
     assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
-def test_a_signal_that_is_ignored_stays_ignored(number, tmp_path):
-    process = importing(tmp_path, "hydra._internal", preexec_fn=lambda: signal.signal(number, signal.SIG_IGN))
-    process.send_signal(number)
+def test_signals_that_are_ignored_stay_ignored(tmp_path):
+    ignored = (signal.SIGHUP, signal.SIGINT)
+    process = importing(
+        tmp_path, "hydra._internal", preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN) for number in ignored]
+    )
+    for number in ignored:
+        process.send_signal(number)
     output = process.communicate()[0]
     assert process.returncode == 0 and "test/accuracy" in output
 

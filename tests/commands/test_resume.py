@@ -113,6 +113,7 @@ def killed(place, seconds, begin):
 
 
 def test_killed_again_and_again_it_ends_in_the_same_bits(start, uncut, tmp_path):
+    """The first kills hit the making of the store, too."""
     expected, seconds = uncut
     for folder in killed(tmp_path, seconds, lambda folder: start(work, folder)):
         assert outcome(folder) == expected
@@ -158,7 +159,8 @@ def test_killed_inside_its_epochs_it_ends_in_the_same_bits(start, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_run_stopped_inside_an_epoch_continues_there(number, start, tmp_path):
+def test_a_run_stopped_inside_an_epoch_continues_there(number, start, ready_store, tmp_path):
+    ready_store(tmp_path)
     overrides = [text for text in LONG if text != "tracking=none"]
     process = start(typed, tmp_path, *overrides, "training.checkpoint_minutes=1e-3")
     while not list(tmp_path.glob("outputs/runs/*/checkpoint-inside-epoch.pt")):
@@ -179,7 +181,8 @@ def test_a_run_stopped_inside_an_epoch_continues_there(number, start, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_stopped_run_prints_how_to_continue(number, start, tmp_path):
+def test_a_stopped_run_prints_how_to_continue(number, start, ready_store, tmp_path):
+    ready_store(tmp_path)
     process = start(typed, tmp_path, *DIGITS, "training.epochs=1000", "early_stopping.patience=null")
     printed = tmp_path / "output.txt"
     while not printed.exists() or "epoch   2" not in printed.read_text():
@@ -193,7 +196,8 @@ def test_a_stopped_run_prints_how_to_continue(number, start, tmp_path):
     assert list(tmp_path.glob("outputs/runs/*/checkpoint.pt"))
 
 
-def test_a_run_that_diverges_is_marked_and_says_so_in_one_message(start, tmp_path):
+def test_a_run_that_diverges_is_marked_and_says_so_in_one_message(start, ready_store, tmp_path):
+    ready_store(tmp_path)
     process = start(typed, tmp_path, *DIGITS, "optimizer=sgd", "optimizer.lr=100")
     process.join()
     printed = (tmp_path / "output.txt").read_text()

@@ -17,8 +17,8 @@ from experiments.experiment import run
 from experiments.models.classifier import Layer, Layers
 from experiments.reports import report
 from experiments.reports.content import Content, protocol
-from experiments.reports.drawing import Figure, PageFigure, save_figures, svg
-from experiments.reports.figures import FIGURES
+from experiments.reports.drawing import Figure, PageFigure, save, save_figures, svg
+from experiments.reports.figures import FIGURES, confusion_matrix
 from experiments.runs.finished import load_run
 from experiments.training.calibration import calibration
 from experiments.training.evaluation import score, wilson_interval
@@ -140,6 +140,15 @@ def test_every_figure_of_the_table_is_saved_and_shown(finished, page):
     assert {file.stem for file in history.parent.glob("figures/*")} == {figure.name for figure in shown}
     headings = re.findall("<h2>(.*?)</h2>", page)
     assert headings[: len(shown)] == [figure.heading for figure in shown]
+
+
+def test_a_figure_is_drawn_once_per_file(tmp_path, monkeypatch):
+    """Matplotlib alone draws it twice, to find its layout first."""
+    drawn, draw = [], Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda figure, renderer: drawn.append(figure) or draw(figure, renderer))
+    figure = confusion_matrix(np.eye(3), ["a", "b", "a name that is long"], "title")
+    save(figure, tmp_path / "figure.png")
+    assert "a name that is long" in svg(figure) and len(drawn) == 2
 
 
 def test_a_new_figure_is_a_row(tmp_path):

@@ -83,6 +83,7 @@ def test_every_setting_that_acts_late_is_tested():
     assert CASES.keys() == late_keys().keys()
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("key", CASES)
 def test_the_bits_are_those_of_a_run_from_its_first_epoch(key, tmp_path):
     others, *values, shared = CASES[key]
@@ -136,15 +137,15 @@ def test_the_oldest_checkpoints_go_first(tmp_path):
     assert not pool.files("run0") and (tmp_path / "4").exists()
 
 
-def test_a_longer_run_continues_a_finished_one_and_leaves_it_alone(here, capsys):
+def test_a_longer_run_continues_a_finished_one_and_leaves_it_alone(tracked, capsys):
     """As a user sees it: one line, a tag, the whole history, and the numbers of a run from its first epoch."""
     small = [*(text for text in BASE if text not in ("tracking=none", f"training.epochs={EPOCHS}")), *SMALL]
     first = run(compose_config([*small, "training.epochs=1"]))
-    before = MlflowClient(f"sqlite:///{here}/mlflow.db").get_run(first.run_id).to_dictionary()
+    before = MlflowClient(f"sqlite:///{tracked}/mlflow.db").get_run(first.run_id).to_dictionary()
     capsys.readouterr()
     second = run(compose_config([*small, "training.epochs=2"]))
     assert f"continues run {first.run_id[:8]} from epoch 1" in capsys.readouterr().out
-    client = MlflowClient(f"sqlite:///{here}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{tracked}/mlflow.db")
     assert client.get_run(second.run_id).data.tags["forked_from"] == f"{first.run_id}:1"
     assert [each.step for each in client.get_metric_history(second.run_id, "val/loss")] == [1, 2]
     assert client.get_run(first.run_id).to_dictionary() == before and first.history == second.history[:1]

@@ -31,12 +31,12 @@ def test_a_server_that_does_not_answer_is_reported(here):
         run(compose_config([*DIGITS, "tracking.uri=http://127.0.0.1:9"]))
 
 
-def test_a_deleted_experiment_is_reported(here):
+def test_a_deleted_experiment_is_reported(tracked):
     from mlflow import MlflowClient
 
     overrides = [*DIGITS, "training.epochs=1"]
     run(compose_config(overrides))
-    client = MlflowClient(f"sqlite:///{here}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{tracked}/mlflow.db")
     client.delete_experiment(client.get_experiment_by_name("digits").experiment_id)
     with pytest.raises(UserError, match=r"tracking\.experiment=digits: was deleted"):
         run(compose_config(overrides))
@@ -64,7 +64,8 @@ def test_overrides_that_an_earlier_version_cut_are_read(overrides):
     assert found == overrides[: len(found)] and (len(found) > 100 or overrides is not LONG)
 
 
-def test_a_search_returns_more_than_a_page(here, monkeypatch):
+@pytest.mark.usefixtures("tracked")
+def test_a_search_returns_more_than_a_page(monkeypatch):
     client = store.connect("sqlite:///mlflow.db")
     places = [client.create_experiment(name) for name in ("a", "b")]
     runs = [client.create_run(places[number % 2]).info.run_id for number in range(5)]
@@ -97,9 +98,10 @@ def test_other_addresses_stay_as_they_are(text):
 
 
 @pytest.mark.parametrize("name", ["..", ".", "../../x", "/a/b", "ü" * 300, "a b", "%2e%2e"])
-def test_names_never_become_paths(name, tmp_path):
+def test_names_never_become_paths(name, ready_store, tmp_path):
     project = tmp_path / "project"
     project.mkdir()
+    ready_store(project)
     config = compose_config([*DIGITS, f"tracking.artifacts={project}/mlruns", f"outputs={project}/outputs"])
     tracking = dataclasses.replace(config.tracking, experiment=name, uri=f"sqlite:///{project}/mlflow.db")
     client = store.connect(tracking.uri)
@@ -111,7 +113,8 @@ def test_names_never_become_paths(name, tmp_path):
     assert len(file.parents[2].name) <= 64
 
 
-def test_a_name_that_mlflow_refuses_is_reported(here):
+@pytest.mark.usefixtures("tracked")
+def test_a_name_that_mlflow_refuses_is_reported():
     with pytest.raises(UserError, match=r"tracking\.experiment=aaa.*250"):
         run(compose_config([*DIGITS, f"tracking.experiment={'a' * 251}"]))
 
@@ -130,9 +133,10 @@ def test_a_folder_with_any_name(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["", "of an earlier version"])
 @pytest.mark.parametrize("tool", [shutil.move, shutil.copytree])
-def test_a_project_that_is_moved(tool, earlier, tmp_path, monkeypatch, caplog):
+def test_a_project_that_is_moved(tool, earlier, ready_store, tmp_path, monkeypatch, caplog):
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
+    ready_store(old)
     monkeypatch.chdir(old)
     tiny = [*DIGITS, "training.epochs=1", "model.filters=2", "model.dense_width=8"]
     first = run(compose_config(tiny))
@@ -159,9 +163,10 @@ def test_a_project_that_is_moved(tool, earlier, tmp_path, monkeypatch, caplog):
     )
 
 
-def test_of_a_database_that_is_copied_alone_old_runs_keep_their_files(tmp_path, monkeypatch):
+def test_of_a_database_that_is_copied_alone_old_runs_keep_their_files(ready_store, tmp_path, monkeypatch):
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
+    ready_store(tmp_path / "old")
     monkeypatch.chdir(tmp_path / "old")
     tiny = [*DIGITS, "training.epochs=1", "model.filters=2", "model.dense_width=8"]
     first = run(compose_config(tiny))
@@ -174,8 +179,9 @@ def test_of_a_database_that_is_copied_alone_old_runs_keep_their_files(tmp_path, 
     assert load_run(second.run_id).run_id == second.run_id and sorted((tmp_path / "old").rglob("*")) == before
 
 
-def test_artifacts_elsewhere_stay_there(tmp_path, monkeypatch):
+def test_artifacts_elsewhere_stay_there(ready_store, tmp_path, monkeypatch):
     (tmp_path / "old").mkdir()
+    ready_store(tmp_path / "old")
     monkeypatch.chdir(tmp_path / "old")
     tiny = [*DIGITS, "training.epochs=1", "model.filters=2", f"tracking.artifacts={tmp_path}/disk/mlruns"]
     first = run(compose_config(tiny))
@@ -218,7 +224,7 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def locked(here):
+def locked(tracked):
     """(client, run id, the process that holds a lock on the database until its input is closed)"""
     client = store.connect(STORE)
     run_id = client.create_run("0").info.run_id

@@ -24,8 +24,8 @@ def numbers(result):
     return [{key: value for key, value in epoch.items() if key not in CLOCKED} for epoch in result.history]
 
 
-def test_a_run_stops_in_time_and_continues_with_more(here, capsys):
-    whole = run(compose_config([*SMALL, "tracking.uri=sqlite:///whole.db", "outputs=whole"]))
+def test_a_run_stops_in_time_and_continues_with_more(tracked, capsys):
+    whole = run(compose_config([*SMALL, "tracking=none", "outputs=whole"]))
     capsys.readouterr()
 
     first = run(compose_config([*SMALL, "training.budget=1s"]))
@@ -33,7 +33,7 @@ def test_a_run_stops_in_time_and_continues_with_more(here, capsys):
     assert len(first.history) == 1 and "test/accuracy" in first.metrics
     assert "the budget stopped the training after epoch 1 of 4; a larger training.budget continues it" in shown
     assert "the learning rate had not decayed: schedule=cosine takes all 4 epochs" in shown
-    before = of(here, first.run_id)
+    before = of(tracked, first.run_id)
     assert before.info.status == "FINISHED" and before.data.tags["test_set_evaluations"] == "1"
 
     again = run(compose_config([*SMALL, "training.budget=1s"]))
@@ -46,16 +46,17 @@ def test_a_run_stops_in_time_and_continues_with_more(here, capsys):
     assert {name: value for name, value in longer.metrics.items() if name not in CLOCKED} == {
         name: value for name, value in whole.metrics.items() if name not in CLOCKED
     }
-    after = of(here, first.run_id)
+    after = of(tracked, first.run_id)
     assert after.info.status == "FINISHED" and after.data.tags["test_set_evaluations"] == "2"
     assert after.data.metrics["test/loss"] == whole.metrics["test/loss"]
     steps = [
-        value.step for value in MlflowClient(f"sqlite:///{here}/mlflow.db").get_metric_history(first.run_id, "val/loss")
+        value.step
+        for value in MlflowClient(f"sqlite:///{tracked}/mlflow.db").get_metric_history(first.run_id, "val/loss")
     ]
     assert steps == [1, 2, 3, 4]
     unlimited = run(compose_config(list(SMALL)))
     assert unlimited.run_id == first.run_id and len(unlimited.history) == 4
-    assert of(here, first.run_id).data.tags["test_set_evaluations"] == "2"
+    assert of(tracked, first.run_id).data.tags["test_set_evaluations"] == "2"
 
 
 def test_without_mlflow_it_continues_too(here):

@@ -111,7 +111,7 @@ def test_a_budget_starts_every_configuration_before_a_second_seed(cut):
 def stopped(multirun, tmp_path_factory):
     """(folder, output) of a grid whose first point is much longer than the budget."""
     folder = tmp_path_factory.mktemp("stopped")
-    code, output = multirun(folder, *GRID, "training.epochs=99999,100000", "sweep.budget=20s")
+    code, output = multirun(folder, *GRID, "training.epochs=99999,100000", "sweep.budget=10s")
     assert code == 0, output
     return folder, output
 
@@ -125,7 +125,7 @@ def test_a_running_point_is_stopped_after_an_epoch(stopped, multirun):
     assert re.fullmatch(r"after epoch \d+: the budget was used up", run.data.tags["pruned"])
     assert sorted(row["status"] for row in ranking(folder)) == ["not started", "pruned"]
     assert list(folder.glob("outputs/sweeps/*/checkpoints/*/*"))  # the other point continues from them
-    assert 14 < float(next(folder.glob("outputs/sweeps/*/seconds")).read_text()) < 26
+    assert 4 < float(next(folder.glob("outputs/sweeps/*/seconds")).read_text()) < 16
 
 
 def test_a_search_with_a_budget_goes_on_too(multirun, tmp_path):

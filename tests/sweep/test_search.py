@@ -290,8 +290,9 @@ def test_a_pruned_trial_is_marked_in_mlflow_and_in_optuna(found):
     assert above.data.tags["test_set_evaluations"] == "1" and above.info.status == "FINISHED"
 
 
-def test_a_search_killed_in_training_continues_its_runs(found, start, multirun, tmp_path):
+def test_a_search_killed_in_training_continues_its_runs(found, start, multirun, ready_store, tmp_path):
     moments = random.Random(1)
+    ready_store(tmp_path)
     for _ in range(2):
         process = start(typed, tmp_path, "-m", *SEARCH)
         process.join(moments.uniform(2, 5))
@@ -347,7 +348,7 @@ def test_promoted_trials_continue_their_runs(multirun, command, tmp_path):
 def test_a_budget_too_short_for_one_training_still_has_a_winner(multirun, tmp_path):
     search = [*DIGITS, "hydra/sweeper=optuna", "hydra/sweeper/pruner=rungs", "hydra.sweeper.n_trials=100"]
     search += ["model.filters=range(4,9)", "training.epochs=100000", "early_stopping.patience=null"]
-    code, output = multirun(tmp_path, *search, "sweep.budget=40s")
+    code, output = multirun(tmp_path, *search, "sweep.budget=30s")
     assert code == 0 and "the best trial was trained while the time lasted" in output, output
     client, _, children = family(tmp_path)
     (ended,) = (run for run in children.values() if run.info.status == "FINISHED")
@@ -355,7 +356,8 @@ def test_a_budget_too_short_for_one_training_still_has_a_winner(multirun, tmp_pa
     assert len(client.get_metric_history(ended.info.run_id, "val/loss")) > 1
 
 
-def test_two_terminals_share_a_search(start, tmp_path):
+def test_two_terminals_share_a_search(start, ready_store, tmp_path):
+    ready_store(tmp_path)
     shared = [*DIGITS, "-m", *SPACE_OF_NETWORKS, "hydra.sweeper.n_trials=5", "training.epochs=1", "sweep.join=true"]
     both = [start(typed, tmp_path, *shared) for _ in range(2)]
     for process in both:

@@ -61,8 +61,9 @@ def test_each_epoch_is_trained_once(swept, tmp_path, monkeypatch):
     assert all(values[-1][1] == alone.metrics[name] for name, values in found.items() if name.startswith("kept/"))
 
 
-def test_killed_several_times_it_trains_nothing_twice(swept, start, multirun, tmp_path):
+def test_killed_several_times_it_trains_nothing_twice(swept, start, multirun, ready_store, tmp_path):
     moments = random.Random(888)
+    ready_store(tmp_path)
     for _ in range(KILLS):
         process = start(typed, tmp_path, "-m", *GRID, EPOCHS)
         process.join(moments.uniform(0.5, 5))

@@ -31,6 +31,7 @@ from experiments.sweep.workers import common_threads
 from samples import paint
 
 GRID = [*DIGITS, "training.epochs=2", "model.kernel_size=3", "model.filters=4,8", "seed=1,2"]
+ENDLESS = [*DIGITS, "model.filters=2", "model.dense_width=8", "training.epochs=1000", "early_stopping.patience=null"]
 NAMES = {f"filters={filters} seed={seed}" for filters in (4, 8) for seed in (1, 2)}
 KILLS = int(os.environ.get("KILLS", "3"))
 
@@ -154,8 +155,8 @@ def evaluated_in(folder):
     return found
 
 
-def test_killed_several_times_it_has_the_same_results(swept, start, multirun, tmp_path):
-    store.connect(f"sqlite:///{tmp_path}/mlflow.db")
+def test_killed_several_times_it_has_the_same_results(swept, start, multirun, ready_store, tmp_path):
+    ready_store(tmp_path)
     moments = random.Random(888)
     for _ in range(KILLS):
         process = start(typed, tmp_path, "-m", *GRID)
@@ -170,8 +171,9 @@ def test_killed_several_times_it_has_the_same_results(swept, start, multirun, tm
     assert outcome(tmp_path) == outcome(swept[0])
 
 
-def test_a_multirun_that_was_given_up_is_closed_by_another_command(start, multirun, tmp_path):
-    process = start(typed, tmp_path, "-m", *DIGITS, "training.epochs=1000", "early_stopping.patience=null", "seed=1,2")
+def test_a_multirun_that_was_given_up_is_closed_by_another_command(start, multirun, ready_store, tmp_path):
+    ready_store(tmp_path)
+    process = start(typed, tmp_path, "-m", *ENDLESS, "seed=1,2")
     while not list(tmp_path.glob("outputs/runs/*/checkpoint.pt")):
         process.join(0.1)
         assert process.exitcode is None
@@ -266,10 +268,10 @@ def test_a_seed_that_failed_before_it_had_a_run_is_counted(multirun, tmp_path):
     assert code == 1 and re.search(r"^1 +all points +1 of 2 ", output, re.MULTILINE), output
 
 
-def test_multiruns_that_start_together_share_a_run(start, multirun, tmp_path):
+def test_multiruns_that_start_together_share_a_run(start, ready_store, tmp_path):
     """One of them waits for the run, and it is in the tables of both."""
-    small = [*DIGITS, "training.epochs=30", "early_stopping.patience=null", "model.filters=4", "model.dense_width=8"]
-    store.connect(f"sqlite:///{tmp_path}/mlflow.db")
+    small = [*DIGITS, "training.epochs=10", "early_stopping.patience=null", "model.filters=2", "model.dense_width=8"]
+    ready_store(tmp_path)
     both = [start(typed, tmp_path, "-m", *small, f"seed=1,{seed}") for seed in (2, 3)]
     for process in both:
         process.join()
@@ -377,8 +379,9 @@ def test_a_mistake_in_any_point_shows_before_the_first_one_trains(multirun, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "output.txt"]
 
 
-def test_a_running_multirun_is_not_started_twice(start, command, tmp_path):
-    long = [*DIGITS, "training.epochs=1000", "early_stopping.patience=null", "seed=1,2"]
+def test_a_running_multirun_is_not_started_twice(start, command, ready_store, tmp_path):
+    long = [*ENDLESS, "seed=1,2"]
+    ready_store(tmp_path)
     first = start(typed, tmp_path, "-m", *long)
     while not list(tmp_path.glob("outputs/runs/*/checkpoint.pt")):
         first.join(0.1)

@@ -31,6 +31,7 @@ from experiments.training.evaluation import batch_size, score
 
 CALIBRATION = 256  # training pictures that the ranges of 8-bit integers are taken from
 ROUNDING = 1e-4  # of a probability, by which floats that are added in another order may differ
+SECONDS = 0.5  # of calls, whose median is a timing
 TOGETHER = 32  # pictures per batch of the second timing; the first is of single pictures
 
 
@@ -171,7 +172,7 @@ def _milliseconds(network: portable.Network, images: np.ndarray) -> float:
     """Median time per image of repeated calls."""
     network(images)
     seconds: list[float] = []
-    while len(seconds) < 3 or (sum(seconds) < 0.5 and len(seconds) < 1000):
+    while len(seconds) < 3 or (sum(seconds) < SECONDS and len(seconds) < 1000):
         start = time.perf_counter()
         network(images)
         seconds.append(time.perf_counter() - start)

@@ -76,11 +76,17 @@ def save_figures(
 def save(
     figure: matplotlib.figure.Figure, path: Path, dpi: float = 110, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write the figure as PNG, with a font for every character. Its layout is fixed then: to compute it again for `svg` would take a second per page."""
+    """Write the figure as PNG, with a font for every character.
+
+    The layout is computed once, here. Matplotlib would draw the whole figure twice for it, and twice again for `svg`.
+    """
     fonts.complete(figure)
     with _quiet():
+        if layout := figure.get_layout_engine():
+            figure.dpi = dpi
+            layout.execute(figure)
+            figure.set_layout_engine(None)
         figure.savefig(path, dpi=dpi, metadata=metadata)
-    figure.set_layout_engine("none")
 
 
 def svg(figure: matplotlib.figure.Figure) -> str:

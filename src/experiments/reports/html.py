@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,16 @@ SPRITE = 1_500_000  # bytes of all images in the page, at most
 
 def render(template: str, **values: Any) -> str:
     """A page; `template` is a file of `templates/`."""
+    return _environment().get_template(template).render(values)
+
+
+@functools.cache  # with the compiled templates
+def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"light": drawing.LIGHT, "dark": drawing.DARK, "svg": drawing.svg}
     environment.filters |= {"percent": percent, "counted": counted}
-    return environment.get_template(template).render(values)
+    return environment
 
 
 def percent(fraction: float, digits: int = 1) -> str:

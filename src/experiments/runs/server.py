@@ -106,7 +106,7 @@ def ask(uri: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 class AskingAgain:
     """An MLflow client each of whose calls is made with `again`; what a call creates is looked for before it is made again."""
 
-    def __init__(self, client: MlflowClient, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, client: MlflowClient, patience: float) -> None:
         self._client, self._patience = client, patience
 
     def __getattr__(self, name: str) -> Any:

@@ -90,7 +90,7 @@ def connect(uri: str, patient: bool = False) -> MlflowClient:
         if database:
             client = cast(MlflowClient, local_store.WaitingClient(client, database))
         elif uri.startswith("http"):
-            client = cast(MlflowClient, server.AskingAgain(client))
+            client = cast(MlflowClient, server.AskingAgain(client, server.PATIENCE_SECONDS))
         client.search_experiments(max_results=1)
     except server.Unreachable as error:
         raise server.Unreachable(mask_passwords(f"tracking.uri={uri}: {error}")) from None
