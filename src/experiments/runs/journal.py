@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,10 +154,10 @@ def journal_of(folder: Path, uri: str, experiment: str) -> Journal | None:
     )
 
 
-def unsent_in(outputs: Path, run_id: str) -> bool:
-    """Whether the server lacks something of a run."""
-    journals = (Journal.read(file.parent) for file in outputs.glob(f"runs/*-{run_id[:8]}/{NAME}"))
-    return any(each is not None and len(each.pending) > 0 for each in journals)
+def left_in(outputs: Path, run_ids: Container[str]) -> list[Journal]:
+    """The journals of these runs that have something which the server lacks."""
+    journals = (Journal.read(file.parent) for file in sorted(outputs.glob(f"runs/*/{NAME}")))
+    return [each for each in journals if each and each.run["run_id"] in run_ids and each.pending]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

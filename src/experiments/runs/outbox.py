@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from experiments.config.foreign import mask_passwords
@@ -146,6 +146,22 @@ class Outbox:
         self._stopped = True
         self._work.set()
         self._awake.set()
+
+
+def send_left(journals: Iterable[Journal], uri: str) -> bool:
+    """Send what earlier processes could not send; whether the server has everything then."""
+    from experiments.runs import store  # imports MLflow, as the next one does
+    from experiments.runs.delivery import Delivery
+
+    client, sent = store.unasked(uri), True
+    for journal in journals:
+        run, what = journal.run, journal.unsent
+        box = Outbox(journal, Delivery(client, run["experiment_id"], run["run_id"], journal.path.parent))
+        sent = box.flush() and sent
+        box.stop()
+        if not journal.pending:
+            log.warning("sent to the MLflow server what it lacked of %s: %s", run["name"], what)
+    return sent
 
 
 def _in_short(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from experiments.comparison.points import Point
 from experiments.config.foreign import MASK, say
 from experiments.config.keys import standalone_overrides
-from experiments.runs.journal import unsent_in
+from experiments.runs.journal import Journal, left_in
 from experiments.sweep.jobs import TestJob
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.sharing import describe
@@ -127,13 +127,19 @@ def _stored(multirun: Multirun, parent: Parent, outcomes: Sequence[Point]) -> Se
     used: dict[str, set[str]] = {}
     for point in outcomes:
         used.setdefault(point.name, set()).update(filter(None, [point.run_id]))
-    outputs = Path(multirun.config.outputs)
-    if any(point.run_id and unsent_in(outputs, point.run_id) for point in outcomes):
-        multirun.parent = None
-        return ()
     with _or_without(multirun):
-        return parent.points(used)
+        runs = {*(child.run_id for child in parent.children()), *(point.run_id for point in outcomes)}
+        left = left_in(Path(multirun.config.outputs), runs)  # also of trials that an earlier command has trained
+        if not left or _sent(left, parent.uri):
+            return parent.points(used)
+    multirun.parent = None
     return ()
+
+
+def _sent(left: Sequence[Journal], uri: str) -> bool:
+    from experiments.runs.outbox import send_left  # takes time
+
+    return send_left(left, uri)
 
 
 def _store(multirun: Multirun, comparison: Comparison) -> None:
