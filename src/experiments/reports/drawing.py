@@ -82,7 +82,7 @@ def save(
     """
     fonts.complete(figure)
     with _quiet():
-        if layout := figure.get_layout_engine():
+        if figure.axes and (layout := figure.get_layout_engine()):
             figure.dpi = dpi
             layout.execute(figure)
             figure.set_layout_engine(None)
