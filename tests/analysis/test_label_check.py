@@ -140,6 +140,7 @@ def test_flipped_labels_are_found_and_left_out(tracked, command):
         check.info.run_id
     }
     assert check.info.status == "FINISHED" and check.data.metrics["labels/checked"] == 1797
+    assert check.data.metrics["labels/suspicious"] == len(rows(folder / "labels.csv"))
     assert {file.path for file in client.list_artifacts(check.info.run_id)} == {path.name for path in folder.iterdir()}
     assert not any(run.data.metrics.keys() & {"test/loss"} for run in runs)
     folds = [load_run(run_id, uri="sqlite:///mlflow.db") for run_id in check.data.tags["label_check"].split(",")]

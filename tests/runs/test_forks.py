@@ -83,7 +83,6 @@ def test_every_setting_that_acts_late_is_tested():
     assert CASES.keys() == late_keys().keys()
 
 
-@pytest.mark.numbers
 @pytest.mark.parametrize("key", CASES)
 def test_the_bits_are_those_of_a_run_from_its_first_epoch(key, tmp_path):
     others, *values, shared = CASES[key]

@@ -267,10 +267,9 @@ def test_a_lock_that_never_ends_is_an_error(locked, monkeypatch):
         store.connect(STORE)
 
 
-def test_a_database_that_cannot_be_opened_any_more_is_named(tracked, empty_store, tmp_path):
+def test_a_database_that_cannot_be_opened_any_more_is_named(tracked):
     """SQLite can write no journal, as on a disk that the system has made read-only after an error: here, no file can be opened."""
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    client = store.connect(f"sqlite:///{tmp_path}/mlflow.db")
+    client = store.connect(f"sqlite:///{tracked}/mlflow.db")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     first_free = os.open(os.devnull, os.O_RDONLY)
     os.close(first_free)

@@ -149,19 +149,20 @@ class Outbox:
 
 
 def send_left(journals: Iterable[Journal], uri: str) -> bool:
-    """Send what earlier processes could not send; whether the server has everything then."""
+    """Send what earlier processes could not send, until the server does not answer; whether it has everything then."""
     from experiments.runs import store  # imports MLflow, as the next one does
     from experiments.runs.delivery import Delivery
 
-    client, sent = store.unasked(uri), True
+    client = store.unasked(uri)
     for journal in journals:
         run, what = journal.run, journal.unsent
         box = Outbox(journal, Delivery(client, run["experiment_id"], run["run_id"], journal.path.parent))
-        sent = box.flush() and sent
+        sent = box.flush()
         box.stop()
-        if not journal.pending:
-            log.warning("sent to the MLflow server what it lacked of %s: %s", run["name"], what)
-    return sent
+        if not sent:
+            return False
+        log.warning("sent to the MLflow server what it lacked of %s: %s", run["name"], what)
+    return True
 
 
 def _in_short(error: BaseException) -> str:

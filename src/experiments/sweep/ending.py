@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from experiments.comparison.points import Point
 from experiments.config.foreign import MASK, say
 from experiments.config.keys import standalone_overrides
-from experiments.runs.journal import Journal, left_in
+from experiments.runs.journal import left_in
+from experiments.runs.outbox import send_left
 from experiments.sweep.jobs import TestJob
 from experiments.sweep.multirun import Multirun
 from experiments.sweep.sharing import describe
@@ -130,16 +131,10 @@ def _stored(multirun: Multirun, parent: Parent, outcomes: Sequence[Point]) -> Se
     with _or_without(multirun):
         runs = {*(child.run_id for child in parent.children()), *(point.run_id for point in outcomes)}
         left = left_in(Path(multirun.config.outputs), runs)  # also of trials that an earlier command has trained
-        if not left or _sent(left, parent.uri):
+        if not left or send_left(left, parent.uri):
             return parent.points(used)
     multirun.parent = None
     return ()
-
-
-def _sent(left: Sequence[Journal], uri: str) -> bool:
-    from experiments.runs.outbox import send_left  # takes time
-
-    return send_left(left, uri)
 
 
 def _store(multirun: Multirun, comparison: Comparison) -> None:
