@@ -9,6 +9,7 @@ import pytest
 from conftest import DIGITS, family, kill_group, typed
 from experiments.config.loading import compose_config
 from experiments.experiment import run
+from experiments.runs.checkpoint_files import read
 from experiments.sweep.sharing import may_share, side_by_side
 
 GRID = [*DIGITS, "data.validation_size=1000", "model.filters=4", "model.dense_width=8", "early_stopping.patience=null"]
@@ -19,8 +20,16 @@ KILLS = int(os.environ.get("KILLS", "3"))
 
 def counted(folder):
     """How often each epoch of each run was trained."""
-    (file,) = folder.glob("outputs/sweeps/*/epochs")
-    return Counter(line for line in file.read_text().splitlines() if line.startswith("trained"))
+    lines = [line for file in folder.glob("outputs/sweeps/*/epochs") for line in file.read_text().splitlines()]
+    return Counter(line for line in lines if line.startswith("trained"))
+
+
+def saved(folder, line):
+    """Whether a run has a checkpoint of the epoch that is counted in a line; it has none if it was killed before that."""
+    _, name, epoch = line.split()
+    run = folder / "outputs" / "runs" / name
+    files = [file for file in (run / "checkpoint.pt", run / "checkpoint-previous.pt") if file.exists()]
+    return any(len(read(file)["history"]) >= int(epoch) for file in files)
 
 
 def metrics(folder):
@@ -62,16 +71,19 @@ def test_each_epoch_is_trained_once(swept, tmp_path, monkeypatch):
 
 
 def test_killed_several_times_it_trains_nothing_twice(swept, start, multirun, ready_store, tmp_path):
-    moments = random.Random(888)
+    moments, lost = random.Random(888), Counter()
     ready_store(tmp_path)
     for _ in range(KILLS):
+        before = counted(tmp_path)
         process = start(typed, tmp_path, "-m", *GRID, EPOCHS)
         process.join(moments.uniform(0.5, 5))
         kill_group(process)
+        lost += Counter(line for line in counted(tmp_path) - before if not saved(tmp_path, line))
     code, output = multirun(tmp_path, *GRID, EPOCHS)
     assert code == 0, output
     assert metrics(tmp_path) == metrics(swept[0])
-    assert set(counted(tmp_path).values()) == {1}
+    assert counted(tmp_path) - lost == Counter(counted(tmp_path).keys())
+    assert family(tmp_path)[1].data.tags["epochs_trained"] == "4"
 
 
 def test_points_that_share_nothing_start_side_by_side():
