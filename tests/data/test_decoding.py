@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
+from PIL import __version__ as pillow
 
 from experiments.config import UserError
 from experiments.data.decoding import is_picture
@@ -45,7 +46,10 @@ def test_formats(tmp_path, name):
         ("P", "a.png"),
         ("CMYK", "a.jpg"),
         ("CMYK", "a.tif"),
-        ("YCbCr", "a.tif"),
+        pytest.param(
+            *("YCbCr", "a.tif"),
+            marks=pytest.mark.skipif(int(pillow.split(".")[0]) < 13, reason="this Pillow cannot read what it writes"),
+        ),
         ("LAB", "a.tif"),
     ],
 )

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import torchvision
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -13,6 +14,8 @@ from experiments.data.squares import read_picture
 from samples import photograph
 
 SIZE = 48
+OLD = tuple(map(int, torchvision.__version__.split(".")[:2])) < (0, 28)  # its libjpeg is older than Pillow's
+GUESSED = 3 if OLD else 0  # levels by which both differ in missing parts of progressive files
 MIDDLE = v2.Compose([v2.PILToTensor(), v2.Resize(55, antialias=True), v2.CenterCrop(SIZE)])  # 55 = 48 / 0.875
 
 
@@ -112,7 +115,7 @@ def test_files_of_all_kinds_are_decoded_as_by_pillow(tmp_path, name, fit):
 
 def outcome(function):
     try:
-        return function().tobytes()
+        return function()
     except UserError as error:
         return str(error).partition(" (")[0]
 
@@ -132,7 +135,9 @@ def test_a_damaged_file_is_refused_exactly_if_pillow_refuses_it(tmp_path, option
     for content in damaged:
         path.write_bytes(content)
         expected = outcome(lambda: read_picture(open_picture(path), SIZE, "crop"))
-        assert outcome(lambda: read_picture(path, SIZE, "crop")) == expected
+        found = outcome(lambda: read_picture(path, SIZE, "crop"))
+        assert type(found) is type(expected)
+        assert found == expected if isinstance(found, str) else np.abs(found - expected.astype(int)).max() <= GUESSED
 
 
 def test_a_missing_file_is_named(tmp_path):
