@@ -23,6 +23,7 @@ from time_to_accuracy import Timing, time_preset
 from experiments.config import UserError
 from experiments.config.command_line import exit_codes
 from experiments.config.defaults import default
+from experiments.config.wording import percent
 
 RECORD, REPOSITORY = "airbench94_muon.py", "KellerJordan/cifar10-airbench"
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -93,7 +94,7 @@ def show_speed(options: argparse.Namespace) -> bool:
         results = benchmark.results(setting)
         if results.of("ours"):
             speed = (setting.images + setting.validation) / median(results.seconds("ours"))
-            share, peak = f"{results.fraction_of_peak('ours'):.0%}", f"{max(results.peaks) / 1e12:.1f}"
+            share, peak = percent(results.fraction_of_peak("ours"), 0), f"{max(results.peaks) / 1e12:.1f}"
             table.add_row(f"{setting.batch:,}", setting.precision, f"{speed:,.0f}", share, peak)
     tables.console.print()
     tables.console.print(table)

@@ -13,7 +13,7 @@ from benchmark import Benchmark, Outcome, machine
 from rich.table import Table
 from settings import CONTENDERS, Setting, installed
 
-from experiments.config.wording import counted
+from experiments.config.wording import counted, percent
 from experiments.reports.terminal import new_console
 
 console = new_console()
@@ -40,7 +40,7 @@ def curve(benchmark: Benchmark, name: str, settings: Sequence[Setting], file: Pa
     table = new_table("", curves.CURVES[name].axis, "s per epoch", "µs per image", "of the peak")
     for label, points in lines.items():
         for value, seconds, microseconds, fraction in curves.rows(benchmark, points):
-            table.add_row(label, f"{value:,}", f"{seconds:.2f}", f"{microseconds:.1f}", f"{fraction:.0%}")
+            table.add_row(label, f"{value:,}", f"{seconds:.2f}", f"{microseconds:.1f}", percent(fraction, 0))
     console.print()
     console.print(table)
     curves.draw(name, benchmark, lines, file)
@@ -79,7 +79,7 @@ def comparison(benchmark: Benchmark, setting: Setting) -> Table:
             spread(seconds, 2),
             f"{(setting.images + setting.validation) / median(seconds):,.0f}",
             spread(ratios(outcomes, results.of("ours")), 2),
-            f"{results.fraction_of_peak(name):.0%}",
+            percent(results.fraction_of_peak(name), 0),
             f"{median(outcome.peak_bytes for outcome in outcomes) / 2**30:.2f} GiB",
             f"{median(outcome.first_step for outcome in outcomes):.1f} s",
             f"{median(outcome.accuracies[-1] for outcome in outcomes):.3f}",

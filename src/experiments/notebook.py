@@ -24,6 +24,7 @@ from experiments.config import UserError
 from experiments.config.command_line import Command
 from experiments.config.loading import check_overrides, compose_config
 from experiments.config.metrics import DEFAULT_FINAL, final_value
+from experiments.config.wording import percent
 from experiments.data import Splits, load_splits
 from experiments.reports.drawing import Figure
 from experiments.reports.figures import confusion_matrix, curves
@@ -133,7 +134,7 @@ class Result:
 
     def plot_confusion(self) -> Figure:
         """`confusion` as a figure."""
-        title = [f"Accuracy on the {self._run.examined} set: {self._evaluation.accuracy:.2%}"]
+        title = [f"Accuracy on the {self._run.examined} set: {percent(self._evaluation.accuracy, 2)}"]
         title += filter(None, [self.config.evaluation.note])
         return confusion_matrix(self.confusion.to_numpy(), self.classes, ", ".join(title))
 

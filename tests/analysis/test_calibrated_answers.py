@@ -101,14 +101,17 @@ def test_what_is_not_certain_enough_is_unsure(store, trained, pictures, command)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["class"] for row in rows] == ["unsure", sure["class"]]
     done = command("scripts/predict.py", *options, cwd=folder)
-    assert f"a.png   unsure   {low:.1%}" in done.stdout and f"{unsure['top'][0]['class']} {low:.1%}," in done.stdout
+    assert (
+        f"a.png   unsure   {100 * low:.1f} %" in done.stdout
+        and f"{unsure['top'][0]['class']} {100 * low:.1f} %," in done.stdout
+    )
     assert not any(find_rejection(trained, 0.5).rejects(probability) for probability in (0.01, low))
 
 
 def test_without_a_threshold_there_is_a_message(store, trained, tmp_path):
     client = MlflowClient(store)
     place = client.create_experiment("tables", artifact_location=str(tmp_path))
-    none = r"no probability gives that accuracy .*the highest is 0\.7000, of the 100\.0% "
+    none = r"no probability gives that accuracy .*the highest is 0\.7000, of the 100\.0 % "
     for rows, message in {
         None: r"has no coverage\.csv: an earlier version made it; train it again",
         "": r"coverage\.csv cannot be used: it is not a table",

@@ -228,7 +228,7 @@ def test_sizes_come_from_the_headers(photographs):
     assert sorted(headers.aspects) == pytest.approx([2 / 3] * 5 + [1] * 4 + [1.5] * 3)
     text = "\n".join(header_lines(headers, 64))
     assert "13 files" in text and "12 JPEG" in text and "60 to 90 pixels, median 60" in text
-    assert "3 wide, 4 square, 5 tall" in text and "12 pictures (100.0%) with a side below data.image_size=64" in text
+    assert "3 wide, 4 square, 5 tall" in text and "12 pictures (100.0 %) with a side below data.image_size=64" in text
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from experiments.analysis.heatmaps import Heatmap, draw
 from experiments.analysis.methods import METHODS
 from experiments.analysis.pictures import AT_ONCE, SEEN, SHOWN, Picture, find_pictures, save_figure
 from experiments.config import DataSettings, UserError
-from experiments.config.wording import shortened
+from experiments.config.wording import percent, shortened
 
 if TYPE_CHECKING:
     from experiments.runs.finished import FinishedRun
@@ -71,9 +71,13 @@ class Explained:
     fit: str
 
     def __str__(self) -> str:
-        other = f", why {self.explained} ({self.explained_probability:.1%})" if self.explained != self.predicted else ""
+        other = (
+            f", why {self.explained} ({percent(self.explained_probability)})"
+            if self.explained != self.predicted
+            else ""
+        )
         truth = f" (truly {self.subject.truth})" if self.subject.truth else ""
-        return f"{self.subject.name}{truth}: {self.predicted} {self.probability:.1%}{other}"
+        return f"{self.subject.name}{truth}: {self.predicted} {percent(self.probability)}{other}"
 
     @property
     def source(self) -> str:
@@ -96,8 +100,8 @@ class Explained:
         predicted, explained = shortened(self.predicted, LABEL), shortened(self.explained, LABEL)
         truth = f"\ntruly {shortened(self.subject.truth, LABEL)}" if self.subject.truth else ""
         headings = (
-            f"{name}\n{predicted} {self.probability:.1%}{truth}",
-            f"{method}\nwhy {explained} ({self.explained_probability:.1%})",
+            f"{name}\n{predicted} {percent(self.probability)}{truth}",
+            f"{method}\nwhy {explained} ({percent(self.explained_probability)})",
             f"{SEEN}\n{pixels.shape[1]} x {pixels.shape[0]}",
         )
         return Heatmap(self.subject.original, self.heatmap, pixels, headings, unit, self.fit)

@@ -18,7 +18,7 @@ from experiments.analysis.duplicates import Duplicates, Pair, Place
 from experiments.analysis.picture_files import Headers, sizes_figure
 from experiments.analysis.statistics import PixelStatistics, ratio
 from experiments.config.foreign import cell
-from experiments.config.wording import counted, shortened
+from experiments.config.wording import counted, percent, shortened
 from experiments.data import Splits
 from experiments.reports.drawing import save
 from experiments.reports.figures import class_balance
@@ -54,7 +54,7 @@ def balance_lines(counts: np.ndarray, classes: Sequence[str]) -> Iterator[Render
                 table.add_row("…")
             continue
         train, validation, test = (f"{count:,}" for count in counts[label])
-        table.add_row(Text(on_terminal(classes[label])), train, f"{counts[label, 0] / total:.1%}", validation, test)
+        table.add_row(Text(on_terminal(classes[label])), train, percent(counts[label, 0] / total), validation, test)
     yield table
     if cut:
         yield f"the {CLASS_ROWS // 2} largest and the {CLASS_ROWS // 2} smallest of {len(classes):,} classes"
@@ -79,7 +79,7 @@ def duplicate_lines(duplicates: Duplicates, similarity: float) -> Iterator[Rende
         column.justify = "right"
     for overlap in duplicates.overlaps:
         name = f"within {overlap.first}" if overlap.first == overlap.second else f"{overlap.first} / {overlap.second}"
-        images = f"{overlap.images:,} ({overlap.images / overlap.size:.1%} of {overlap.second})"
+        images = f"{overlap.images:,} ({percent(overlap.images / overlap.size)} of {overlap.second})"
         table.add_row(name, f"{overlap.exact:,}", f"{overlap.near:,}", images)
     yield table
     yield f"near: a similarity of at least {similarity:g}; exact: every pixel is the same"

@@ -22,7 +22,7 @@ from experiments.analysis.formats import FORMATS, TOLERANCE, default_output
 from experiments.analysis.programs import program
 from experiments.config.errors import RunFailed
 from experiments.config.metrics import final_value
-from experiments.config.wording import counted
+from experiments.config.wording import counted, percent
 from experiments.data import Images
 from experiments.data.batches import Batches
 from experiments.runs import portable
@@ -198,7 +198,7 @@ def check(exported: Exported, form: str, tolerance: float | None) -> None:
     allowed = max(TOLERANCE * count, 1) if tolerance is None else tolerance * count
     problem = ""
     if lost > round(allowed, 6):  # 0.29 * 100 is less than 29
-        share = f"{lost / count:.2%} ({lost:,} of {counted(count, 'validation picture')})"
+        share = f"{percent(lost / count, 2)} ({lost:,} of {counted(count, 'validation picture')})"
         least = f"--tolerance {math.ceil(1000 * lost / count) / 1000:g} allows it"
         limit = TOLERANCE if tolerance is None else tolerance
         problem = f"the file loses an accuracy of {share}, more than --tolerance {limit:g}; {least}"

@@ -8,6 +8,7 @@ import numpy as np
 from PIL.Image import Image
 
 from experiments.analysis.pictures import SEEN
+from experiments.config.wording import percent
 from experiments.data import Images
 from experiments.reports.drawing import BLUE, GREY, ORANGE, Figure, draw_image, hide_frame, printable
 
@@ -44,8 +45,8 @@ def prediction(picture: Image, pixels: np.ndarray, top: Sequence[tuple[str, floa
     for place, probability in enumerate(probabilities):
         inside = probability > 0.7
         x, align = (probability - 0.02, "right") if inside else (probability + 0.02, "left")
-        bars.text(x, place, f"{probability:.1%}", va="center", ha=align, color="white" if inside else "black")
-    bars.set(xlim=(0, 1), title=f"{printable(top[0][0])}: {top[0][1]:.1%}", xticks=[])
+        bars.text(x, place, percent(probability), va="center", ha=align, color="white" if inside else "black")
+    bars.set(xlim=(0, 1), title=f"{printable(top[0][0])}: {percent(top[0][1])}", xticks=[])
     bars.spines[["top", "right", "bottom"]].set_visible(False)
     return figure
 

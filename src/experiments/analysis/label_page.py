@@ -13,8 +13,8 @@ from experiments.analysis.label_check import LabelCheck, Suspect, check_labels
 from experiments.analysis.picture_problems import Problem, find_problems
 from experiments.config import Config
 from experiments.config.foreign import cell
-from experiments.config.wording import counted
-from experiments.reports.html import count_card, percent, render, sprite
+from experiments.config.wording import counted, percent
+from experiments.reports.html import count_card, render, sprite
 from experiments.runs.evaluations import log_label_check
 from experiments.runs.finished import load_run
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image
 
-from experiments.config.wording import counted
+from experiments.config.wording import counted, percent
 from experiments.data.prefetch import prefetch
 from experiments.reports.drawing import BLUE, GREY, Figure
 
@@ -78,7 +78,7 @@ def header_lines(headers: Headers, image_size: int) -> Iterator[str]:
     small = int((headers.sizes.min(axis=1) < image_size).sum())
     if small:
         share = small / len(aspects)
-        yield f"small      {counted(small, 'picture')} ({share:.1%}) with a side below data.image_size={image_size}"
+        yield f"small      {counted(small, 'picture')} ({percent(share)}) with a side below data.image_size={image_size}"
 
 
 def broken_lines(problems: Sequence[str]) -> Iterator[str]:

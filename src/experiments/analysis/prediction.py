@@ -13,6 +13,7 @@ from PIL import Image
 from experiments.analysis.pictures import AT_ONCE, SHOWN, Picture, save_figure
 from experiments.analysis.rejection import UNSURE, Rejection
 from experiments.config import DataSettings, UserError
+from experiments.config.wording import percent
 from experiments.data import Images
 from experiments.runs.finished import FinishedRun
 
@@ -32,7 +33,7 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
 
     def __repr__(self) -> str:
-        return f"{self.file}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in self.top[:3])
+        return f"{self.file}: " + ", ".join(f"{name} {percent(probability)}" for name, probability in self.top[:3])
 
     def to_dict(self, count: int, rejection: Rejection | None = None) -> dict[str, Any]:
         """As plain values, with the `count` most probable classes; the class is `UNSURE` if its probability is rejected."""

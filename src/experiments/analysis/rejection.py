@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments.config import UserError
+from experiments.config.wording import percent
 from experiments.runs.finished import FinishedRun, read_artifact
 from experiments.runs.logged_model import damaged
 from experiments.training.coverage import FILE, Coverage
@@ -40,14 +41,14 @@ class Rejection:
 
     def __str__(self) -> str:
         low, high = wilson_interval(round(self.accuracy * self.images), self.images)
-        measured = f"{self.accuracy:.1%} of {self.images:,} are correct (95 % interval {max(low, 0):.1%} to {min(high, 1):.1%})"
+        measured = f"{percent(self.accuracy)} of {self.images:,} are correct (95 % interval {percent(max(low, 0))} to {percent(min(high, 1))})"
         if self.coverage == 1:
             return (
                 f"--reject {self.wanted:g}: all validation images have that accuracy, so nothing is unsure: {measured}"
             )
         return (
             f"--reject {self.wanted:g}: unsure below a probability of {self.threshold:.4f}; of the validation images, "
-            f"{self.coverage:.1%} are above, and {measured}"
+            f"{percent(self.coverage)} are above, and {measured}"
         )
 
 
@@ -72,7 +73,7 @@ def find_rejection(run: FinishedRun, accuracy: float) -> Rejection:
         best = int(table.accuracy.argmax())
         raise UserError(
             f"{asked}: no probability gives that accuracy on its validation images; the highest is {table.accuracy[best]:.4f}, "
-            f"of the {table.coverage[best]:.1%} with the largest probabilities"
+            f"of the {percent(table.coverage[best])} with the largest probabilities"
         )
     threshold, share, right = (float(column[row]) for column in (table.threshold, table.coverage, table.accuracy))
     return Rejection(accuracy, threshold, share, right, int(table.images[row]))

@@ -16,6 +16,7 @@ from experiments.comparison.configurations import Configuration, repeated
 from experiments.comparison.values import brief, logarithmic, numbers, ordered
 from experiments.config.keys import key_labels
 from experiments.config.metrics import higher_is_better
+from experiments.config.wording import percent
 from experiments.reports.drawing import BLUE, GREY, SERIES, Figure, printable
 
 LEGEND, TICKS = 56, 14  # characters of a name in a legend, of a tick
@@ -181,7 +182,7 @@ def importance(fractions: Mapping[str, float]) -> Figure:
     axes.barh(range(len(fractions)), list(fractions.values()), color=BLUE)
     axes.set_yticks(range(len(fractions)), [printable(names[key]) for key in fractions])
     for place, fraction in enumerate(fractions.values()):
-        axes.text(fraction + 0.01, place, f"{100 * fraction:.0f} %", va="center")
+        axes.text(fraction + 0.01, place, percent(fraction, 0), va="center")
     axes.set(ylim=(len(fractions) - 0.5, -0.5), xlim=(0, 1.1), xlabel="fraction of the variance")
     axes.spines[["top", "right"]].set_visible(False)
     return figure

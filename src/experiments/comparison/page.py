@@ -22,8 +22,9 @@ from experiments.config.defaults import default
 from experiments.config.foreign import cell
 from experiments.config.keys import key_labels
 from experiments.config.metrics import at_most, higher_is_better
+from experiments.config.wording import percent
 from experiments.reports.drawing import Figure, PageFigure, save_figures
-from experiments.reports.html import count_card, duration, percent, render
+from experiments.reports.html import count_card, duration, render
 
 AXES = 8  # settings in the figure of all settings; if there are more, the most important ones
 

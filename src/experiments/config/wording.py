@@ -10,6 +10,11 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def percent(fraction: float, digits: int = 1) -> str:
+    """A share of 1: "57.0 %"."""
+    return f"{100 * fraction:.{digits}f} %"
+
+
 def shortened(text: str, longest: int) -> str:
     """The text, cut to `longest` characters."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

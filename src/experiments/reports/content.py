@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.config import Config
 from experiments.config.metrics import final_value
-from experiments.config.wording import counted, named
+from experiments.config.wording import counted, named, percent
 from experiments.data import Images, Splits
 from experiments.models.classifier import Layers
 from experiments.reports.corruptions import Corrupted
@@ -68,7 +68,7 @@ class Content:
     @property
     def title(self) -> str:
         """The accuracy and what it is measured on, for a figure."""
-        accuracy = f"accuracy {self.evaluation.accuracy:.2%} of {counted(len(self.images), 'image')}"
+        accuracy = f"accuracy {percent(self.evaluation.accuracy, 2)} of {counted(len(self.images), 'image')}"
         return ", ".join(filter(None, [accuracy, self.note]))
 
     @property

@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from experiments.config.wording import counted
+from experiments.config.wording import counted, percent
 from experiments.reports import drawing
 
 SIDE = 96  # pixels per side of an image in the page, at most
@@ -32,10 +32,6 @@ def _environment() -> jinja2.Environment:
     environment.globals |= {"light": drawing.LIGHT, "dark": drawing.DARK, "svg": drawing.svg}
     environment.filters |= {"percent": percent, "counted": counted}
     return environment
-
-
-def percent(fraction: float, digits: int = 1) -> str:
-    return f"{100 * fraction:.{digits}f} %"
 
 
 def count_card(count: int, one: str, many: str = "") -> tuple[str, str]:

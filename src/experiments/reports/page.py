@@ -10,10 +10,10 @@ import numpy as np
 from experiments.config import Config
 from experiments.config.foreign import mask_passwords
 from experiments.config.metrics import EVALUATED
-from experiments.config.wording import counted
+from experiments.config.wording import counted, percent
 from experiments.reports.content import Content
 from experiments.reports.drawing import Figure, PageFigure
-from experiments.reports.html import count_card, duration, percent, render, sprite
+from experiments.reports.html import count_card, duration, render, sprite
 from experiments.training.evaluation import Evaluation
 
 IMAGES = 1200  # in the page, at most

@@ -15,7 +15,7 @@ from experiments.config import Config
 from experiments.config.foreign import printable
 from experiments.config.metrics import CALIBRATED
 from experiments.config.processes import launched
-from experiments.config.wording import counted, shortened
+from experiments.config.wording import counted, percent, shortened
 from experiments.data import Splits
 from experiments.models.classifier import Layers
 from experiments.reports import confusion, network
@@ -202,7 +202,7 @@ def show_predictions(run: str, rows: Sequence[tuple[str, str, Sequence[tuple[str
     table = Table("file", "class", "probability", "then", box=None, padding=(0, 3, 0, 0))
     for file, answer, top in rows:
         (best, probability), *rest = top
-        then = ", ".join(f"{other} {value:.1%}" for other, value in (rest if answer == best else top))
+        then = ", ".join(f"{other} {percent(value)}" for other, value in (rest if answer == best else top))
         names = Text(printable(file)), Text(printable(answer), style="bold")
-        table.add_row(*names, f"{probability:.1%}", Text(printable(then)))
+        table.add_row(*names, percent(probability), Text(printable(then)))
     console.print(table)
