@@ -296,7 +296,7 @@ def test_the_command_explains_the_good_and_names_the_bad(finished, trained, comm
     assert run == f"run {trained.name} ({trained.run_id}), trained on digits"
     first, second = (line.split("  ") for line in lines)
     folder = tmp_path / "outputs" / "explanations"
-    assert first[0] == "outputs/explanations/cat_gradcam.png" and re.fullmatch(r"a/cat\.png: \d \d+\.\d%", first[1])
+    assert first[0] == "outputs/explanations/cat_gradcam.png" and re.fullmatch(r"a/cat\.png: \d \d+\.\d %", first[1])
     assert second[0] == "outputs/explanations/cat_gradcam_2.png" and second[1].startswith("b/cat.png: ")
     assert all(Image.open(file).size > (1000, 200) for file in folder.iterdir())
 

@@ -132,8 +132,8 @@ def test_the_other_machines_say_so_when_the_first_one_is_lost(tmp_path):
 def test_a_mistake_is_printed_once(tmp_path):
     output, errors = ended(torchrun(tmp_path, "training.epochs=0"), 1)  # the exit code of torchrun
     assert errors.count("training.epochs=0: must be") == 1 and not output
-    # torchrun lists both processes, unless it has ended the slower one before that could exit:
-    assert set(re.findall(r"exitcode  : (\S+)", errors)) == {"2"}
+    codes = set(re.findall(r"exitcode  : (\S+)", errors))
+    assert "2" in codes and codes <= {"2", "130", "-15"}  # torchrun may end the slower process before it exits
 
 
 def test_a_multirun_is_refused(monkeypatch):
