@@ -87,7 +87,7 @@ def test_what_has_changed_is_listed_before_anything_is_trained(project):
     assert "from epoch 2 on with threads 4" in str(listed())
     older = {**origin["parts"][0]["machine"], "torch": "1.0"}
     change("origin.json", json.loads, json.dumps, parts=[origin["parts"][0] | {"machine": older}])
-    assert "1.0, here" in str(listed()) and str(listed()).endswith("equal within rounding (torch)")
+    assert "1.0, here" in str(listed()) and "equal within rounding (torch), or different: another" in str(listed())
     change("origin.json", json.loads, json.dumps, code=origin["code"] | {"training/loop.py": "0"})
     assert "changed: training/loop.py" in str(listed()) and listed().expectation.endswith("possible (code, torch)")
     artifact("origin.json").unlink()

@@ -67,7 +67,7 @@ def of_code(recorded: Recorded, origin: Origin | None) -> Iterator[Finding]:
     tag = recorded.run.data.tags.get
     then, now = tag("mlflow.source.git.commit", NOT_RECORDED), provenance.commit()
     there = now.get("mlflow.source.git.commit", "none")
-    commit = f"commit {then[:10]}{_dirty(tag('git_dirty'))}"
+    commit = f"commit {then if then == NOT_RECORDED else then[:10]}{_dirty(tag('git_dirty'))}"
     if then != there or _dirty(tag("git_dirty")) != _dirty(now.get("git_dirty")):
         commit += f", here {there[:10]}{_dirty(now.get('git_dirty'))}"
     if origin is None:

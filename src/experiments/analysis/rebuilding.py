@@ -80,7 +80,11 @@ class Rebuilt:
             return f"cannot be rebuilt: {wrong}"
         if numbers:
             return f"expected: other numbers are possible ({', '.join(filter(None, [numbers, rounding]))})"
-        return f"expected: equal within rounding ({rounding})" if rounding else "expected: identical"
+        if not rounding:
+            return "expected: identical"
+        drawn = any(package in rounding for package in ("torch", "timm"))  # also torchvision
+        other = ", or different: another version may draw other initial weights from the same seed"
+        return f"expected: equal within rounding ({rounding}){other if drawn else ''}"
 
     def __str__(self) -> str:
         width = max(len(each.what) for each in self.findings)
