@@ -31,13 +31,17 @@ def test_with_enough_images_nothing_is_said():
         (counts(train=[50, 50], test=[1, 0]), 0.0, "1 test image"),
         (counts(train=[50, 50], test=[4, 40]), 0.75, "4 test images of cat"),
         (counts(train=[3, 40], test=[4, 2]), 0.5, "6 test images, 3 training images of cat"),
+        (counts(train=[1, 400], test=[0, 100]), 0.5, "1 training image of cat"),
     ],
 )
 def test_one_line_says_what_they_mean_for_the_accuracy(splits, accuracy, few):
     total = splits["test"].sum()
     low, high = wilson_interval(round(accuracy * total), total)
-    measured = "test image" in few
-    meaning = "is only an estimate" if measured else "may differ much with other training or validation images"
+    meaning = "may differ much with other training or validation images"
+    if "test image" in few:
+        meaning = "is only an estimate"
+    elif few.endswith("of cat"):
+        meaning = "says little about this class"
     assert few_images(splits, CLASSES, accuracy) == (
         f"few images ({few}): the test accuracy {accuracy:.4f} {meaning}, its 95 % interval is "
         f"{max(low, 0):.4f} to {min(high, 1):.4f}"

@@ -149,7 +149,11 @@ def few_images(counts: Mapping[str, np.ndarray], classes: Sequence[str], accurac
     *_, split = counts
     low, high = wilson_interval(round(accuracy * totals[split]), totals[split])
     measured = any(f" {split} image" in words for words in (*few, *of_classes))
-    meaning = "is only an estimate" if measured else "may differ much with other training or validation images"
+    meaning = f"says little about {'this class' if len(of_classes) == 1 else 'these classes'}"
+    if few:
+        meaning = "may differ much with other training or validation images"
+    if measured:
+        meaning = "is only an estimate"
     return (
         f"few images ({', '.join(filter(None, [*few, named(of_classes, NAMED)]))}): the {split} accuracy {accuracy:.4f} "
         f"{meaning}, its 95 % interval is {max(low, 0):.4f} to {min(high, 1):.4f}"
