@@ -154,7 +154,7 @@ def test_a_gpu_is_measured_beside_the_record(cifar_root, tmp_path):
     )
     done = benchmark("--data", str(cifar_root), *few, "--overrides", *small, cwd=tmp_path, script="gpu.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^32 +fp32 +[1-9][\d,]* +\d+% +\d+\.\d+ *$", done.stdout, re.M)
+    assert re.search(r"^32 +fp32 +[1-9][\d,]* +\d+ % +\d+\.\d+ *$", done.stdout, re.M)
     preset = re.search(r"^fast92 +0\.\d{4} +never +(\d+\.\d+) +(\d+\.\d+) *$", done.stdout, re.M)
     assert 0 < float(preset[1]) < float(preset[2])
     assert re.search(r"^airbench94_muon\.py +0\.9400 +(\d+\.\d) +2\.50 +\1 *$", done.stdout, re.M)
