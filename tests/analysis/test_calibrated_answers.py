@@ -101,10 +101,8 @@ def test_what_is_not_certain_enough_is_unsure(store, trained, pictures, command)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["class"] for row in rows] == ["unsure", sure["class"]]
     done = command("scripts/predict.py", *options, cwd=folder)
-    assert (
-        f"a.png   unsure   {100 * low:.1f} %" in done.stdout
-        and f"{unsure['top'][0]['class']} {100 * low:.1f} %," in done.stdout
-    )
+    share = f"{100 * low:.1f} %"
+    assert f"a.png   unsure   {share}" in done.stdout and f"{unsure['top'][0]['class']} {share}," in done.stdout
     assert not any(find_rejection(trained, 0.5).rejects(probability) for probability in (0.01, low))
 
 

@@ -99,9 +99,12 @@ def swin():
     return models.SwinTransformer([2, 2], 16, [1, 1], [2, 2], [4, 4], stochastic_depth_prob=0.0, num_classes=3)
 
 
-@pytest.fixture(scope="module", params=[vit, swin], ids=["vit", "swin"])
+HITS = {vit: 0.7, swin: 0.9}  # of the highest places, 0.23 by chance; 12 networks of vit have 0.71 to 1.00
+
+
+@pytest.fixture(scope="module", params=HITS, ids=["vit", "swin"])
 def transformer(request):
-    """A small transformer that has learned to tell the colour of the square, wherever it is."""
+    """(a small transformer that has learned to tell the colour of the square, wherever it is; see `HITS`)."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     model = classifier(request.param()).train()
@@ -114,20 +117,21 @@ def transformer(request):
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.1
-    return model.eval().requires_grad_(False)  # as a frozen network
+    return model.eval().requires_grad_(False), HITS[request.param]  # as a frozen network
 
 
 @pytest.mark.slow
 def test_the_heatmap_of_a_transformer_is_where_the_evidence_is(transformer):
+    model, least = transformer
     rng = np.random.default_rng(1)
     places, colours = rng.integers(0, SIZE - SQUARE, (24, 2)), rng.integers(0, 3, 24)
     hits, shares = [], []
     for image, place, colour in zip(pictures(places, colours, 999), places, colours):
-        heatmap = gradcam(transformer, image, int(colour))
+        heatmap = gradcam(model, image, int(colour))
         highest = np.unravel_index(heatmap.argmax(), heatmap.shape)
         hits.append(all(-4 <= found - edge < SQUARE + 4 for found, edge in zip(highest, place)))
         shares.append(share_at(heatmap, place))
-    assert np.mean(hits) > 0.7 and np.mean(shares) > 0.35, (hits, shares)  # both 0.23 by chance
+    assert np.mean(hits) > least and np.mean(shares) > 0.35, (hits, shares)
 
 
 LAYERS = {  # of torchvision's networks: (pixels per side, the layer that is explained)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -79,6 +80,7 @@ def test_what_has_changed_is_listed_before_anything_is_trained(project):
     assert str(same).endswith("\n\nexpected: identical")
     for line in ("the same (SHA-256", "the same (own_net.py)", "files that decide the numbers", "random, seed 888"):
         assert line in str(same)
+    assert re.search(r"commit (not recorded|[0-9a-f]{10})\b", str(same))
     assert same.then.threads == same.then.processes == 1 and {"torch", "instructions"} <= same.then.machine.keys()
     assert str(listed(threads=2)).endswith("expected: equal within rounding (threads)")
     origin = json.loads(artifact("origin.json").read_text())

@@ -71,13 +71,11 @@ class Explained:
     fit: str
 
     def __str__(self) -> str:
-        other = (
-            f", why {self.explained} ({percent(self.explained_probability)})"
-            if self.explained != self.predicted
-            else ""
-        )
         truth = f" (truly {self.subject.truth})" if self.subject.truth else ""
-        return f"{self.subject.name}{truth}: {self.predicted} {percent(self.probability)}{other}"
+        line = f"{self.subject.name}{truth}: {self.predicted} {percent(self.probability)}"
+        if self.explained != self.predicted:
+            line += f", why {self.explained} ({percent(self.explained_probability)})"
+        return line
 
     @property
     def source(self) -> str:

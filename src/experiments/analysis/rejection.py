@@ -41,7 +41,8 @@ class Rejection:
 
     def __str__(self) -> str:
         low, high = wilson_interval(round(self.accuracy * self.images), self.images)
-        measured = f"{percent(self.accuracy)} of {self.images:,} are correct (95 % interval {percent(max(low, 0))} to {percent(min(high, 1))})"
+        interval = f"95 % interval {percent(max(low, 0))} to {percent(min(high, 1))}"
+        measured = f"{percent(self.accuracy)} of {self.images:,} are correct ({interval})"
         if self.coverage == 1:
             return (
                 f"--reject {self.wanted:g}: all validation images have that accuracy, so nothing is unsure: {measured}"

@@ -154,7 +154,8 @@ def write(folder: Path, comparison: Comparison) -> None:
         if table is None:
             path.unlink(missing_ok=True)
         else:
-            table.rename(columns=cell).astype(object).map(cell).to_csv(path, index=False)
+            plain = table.rename(columns=cell).astype(object)  # whole numbers stay whole beside missing ones
+            plain.map(cell).to_csv(path, index=False)
     drawn = save_figures(folder / "figures", FIGURES, Drawn(comparison))
     links = {point.run_id: _address(point.link, folder) for point in comparison.points}
     (folder / "report.html").write_text(_page(comparison, drawn, links), encoding="utf-8")
